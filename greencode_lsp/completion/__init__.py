@@ -1,0 +1,1 @@
+"""The completion service: request, cache, gate, worker, filters. No torch, no pygls."""

@@ -1,0 +1,1 @@
+"""The decoder: segments that advance, exit policies, verified mode. Knows token ids only."""

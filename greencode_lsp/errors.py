@@ -1,0 +1,39 @@
+"""One error class per thing a user can mend. Every message is one sentence that names what to mend."""
+
+from __future__ import annotations
+
+
+class GreenCodeError(Exception):
+    """Base of every error that is shown to the user as one sentence, never as a traceback."""
+
+
+class ModelNotFoundError(GreenCodeError):
+    """The model folder, or one of its files, is missing: mend `greencode.model`."""
+
+
+class ModelDamagedError(GreenCodeError):
+    """A model file is not what its manifest says (SHA-256, shape, format): fetch or export it again."""
+
+
+class UnsupportedModelError(GreenCodeError):
+    """The checkpoint's family or a feature of it is not supported; the message names those that are."""
+
+
+class DeviceError(GreenCodeError):
+    """The device asked for is not usable here: mend `greencode.device`."""
+
+
+class SettingError(GreenCodeError):
+    """A setting is unknown or ill-typed; its default is used instead."""
+
+
+class PositionError(GreenCodeError):
+    """The position lies outside the document, or the file cannot be read as UTF-8 text."""
+
+
+class CorpusError(GreenCodeError):
+    """Training data is missing, empty or unreadable."""
+
+
+class CancelledError(GreenCodeError):
+    """A running generation was told to stop; not shown to the user."""

@@ -1,0 +1,1 @@
+"""Where checkpoints live and what they say about themselves. No torch."""

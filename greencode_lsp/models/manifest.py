@@ -1,0 +1,116 @@
+"""`greencode.json`: what a checkpoint folder says about itself (design, section 6).
+
+The file is written last, so that its presence means the folder is complete; it holds the SHA-256 of every other
+file. A plain Hugging Face folder has none: it works at full depth, with its last layer as the only exit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError
+
+MANIFEST_NAME = "greencode.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRow:
+    """One threshold of one policy, measured free-running through the engine on held-out code."""
+
+    threshold: float
+    agreement: float
+    """Share of emitted tokens equal to the full-depth argmax after the same emitted tokens."""
+    agreement_lower_95: float
+    mean_exit_layer: float
+    layer_equivalents_ratio: float
+    early_share: float
+    """Share of tokens that left before the last layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The parsed `greencode.json`."""
+
+    name: str
+    family: str
+    exits: tuple[int, ...]
+    """Layer counts after which a token may be emitted, ascending; the last is the model's depth."""
+    format_version: int = FORMAT_VERSION
+    weight_format: str = "as stored"
+    """`int8` where the linear weights are int8 with per-row scales, else `as stored`."""
+    languages: tuple[str, ...] = ()
+    fim: dict[str, str] = field(default_factory=dict)
+    """Special tokens by role: `suffix`, `prefix`, `end` (end of the middle), `document` (between documents)."""
+    exit_policy: str = "never"
+    """What `greencode.exitPolicy = auto` means for this checkpoint: the policy that won at equal energy."""
+    calibration: dict[str, dict[str, tuple[CalibrationRow, ...]]] = field(default_factory=dict)
+    """language -> policy -> rows, from the most careful threshold to the boldest."""
+    cost_curve: dict[int, float] = field(default_factory=dict)
+    """Positions m -> c(m)/c(1): one segment run over m positions against one (design, section 2)."""
+    head_layers: float = 0.0
+    """Cost of the LM head for one position, in layers."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Recipe, corpus manifest with licences, commit and metrics, for people to read."""
+    files: dict[str, str] = field(default_factory=dict)
+    """File name -> SHA-256, every file of the folder but this one."""
+
+
+def sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(path)
+
+
+def _sha256(path: Path) -> str:  # Python 3.10
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_manifest(folder: Path, *, verify: bool = True) -> Manifest | None:
+    """Return the folder's manifest, or None for a plain Hugging Face folder.
+
+    Raises ModelNotFoundError where the folder or a listed file is missing and ModelDamagedError where the manifest cannot
+    be read or, with `verify`, a file's SHA-256 differs from the one it states.
+    """
+    if not folder.is_dir():
+        raise ModelNotFoundError(f"There is no model folder {folder}; set greencode.model to one that exists.")
+    path = folder / MANIFEST_NAME
+    if not path.exists():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf8"))
+        calibration = {
+            language: {policy: tuple(CalibrationRow(**row) for row in rows) for policy, rows in policies.items()}
+            for language, policies in data.pop("calibration", {}).items()
+        }
+        cost_curve = {int(m): float(cost) for m, cost in data.pop("cost_curve", {}).items()}
+        exits, languages = tuple(data.pop("exits")), tuple(data.pop("languages", ()))
+        manifest = Manifest(exits=exits, languages=languages, calibration=calibration, cost_curve=cost_curve, **data)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelDamagedError(f"{path} cannot be read ({error}); fetch or export the model again.") from error
+    if manifest.format_version > FORMAT_VERSION:
+        raise ModelDamagedError(f"{path} has format {manifest.format_version}; update greencode-lsp to read it.")
+    for name, expected in manifest.files.items():
+        file = folder / name
+        if not file.exists():
+            raise ModelNotFoundError(f"The model folder {folder} lacks {name}; fetch or export the model again.")
+        if verify and sha256(file) != expected:
+            raise ModelDamagedError(f"{file} is damaged (its SHA-256 differs); fetch or export the model again.")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `greencode.json` last, with the SHA-256 of every other file of the folder."""
+    files = {p.name: sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != MANIFEST_NAME}
+    data = asdict(manifest) | {"files": files}
+    temporary = folder / (MANIFEST_NAME + ".part")
+    temporary.write_text(json.dumps(data, indent=1), encoding="utf8")
+    temporary.replace(folder / MANIFEST_NAME)

@@ -1,0 +1,128 @@
+"""Records that cross layers. Frozen; units in names; nothing here imports torch.
+
+Letters used everywhere: L layers, S segments (runs of layers between two exits), e_1 < ... < e_S = L the exits.
+A layer number counts layers run, so exit layer e means "after e layers".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+PolicyName = Literal["agent", "confidence", "fixed", "never"]
+EnergyTier = Literal["measured", "attributed", "modelled"]
+
+NEVER = float("inf")
+"""A threshold no exit logit passes: every token runs all layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeConfig:
+    """How the next token is decoded. The engine reads it again before every token, so a changed preference is live."""
+
+    policy: PolicyName = "never"
+    threshold: float = NEVER
+    """Exit where the policy's exit logit is above this; for `fixed` the exit layer to leave at."""
+    verified: bool = False
+    """Lossless: early tokens are drafts, checked at full depth in batches (design, I4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One emitted token."""
+
+    token_id: int
+    exit_layer: int
+    """Layers run to emit it (draft depth in verified mode, full depth where the verification corrected it)."""
+
+
+class Control(Protocol):
+    """What a running generation asks its caller: the live configuration, and whether to stop."""
+
+    def config(self) -> DecodeConfig:
+        """Return the configuration for the next token."""
+        ...
+
+    def cancelled(self) -> bool:
+        """Return True to stop; read at every segment and prefill chunk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedControl:
+    """A control that never changes its mind."""
+
+    decode_config: DecodeConfig = DecodeConfig()
+    is_cancelled: Callable[[], bool] = field(default=lambda: False)
+
+    def config(self) -> DecodeConfig:
+        """Return the one configuration."""
+        return self.decode_config
+
+    def cancelled(self) -> bool:
+        """Ask the callable given."""
+        return self.is_cancelled()
+
+
+Constraint = Callable[[Sequence[int]], Sequence[int] | None]
+"""Given the ids emitted so far, the ids allowed next, or None for all of them (token healing)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one generation cost, in counts; a meter turns it into joules, the report into ratios."""
+
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    """Prompt tokens whose first segment was already cached."""
+    emitted_tokens: int = 0
+    prefill_layer_positions: int = 0
+    """Layers x positions run before the first token."""
+    decode_runs: tuple[tuple[int, int], ...] = ()
+    """(segment, positions) of every segment run after the first token's prompt, prompt positions left out."""
+    head_positions: int = 0
+    """Positions through the LM head."""
+    layer_equivalents: float = 0.0
+    """Decode only, in layers of one position: sum of layers(s) x c_s(m)/c_s(1), plus h per head position."""
+    full_depth_layer_equivalents: float = 0.0
+    """The same for the emitted tokens at full depth, one at a time."""
+    pending_positions: int = 0
+    """Positions the last segment had not run when the generation ended."""
+    elapsed_ms: float = 0.0
+
+    @property
+    def layer_equivalents_ratio(self) -> float:
+        """Decode cost over full-depth decode cost; 1.0 where nothing was decoded (design, section 2)."""
+        full = self.full_depth_layer_equivalents
+        return self.layer_equivalents / full if full else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyReading:
+    """Joules of one completion, how they were come by, and which devices they cover."""
+
+    energy_j: float
+    energy_tier: EnergyTier
+    devices: tuple[str, ...]
+    saved_j: float = 0.0
+    """Against full depth, counterfactual and therefore modelled, whatever the tier of `energy_j`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One finished completion as the service, the demo and the command line see it."""
+
+    text: str
+    steps: tuple[Step, ...]
+    work: Work
+    layers: int
+    energy: EnergyReading
+    elapsed_ms: float
+    model: str
+    device: str
+
+    @property
+    def exit_layers(self) -> tuple[int, ...]:
+        """Layers run for each emitted token."""
+        return tuple(step.exit_layer for step in self.steps)
