@@ -62,11 +62,6 @@ class Manifest:
 
 def sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(path)
-
-
-def _sha256(path: Path) -> str:  # Python 3.10
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -77,8 +72,8 @@ def _sha256(path: Path) -> str:  # Python 3.10
 def read_manifest(folder: Path, *, verify: bool = True) -> Manifest | None:
     """Return the folder's manifest, or None for a plain Hugging Face folder.
 
-    Raises ModelNotFoundError where the folder or a listed file is missing and ModelDamagedError where the manifest cannot
-    be read or, with `verify`, a file's SHA-256 differs from the one it states.
+    Raises ModelNotFoundError where the folder or a listed file is missing and ModelDamagedError where the manifest
+    cannot be read or, with `verify`, a file's SHA-256 differs from the one it states.
     """
     if not folder.is_dir():
         raise ModelNotFoundError(f"There is no model folder {folder}; set greencode.model to one that exists.")
