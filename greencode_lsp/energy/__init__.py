@@ -1,1 +1,1 @@
-"""Meters and the ledger: what a completion cost, and how sure that is."""
+"""Joules of a completion: meters with their tiers, and the ledger."""

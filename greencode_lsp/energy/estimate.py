@@ -1,0 +1,49 @@
+"""The modelled meter: a stated power times the seconds a completion was busy.
+
+It needs no counter and no privilege, and is as right as its power: expect a factor of two or three either way on a
+given machine. Ratios between completions of one machine, and so the share saved, do not depend on it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from greencode_lsp.energy.meter import saved_j
+from greencode_lsp.records import EnergyReading, Work
+
+ACTIVE_POWER_W = {"cpu": 25.0, "cuda": 250.0}
+"""By device kind. cpu: the share of a laptop or desktop package (28 to 125 W) that one to four busy cores take, memory
+and screen left out. cuda: a data-centre board (300 to 700 W limit) on single-token steps, which leave it half idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelledMeter:
+    """Energy as `power_w` times busy seconds; always tier `modelled`."""
+
+    device: str
+    power_w: float
+    prefill_cost: float
+    clock_s: Callable[[], float] = time.monotonic
+
+    def open(self) -> ModelledWindow:
+        """Begin the window of one completion."""
+        return ModelledWindow(self, self.clock_s())
+
+    def reading(self, busy_s: float, work: Work) -> EnergyReading:
+        """Return the joules of `busy_s` seconds of work."""
+        energy_j = self.power_w * busy_s
+        return EnergyReading(energy_j, "modelled", (self.device,), saved_j(energy_j, work, self.prefill_cost))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelledWindow:
+    """An open window of a `ModelledMeter`."""
+
+    meter: ModelledMeter
+    start_s: float
+
+    def close(self, work: Work) -> EnergyReading:
+        """Return the stated power times the seconds since the window was opened."""
+        return self.meter.reading(self.meter.clock_s() - self.start_s, work)
