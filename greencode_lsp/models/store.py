@@ -34,10 +34,11 @@ def resolve(model: str) -> Path:
 
     Raises ModelNotFoundError where it is missing or is no checkpoint folder.
     """
-    folder = bundled_folder() if model == BUNDLED else Path(model).expanduser()
+    folder = bundled_folder() if model == BUNDLED else Path(model)
     try:
+        folder = folder.expanduser()
         is_checkpoint = (folder / "config.json").is_file()
-    except (OSError, ValueError):  # a name too long, or with a zero byte
+    except (OSError, ValueError, RuntimeError):  # a name too long, with a zero byte, or the home of nobody
         is_checkpoint = False
     if not is_checkpoint:
         raise ModelNotFoundError(

@@ -1,0 +1,55 @@
+"""Where models and data lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from greencode_lsp.errors import ModelNotFoundError
+from greencode_lsp.models.store import bundled_folder, data_home, ledger_path, resolve
+
+
+def test_the_home_variable_names_the_data_folder(home: Path) -> None:
+    assert data_home() == home
+    assert ledger_path().parent == home
+
+
+def test_without_the_variable_the_data_folder_is_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GREENCODE_HOME")
+    assert data_home().is_absolute()
+    assert data_home().name == "greencode-lsp"
+
+
+def test_asking_for_the_data_folder_does_not_make_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREENCODE_HOME", str(home / "later"))
+    assert not data_home().exists()
+
+
+def test_bundled_is_the_model_in_the_package() -> None:
+    assert resolve("bundled") == bundled_folder()
+    assert (bundled_folder() / "greencode.json").is_file()
+
+
+def test_a_checkpoint_folder_is_named_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert resolve(str(tmp_path)) == tmp_path
+
+
+def test_a_tilde_stands_for_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path.parent))
+    assert resolve(f"~/{tmp_path.name}") == tmp_path
+
+
+@pytest.mark.parametrize("model", ["", "/no/such/folder", "mini", "~nobody-at-all/model", "a\0b", "x" * 5000])
+def test_what_is_no_checkpoint_folder_names_the_setting_to_mend(model: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"greencode\.model") as error:
+        resolve(model)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"config\.json"):
+        resolve(str(tmp_path))
