@@ -1,0 +1,78 @@
+"""From source files to rows of token ids: chunks, fill-in-the-middle, packing.
+
+A sample is a run of whole lines that fits the row; half of them are rearranged for fill-in-the-middle in SPM order
+(suffix before prefix, so that typing extends the sequence), cut at random characters, each part tokenised alone:
+
+    <|endoftext|> <|fim_suffix|> suffix <|fim_prefix|> prefix middle <|fim_end|>
+    <|endoftext|> text                                   (also where the suffix came out empty)
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from training.tokenizer import SPECIAL_TOKENS
+
+CHARS_PER_TOKEN = 3.0
+FIM_SHARE = 0.5
+MAX_MIDDLE_CHARS = 400
+
+
+def chunks(text: str, context: int, rng: random.Random) -> Iterator[str]:
+    """Cut a file at line starts into pieces of about a third of a row to a whole row of `context` tokens."""
+    lines, piece, size = text.splitlines(keepends=True), [], 0
+    limit = rng.uniform(0.33, 1.0) * context * CHARS_PER_TOKEN
+    for line in lines:
+        piece.append(line)
+        size += len(line)
+        if size >= limit:
+            yield "".join(piece)
+            piece, size, limit = [], 0, rng.uniform(0.33, 1.0) * context * CHARS_PER_TOKEN
+    if size > 40:
+        yield "".join(piece)
+
+
+def parts(text: str, rng: random.Random) -> tuple[str, str, str]:
+    """Return prefix, middle and suffix of a chunk; middles are log-uniform in length, so that short ones are common."""
+    start = rng.randrange(len(text) + 1)
+    length = int(math.exp(rng.uniform(0, math.log(MAX_MIDDLE_CHARS))))
+    return text[:start], text[start : start + length], text[start + length :]
+
+
+def encode_sample(text: str, tokenizer: Tokenizer, rng: random.Random) -> list[int]:
+    """Return the ids of one chunk, plain or rearranged for fill-in-the-middle."""
+    ids = {role: tokenizer.token_to_id(token) for role, token in SPECIAL_TOKENS.items()}
+
+    def encode(part: str) -> list[int]:
+        return list(tokenizer.encode(part, add_special_tokens=False).ids)
+
+    if rng.random() >= FIM_SHARE:
+        return [ids["document"], *encode(text)]
+    prefix, middle, suffix = parts(text, rng)
+    if not suffix:
+        return [ids["document"], *encode(prefix), *encode(middle)]
+    head = [ids["document"], ids["suffix"], *encode(suffix), ids["prefix"]]
+    return [*head, *encode(prefix), *encode(middle), ids["end"]]
+
+
+def pack(texts: Iterator[str], tokenizer: Tokenizer, context: int, max_tokens: int, seed: int) -> NDArray[np.uint16]:
+    """Return rows [N, context + 1] of uint16 ids: shuffled samples laid end to end, at most `max_tokens` of them."""
+    rng = random.Random(seed)
+    samples: list[list[int]] = []
+    total = 0
+    for text in texts:
+        for chunk in chunks(text, context, rng):
+            samples.append(encode_sample(chunk, tokenizer, rng))
+            total += len(samples[-1])
+        if total >= max_tokens + context:
+            break
+    rng.shuffle(samples)
+    flat = np.fromiter((i for sample in samples for i in sample), dtype=np.uint16, count=total)
+    rows = min(len(flat), max_tokens + context) // (context + 1)
+    return flat[: rows * (context + 1)].reshape(rows, context + 1)
