@@ -1,0 +1,215 @@
+"""The command line: serve an editor, show the demo, complete one position, look at a model.
+
+Everything heavy is imported by the subcommand that needs it, so that `--version` and an editor's start are immediate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from greencode_lsp import __version__
+from greencode_lsp.errors import GreenCodeError, ModelNotFoundError, PositionError
+from greencode_lsp.settings import Settings, parse
+
+if TYPE_CHECKING:
+    from greencode_lsp.demo.demo import Completer
+    from greencode_lsp.demo.positions import CursorPosition
+    from greencode_lsp.records import Completion
+
+LANGUAGES = {".py": "python", ".pyi": "python", ".java": "java"}
+"""File suffix -> the editor's language id; others are named by their suffix."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all arguments."""
+    parser = argparse.ArgumentParser(prog="greencode-lsp", description="Code completion that is worth its energy.")
+    parser.add_argument("--version", action="version", version=f"greencode-lsp {__version__}")
+    parser.add_argument("--stdio", action="store_true", help="serve an editor over standard input and output")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="complete at ten positions of sample files, offline")
+    complete = commands.add_parser("complete", help="complete at one position of a file")
+    complete.add_argument("position", metavar="FILE:LINE:COLUMN", help="line and column from 1, column in code points")
+    for command in (demo, complete):
+        command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        command.add_argument(
+            "--preference", metavar="P", help='"accuracy", "balanced" (the default), "energy", or a number from 1 to 0'
+        )
+        _add_model(command)
+
+    models = commands.add_parser("models", help="look at a model folder")
+    actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _add_model(actions.add_parser("info", help="what the model says about itself"))
+    _add_model(actions.add_parser("verify", help="check every file against its SHA-256"))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 for what the user can mend, 2 for a wrong usage."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.stdio:
+            return serve()
+        if arguments.command == "demo":
+            return demo(arguments)
+        if arguments.command == "complete":
+            return complete(arguments)
+        if arguments.command == "models":
+            return models(arguments)
+    except GreenCodeError as error:
+        _tell(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    parser.print_help(sys.stderr)
+    return 2
+
+
+def serve() -> int:
+    """Serve one editor over standard input and output until it says exit."""
+    from greencode_lsp.lsp.server import serve_stdio
+
+    return serve_stdio()
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Complete at the demo's positions."""
+    from greencode_lsp.demo.demo import run
+
+    _tolerate_any_character(sys.stdout)
+    run(load_completer(_settings(arguments)), _write, as_json=arguments.json)
+    return 0
+
+
+def complete(arguments: argparse.Namespace) -> int:
+    """Complete at one position of the user's file."""
+    from greencode_lsp.demo.report import describe, to_json
+
+    position = read_position(arguments.position)
+    completer = load_completer(_settings(arguments))
+    completion = completer.complete(position)
+    _tolerate_any_character(sys.stdout)
+    if arguments.json:
+        _write(to_json([completion], completer.model, completer.device))
+    else:
+        _write(describe(position, completion))
+    return 0
+
+
+def models(arguments: argparse.Namespace) -> int:
+    """Show or verify a model folder; the weights are not loaded."""
+    from greencode_lsp.models.manifest import MANIFEST_NAME, read_manifest
+    from greencode_lsp.models.store import resolve
+
+    folder = resolve(_settings(arguments).model)
+    verify = arguments.action == "verify"
+    manifest = read_manifest(folder, verify=verify)
+    if manifest is None:
+        raise ModelNotFoundError(
+            f"{folder} has no {MANIFEST_NAME}: it is used at full depth, and there is nothing to verify it against."
+        )
+    if verify:
+        _write(f"{manifest.name}: {len(manifest.files)} files are as {MANIFEST_NAME} states.")
+        return 0
+    size = sum((folder / name).stat().st_size for name in manifest.files)
+    rows = {
+        "name": manifest.name,
+        "folder": str(folder),
+        "family": manifest.family,
+        "layers": str(manifest.exits[-1]),
+        "exits after": " ".join(str(layer) for layer in manifest.exits),
+        "languages": " ".join(manifest.languages),
+        "weights": manifest.weight_format,
+        "exit policy": manifest.exit_policy,
+        "size": f"{size / 1e6:.1f} MB in {len(manifest.files)} files",
+    }
+    for name, value in rows.items():
+        _write(f"{name:12} {value}")
+    return 0
+
+
+def load_completer(settings: Settings) -> Completer:
+    """Load the model once, with its meter; its time is no completion's."""
+    from greencode_lsp.completion.pipeline import Request, load_backend
+    from greencode_lsp.completion.pipeline import complete as complete_request
+    from greencode_lsp.demo.demo import Completer
+    from greencode_lsp.energy.detect import detect
+
+    backend = load_backend(settings)
+    meter = detect(backend.engine.device, _tell)
+
+    def complete_position(position: CursorPosition) -> Completion:
+        request = Request(position.text, position.offset, position.language)
+        return complete_request(backend, request, lambda: settings, meter, lambda: False)
+
+    return Completer(complete_position, backend.manifest.name, backend.engine.device)
+
+
+def read_position(argument: str) -> CursorPosition:
+    """Return the cursor that FILE:LINE:COLUMN names; raises PositionError with what to mend."""
+    from greencode_lsp.demo.positions import CursorPosition
+
+    file, line_number, column = _split(argument)
+    path = Path(file)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PositionError(f"{file} is not UTF-8 (byte {error.start + 1}); save it as UTF-8.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PositionError(f"{file} cannot be read ({reason}); name a text file.") from error
+    lines = text.split("\n")
+    if not 1 <= line_number <= len(lines):
+        raise PositionError(f"{file} has no line {line_number}; it has lines 1 to {len(lines)}.")
+    line = lines[line_number - 1].removesuffix("\r")
+    if not 1 <= column <= len(line) + 1:
+        raise PositionError(f"Line {line_number} of {file} has no column {column}; it has 1 to {len(line) + 1}.")
+    offset = sum(len(before) + 1 for before in lines[: line_number - 1]) + column - 1
+    suffix = path.suffix.lower()
+    return CursorPosition(file, text, offset, LANGUAGES.get(suffix, suffix.removeprefix(".") or "plaintext"))
+
+
+def _split(argument: str) -> tuple[str, int, int]:
+    parts = argument.rsplit(":", 2)
+    try:
+        file, line_number, column = parts[0], int(parts[1]), int(parts[2])
+    except (IndexError, ValueError):
+        raise PositionError(f"{argument!r} is no position; write FILE:LINE:COLUMN, for example app.py:12:5.") from None
+    return file, line_number, column
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", metavar="FOLDER", help="a checkpoint folder instead of the bundled model")
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """Return the settings that the options give; a value that cannot be taken is told, as the server does."""
+    preference: str | float | None = getattr(arguments, "preference", None)
+    if isinstance(preference, str):
+        with suppress(ValueError):  # a name such as "energy", or one that is told below
+            preference = float(preference)
+    settings, sentences = parse({"preference": preference, "model": arguments.model}, Settings())
+    for sentence in sentences:
+        _tell(sentence)
+    return settings
+
+
+def _tolerate_any_character(stream: TextIO) -> None:
+    """Let a terminal that cannot show a character show its code instead."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _write(text: str) -> None:
+    print(text, flush=True)
+
+
+def _tell(sentence: str) -> None:
+    print(f"greencode-lsp: {sentence}", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Ten completions in sample files, and how completions are shown on a terminal."""
