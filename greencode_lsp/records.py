@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-PolicyName = Literal["agent", "confidence", "fixed", "never"]
 EnergyTier = Literal["measured", "attributed", "modelled"]
 
 NEVER = float("inf")
@@ -21,7 +20,8 @@ NEVER = float("inf")
 class DecodeConfig:
     """How the next token is decoded. The engine reads it again before every token, so a changed preference is live."""
 
-    policy: PolicyName = "never"
+    policy: str = "never"
+    """A key of the engine's policies: `agent`, `confidence`, `fixed`, `never`."""
     threshold: float = NEVER
     """Exit where the policy's exit logit is above this; for `fixed` the exit layer to leave at."""
     verified: bool = False

@@ -1,0 +1,123 @@
+"""When is a token ready? Exit policies: values of one type, asked after every segment but the last.
+
+A policy returns an exit logit; the token leaves where it is above the threshold, and the threshold alone carries the
+user's preference (design, section 2). Everything here is numpy on one vector: a check is a branch, and `observation`
+is the one function that both the server and the training environment read a state through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from greencode_lsp.errors import ModelDamagedError
+
+Vector = NDArray[np.float32]
+AGENT_FILE = "agent.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class ExitState:
+    """What a policy may look at, after a segment."""
+
+    hidden: Vector
+    """[D] the last position's state through the final norm: what the LM head would read."""
+    exit_index: int
+    """Which exit this is, from 0; the last exit is never asked."""
+    exits: tuple[int, ...]
+    pending: int
+    """Completion positions the next segment would have to run, this one included (prompt positions not counted)."""
+    position: int
+    """Tokens emitted so far."""
+    logits: Callable[[], Vector]
+    """[V] runs the LM head, at its cost; the same vector is used if the token leaves here."""
+
+
+class ExitPolicy(Protocol):
+    """Says how ready a token is; higher means leave."""
+
+    def exit_logit(self, state: ExitState) -> float:
+        """Return the exit logit, compared with the threshold of the decode configuration."""
+        ...
+
+
+def observation_size(hidden_size: int, exits: int) -> int:
+    """Return the length of `observation` for a model with that many exits, the last included."""
+    return hidden_size + (exits - 1) + 2
+
+
+def observation(
+    hidden: NDArray[Any], exit_index: NDArray[Any] | int, exits: int, pending: NDArray[Any] | int, position: Any
+) -> Vector:
+    """Return [..., D + S - 1 + 2]: the normalised state, the exit one-hot, the pending count and the position.
+
+    Unlike the paper's, it tells the agent which exit it stands at, and is the same in training and in service.
+    Leading dimensions of the arguments must agree; scalars serve one state.
+    """
+    one_hot = np.eye(exits - 1, dtype=np.float32)[exit_index]
+    extra = np.stack([np.log1p(np.asarray(pending, np.float32)), np.asarray(position, np.float32) / 16], axis=-1)
+    return np.concatenate([hidden, one_hot, extra.astype(np.float32)], axis=-1, dtype=np.float32)
+
+
+class NeverPolicy:
+    """Every token runs all layers."""
+
+    def exit_logit(self, state: ExitState) -> float:
+        """Return minus infinity."""
+        return -np.inf
+
+
+class FixedPolicy:
+    """Leave at one layer; the threshold is that layer (minus a half)."""
+
+    def exit_logit(self, state: ExitState) -> float:
+        """Return the number of layers run."""
+        return float(state.exits[state.exit_index])
+
+
+class ConfidencePolicy:
+    """Softmax top-1 as a logit, log(p / (1 - p)) (LITE, CALM); needs the LM head at every exit."""
+
+    def exit_logit(self, state: ExitState) -> float:
+        """Return the log-odds of the most likely token."""
+        logits = state.logits()
+        top = int(logits.argmax())
+        odds = np.exp(logits - logits[top])
+        odds[top] = 0.0
+        return float(-np.log(odds.sum() + 1e-12))
+
+
+class AgentPolicy:
+    """The PPO agent's network: two tanh layers, then the difference of its two action logits (exit minus continue)."""
+
+    def __init__(self, tensors: dict[str, Vector], exits: tuple[int, ...]) -> None:
+        self._layers = [(tensors[f"w{i}"], tensors[f"b{i}"]) for i in (1, 2)]
+        self._out, self._bias = tensors["w3"], float(tensors["b3"][0])
+        self._exits = exits
+
+    @classmethod
+    def load(cls, path: Path, exits: tuple[int, ...]) -> AgentPolicy:
+        """Read `agent.safetensors`. Raises ModelDamagedError where it was made for other exits or is unreadable."""
+        try:
+            with safe_open(str(path), "numpy") as file:
+                made_for = tuple(json.loads((file.metadata() or {}).get("exits", "[]")))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+            if made_for != exits:
+                raise ModelDamagedError(f"{path} was trained for exits {made_for}, the model has {exits}.")
+            return cls(tensors, exits)
+        except (OSError, KeyError, ValueError) as error:
+            raise ModelDamagedError(f"{path} cannot be read ({error}); export the agent again.") from error
+
+    def exit_logit(self, state: ExitState) -> float:
+        """Return log P(exit) - log P(continue)."""
+        x = observation(state.hidden, state.exit_index, len(self._exits), state.pending, state.position)
+        for weight, bias in self._layers:
+            x = np.tanh(weight @ x + bias)
+        return float(self._out @ x) + self._bias
