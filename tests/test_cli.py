@@ -6,15 +6,19 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import greencode_lsp
 from greencode_lsp import cli
+from greencode_lsp.completion import pipeline
 from greencode_lsp.demo.demo import Completer
 from greencode_lsp.demo.positions import CursorPosition
+from greencode_lsp.energy.meter import Meter
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import Completion, EnergyReading, Step, Work
 from greencode_lsp.settings import Settings
@@ -214,6 +218,24 @@ def test_models_verify_names_a_damaged_file(checkpoint: Path, capsys: pytest.Cap
 def test_models_of_a_plain_folder_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert "has no greencode.json" in refused(capsys, "models", "verify", "--model", str(tmp_path))
+
+
+def test_the_completer_asks_the_pipeline_with_the_settings_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[pipeline.Request, Settings, bool]] = []
+    backend = SimpleNamespace(engine=SimpleNamespace(device="cpu"), manifest=SimpleNamespace(name="mini-1"))
+
+    def complete(
+        given: object, request: pipeline.Request, settings: Callable[[], Settings], meter: Meter, cancelled: object
+    ) -> Completion:
+        asked.append((request, settings(), given is backend))
+        return replace(DONE, energy=meter.open().close(DONE.work))
+
+    monkeypatch.setattr(pipeline, "load_backend", lambda settings: backend)
+    monkeypatch.setattr(pipeline, "complete", complete)
+    completer = cli.load_completer(Settings(preference=0.25))
+    completion = completer.complete(CursorPosition("app.py", "x = ", 4))
+    assert asked == [(pipeline.Request("x = ", 4, "python"), Settings(preference=0.25), True)]
+    assert (completer.model, completer.device, completion.energy.energy_tier) == ("mini-1", "cpu", "modelled")
 
 
 def test_the_command_line_starts_without_torch_and_without_the_server() -> None:
