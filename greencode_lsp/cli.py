@@ -75,7 +75,8 @@ def serve() -> int:
     """Serve one editor over standard input and output until it says exit."""
     from greencode_lsp.lsp.server import serve_stdio
 
-    return serve_stdio()
+    serve_stdio()
+    return 0
 
 
 def demo(arguments: argparse.Namespace) -> int:
