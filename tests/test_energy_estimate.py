@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from greencode_lsp import energy
 from greencode_lsp.energy.detect import detect
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W, ModelledMeter
 from greencode_lsp.energy.meter import PREFILL_COST, modelled_work, saved_j
@@ -81,3 +83,8 @@ def test_detect_always_returns_a_meter(device: str) -> None:
 
 def test_every_device_kind_has_a_power_and_a_prefill_cost() -> None:
     assert ACTIVE_POWER_W.keys() == PREFILL_COST.keys()
+
+
+@pytest.mark.parametrize("module", sorted(Path(energy.__file__).parent.glob("*.py")), ids=lambda path: str(path.name))
+def test_no_duration_is_taken_from_the_wall_clock(module: Path) -> None:
+    assert "time.time" not in module.read_text(encoding="utf8")
