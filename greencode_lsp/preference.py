@@ -1,0 +1,57 @@
+"""From the user's preference to a decode configuration, through the checkpoint's calibration table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from greencode_lsp.models.manifest import CalibrationRow, Manifest
+from greencode_lsp.records import DecodeConfig
+from greencode_lsp.settings import Settings
+
+LOSSLESS = 1.0
+"""The preference at which every early token is verified at full depth."""
+REQUIRED_AGREEMENT = ((0.0, 0.90), (0.5, 0.98), (1.0, 1.0))
+"""(preference, smallest share of tokens that must equal the full model's); linear in between."""
+DRAFT_AGREEMENT = 0.90
+"""A verified draft may be as bold as this: a wrong one costs a second pass, never a wrong token."""
+
+
+def required_agreement(preference: float) -> float:
+    """Return the share of tokens that must equal the full model's at a preference in 0..1."""
+    for (low, low_share), (high, high_share) in pairwise(REQUIRED_AGREEMENT):
+        if preference <= high:
+            return low_share + (high_share - low_share) * (preference - low) / (high - low)
+    return REQUIRED_AGREEMENT[-1][1]
+
+
+def decode_config(settings: Settings, manifest: Manifest, language: str) -> DecodeConfig:
+    """Return the cheapest configuration that keeps what the preference asks for.
+
+    Verified at preference 1 and where no calibrated threshold is careful enough; full depth for every token where the
+    checkpoint has no table for the policy.
+    """
+    policy = manifest.exit_policy if settings.exit_policy == "auto" else settings.exit_policy
+    rows = _rows(manifest, language, policy)
+    if policy == "never" or not rows:
+        return DecodeConfig()
+    if settings.preference < LOSSLESS:
+        row = _cheapest(rows, required_agreement(settings.preference))
+        if row is not None:
+            return DecodeConfig(policy, row.threshold)
+    draft = _cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement)
+    return DecodeConfig(policy, draft.threshold, verified=True)
+
+
+def _rows(manifest: Manifest, language: str, policy: str) -> Sequence[CalibrationRow]:
+    """Return the policy's rows for the language, else for the table's first language that has some."""
+    for name in (language, *manifest.calibration):
+        rows = manifest.calibration.get(name, {}).get(policy)
+        if rows:
+            return rows
+    return ()
+
+
+def _cheapest(rows: Sequence[CalibrationRow], agreement: float) -> CalibrationRow | None:
+    qualifying = [row for row in rows if row.agreement >= agreement]
+    return min(qualifying, key=lambda row: row.layer_equivalents_ratio, default=None)

@@ -1,0 +1,95 @@
+"""Where a completion ends, and what of it is worth showing."""
+
+from __future__ import annotations
+
+import pytest
+
+from greencode_lsp.completion import filters
+from tests.fakes import FIM, at_cursor
+
+SHAPES = {
+    "blank line": ("def f():\n    |\n", "block"),
+    "empty document": ("|", "block"),
+    "after an opener": ("def f():|\n", "block"),
+    "after a brace": ("int f() {|\n}", "block"),
+    "after code": ("x = |\n", "line"),
+    "text to the right": ("f(|)", "line"),
+    "blank to the left, text to the right": ("    |x = 1", "line"),
+    "a comment is no opener": ("# see:|\n", "line"),
+}
+
+
+@pytest.mark.parametrize(("marked", "expected"), SHAPES.values(), ids=SHAPES.keys())
+def test_one_line_unless_the_line_is_blank_or_opens_a_block(marked: str, expected: str) -> None:
+    text, offset = at_cursor(marked)
+    assert filters.shape(text[:offset], text[offset:]) == expected
+
+
+STOPS = {  # before, generated with | where it ends (none: it may go on)
+    "a line goes on": ("x = ", "1 + 2"),
+    "a line ends at its newline": ("x = ", "1 + 2|\ny = 3"),
+    "nothing left of the line": ("x = 1", "|\ny"),
+    "a block goes on": ("def f():\n    ", "x = 1\n    y = 2\n"),
+    "a block ends at a blank line": ("def f():\n    ", "x = 1\n    y = 2|\n\n    z"),
+    "a blank line is known by its end": ("def f():\n    ", "x = 1\n    "),
+    "a block ends at a dedent": ("def f():\n    ", "return 1|\ndef g"),
+    "a deeper line is in the block": ("    ", "if x:\n        y = 1\n    z"),
+    "after an opener the block is deeper": ("def f():", "\n    x = 1|\ny"),
+    "after an opener nothing deeper is nothing": ("def f():", "|\nx"),
+    "tabs count as indentation": ("\t", "x\n\ty|\nz"),
+    "the model indents by itself": ("", "    x = 1\n    y|\nz"),
+    "leading blank lines are waited through": ("", "\n\nimport os\n"),
+}
+
+
+@pytest.mark.parametrize(("before", "marked"), STOPS.values(), ids=STOPS.keys())
+def test_a_completion_ends_where_its_shape_does(before: str, marked: str) -> None:
+    text, end = at_cursor(marked) if "|" in marked else (marked, None)
+    assert filters.stop_index(text, before, filters.shape(before, "")) == end
+
+
+OVERLAPS = {  # generated, after the cursor, kept
+    "closing bracket": ("a, b)", ")", "a, b"),
+    "closing bracket and colon": ("self):", "):", "self"),
+    "its own bracket": ("g(x)", ")", "g(x)"),
+    "its own bracket and the document's": ("g(x))", ")", "g(x)"),
+    "a quote": ("name'", "'", "name"),
+    "the rest of a line": ("foo + bar", "bar", "foo + "),
+    "one letter is chance": ("data", "a + b", "data"),
+    "the line below": ("x = 1\n    return x", "\n    return x\n", "x = 1"),
+    "a line in between": ("x = 1\n    y = 2", "\n    return x\n", "x = 1\n    y = 2"),
+    "no text after": ("x", "", "x"),
+}
+
+
+@pytest.mark.parametrize(("text", "after", "expected"), OVERLAPS.values(), ids=OVERLAPS.keys())
+def test_what_the_document_already_has_is_cut(text: str, after: str, expected: str) -> None:
+    assert filters.cut_overlap(text, after) == expected
+
+
+REPETITIONS = {
+    "lines": ("a = 1\na = 1\na = 1\n", "a = 1"),
+    "two alike are code": ("    }\n    }\n", "    }\n    }\n"),
+    "lines after others": ("b\nx()\n  x()\nx()", "b\nx()"),
+    "pieces": ("a_b_" * 5, "a_b_"),
+    "no piece of punctuation": ("# " + "-" * 40, "# " + "-" * 40),
+    "blank lines": ("\n\n\n\n", "\n\n\n\n"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), REPETITIONS.values(), ids=REPETITIONS.keys())
+def test_a_loop_of_the_model_is_cut_after_its_first_round(text: str, expected: str) -> None:
+    assert filters.cut_repetition(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("x<|fim_end|>y", "x"), ("x\ufffdy", "x"), ("x <| y", "x <| y")],
+    ids=["spelled", "no text", "code"],
+)
+def test_special_tokens_do_not_leak(text: str, expected: str) -> None:
+    assert filters.cut_special_tokens(text, FIM.values()) == expected
+
+
+def test_blanks_alone_are_nothing() -> None:
+    assert filters.clean("   \n  ", "", FIM.values()) == ""

@@ -1,0 +1,116 @@
+"""One completion from text to text, with a model that has memorised the truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from greencode_lsp.completion.pipeline import Request, complete, whole_characters
+from greencode_lsp.errors import PositionError
+from greencode_lsp.records import Completion, DecodeConfig
+from greencode_lsp.settings import Settings
+from tests.fakes import LAYERS, MANIFEST, SAMPLE, FakeEngine, at_cursor, backend, meter, tokenizer
+
+
+def run(marked: str, engine: FakeEngine, settings: Settings | None = None) -> Completion:
+    text, offset = at_cursor(marked)
+    chosen = settings or Settings()
+    return complete(backend(engine), Request(text, offset, "python"), lambda: chosen, meter(), lambda: False)
+
+
+EMOJI = "smile = '😀😀'\nname = smile\n"
+CASES = {
+    "inside a word": (
+        SAMPLE,
+        'def append_items(items, value):\n    """Return a list."""\n    for it|\n',
+        "em in items:",
+    ),
+    "after a word": (SAMPLE, "    for item|\n", " in items:"),
+    "after an opener": (SAMPLE, "    for item in items:|\n", "\n        result.append(item)"),
+    "on a blank line": (SAMPLE, "    for item in items:\n|\n", "        result.append(item)"),
+    "in the indentation": (SAMPLE, "    for item in items:\n        |\n", "result.append(item)"),
+    "the closing bracket is there": (SAMPLE, "        result.append(|)\n", "item"),
+    "nothing memorised": (SAMPLE, "something else|", ""),
+    "empty document": (SAMPLE, "|", ""),
+    "after an emoji": (EMOJI, "smile = '😀|", "😀'"),
+    "windows line ends": (SAMPLE, "    for item in items:\r\n        result.|\r\n", "append(item)"),
+}
+
+
+@pytest.mark.parametrize(("truth", "marked", "expected"), CASES.values(), ids=CASES.keys())
+def test_the_completion_is_the_truth_to_the_end_of_its_shape(truth: str, marked: str, expected: str) -> None:
+    assert run(marked, FakeEngine((truth,)), Settings(max_new_tokens=60)).text == expected
+
+
+@pytest.mark.parametrize("offset", range(4, SAMPLE.index("\n")))
+def test_healing_strips_exactly_the_bytes_it_dropped_at_every_cursor_of_a_line(offset: int) -> None:
+    line = SAMPLE[: SAMPLE.index("\n")]
+    engine = FakeEngine()
+    assert line[:offset] + run(line[:offset] + "|", engine).text == line
+
+
+def test_the_prompt_is_healed_and_the_tokens_for_it_are_extra() -> None:
+    engine = FakeEngine()
+    completion = run("    for it|", engine, Settings(max_new_tokens=3))
+    assert len(completion.steps) == 4
+    assert tokenizer().decode(engine.prompts[0]).endswith("    for ")
+
+
+def test_generation_ends_with_the_line() -> None:
+    engine = FakeEngine()
+    completion = run("    for item in it|", engine)
+    assert completion.text == "ems:"
+    assert tokenizer().decode([completion.steps[-1].token_id]) == "\n"
+
+
+def test_a_block_that_the_budget_cuts_shows_whole_lines() -> None:
+    completion = run("class Reader:\n|\n", FakeEngine(), Settings(max_new_tokens=22))
+    assert completion.text == "    def __init__(self, name):"
+
+
+def test_the_record_tells_layers_energy_and_time() -> None:
+    completion = run("    for it|", FakeEngine())
+    assert completion.exit_layers == tuple(2 if n % 2 == 0 else LAYERS for n in range(len(completion.steps)))
+    assert (completion.layers, completion.model, completion.device) == (LAYERS, "fake-1", "cpu")
+    assert (completion.energy.energy_j, completion.energy.energy_tier) == (10.0, "modelled")
+    assert completion.elapsed_ms > 0
+
+
+def test_a_changed_preference_rules_the_next_token() -> None:
+    engine = FakeEngine()
+    chosen = [Settings(0.5)]
+    request = Request("    for it", 10, "python")
+    engine.before_token = lambda control, prefix: chosen.append(Settings(0.0)) if len(engine.configs) == 2 else None
+    complete(backend(engine), request, lambda: chosen[-1], meter(), lambda: False)
+    assert engine.configs[:4] == [DecodeConfig("agent", 1.0)] * 2 + [DecodeConfig("agent", -1.0)] * 2
+
+
+def test_a_cancelled_completion_has_no_text_but_its_cost() -> None:
+    engine = FakeEngine()
+    request = Request("    for it", 10, "python")
+    completion = complete(backend(engine), request, Settings, meter(), lambda: len(engine.configs) == 2)
+    assert (completion.text, len(completion.steps), completion.energy.energy_j) == ("", 2, 10.0)
+    assert completion.work.emitted_tokens == 2
+
+
+def test_an_offset_outside_the_document_is_told() -> None:
+    with pytest.raises(PositionError, match="outside the document"):
+        complete(backend(), Request("x", 2, "python"), Settings, meter(), lambda: False)
+
+
+def test_the_prompt_leaves_room_in_the_models_positions() -> None:
+    engine = FakeEngine(max_positions=64)
+    run(SAMPLE * 9 + "|", engine, Settings(max_new_tokens=40))
+    assert len(engine.prompts[0]) + 32 <= 64
+
+
+def test_a_model_without_a_document_token_does_not_start_from_nothing() -> None:
+    engine = FakeEngine()
+    plain = backend(engine, replace(MANIFEST, fim={}))
+    completion = complete(plain, Request("", 0, "python"), Settings, meter(), lambda: False)
+    assert (completion.text, completion.steps, engine.prompts) == ("", (), [])
+
+
+def test_a_character_that_is_not_whole_yet_is_left_out() -> None:
+    assert [whole_characters("é😀".encode()[:n]) for n in range(7)] == ["", "", "é", "é", "é", "é", "é😀"]
