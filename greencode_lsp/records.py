@@ -34,7 +34,7 @@ class Step:
 
     token_id: int
     exit_layer: int
-    """Layers run to emit it (draft depth in verified mode, full depth where the verification corrected it)."""
+    """Layers run for it before it was emitted: in verified mode all of them."""
 
 
 class Control(Protocol):

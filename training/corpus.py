@@ -131,7 +131,7 @@ def read_source(path: Path) -> str | None:
 
 
 def files_of(packages: list[Package], max_package_bytes: int, seed: int = 0) -> Iterator[SourceFile]:
-    """Yield the files of each package in a seeded random order, at most `max_package_bytes` each, no exact duplicates."""
+    """Yield each package's files in a seeded random order, at most `max_package_bytes`, no exact duplicates."""
     seen: set[bytes] = set()
     for package in packages:
         order = list(package.files)

@@ -90,7 +90,7 @@ def head_loss(last: Tensor, early: Tensor, head: Tensor, labels: Tensor, options
 
 
 class Batches(Dataset[dict[str, Tensor]]):
-    """One item per optimiser step: rows [B, T + 1] of its stage and the exit drawn for it, both functions of the step."""
+    """One item per optimiser step: rows [B, T + 1] of its stage and its sampled exit, both functions of the step."""
 
     def __init__(self, work: Path, options: LiteOptions, exits: list[int]) -> None:
         self._stages = [np.load(work / f"stage{i}.npy", mmap_mode="r") for i in range(len(options.stages))]

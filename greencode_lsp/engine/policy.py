@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,11 @@ def observation_size(hidden_size: int, exits: int) -> int:
 
 
 def observation(
-    hidden: NDArray[Any], exit_index: NDArray[Any] | int, exits: int, pending: NDArray[Any] | int, position: Any
+    hidden: NDArray[np.float32],
+    exit_index: NDArray[np.int64] | int,
+    exits: int,
+    pending: NDArray[np.int64] | int,
+    position: NDArray[np.int64] | int,
 ) -> Vector:
     """Return [..., D + S - 1 + 2]: the normalised state, the exit one-hot, the pending count and the position.
 

@@ -1,0 +1,60 @@
+"""What a segment run costs over m positions, and the counts of one generation (design, section 2)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from greencode_lsp.models.manifest import Manifest
+from greencode_lsp.records import Work
+
+
+def relative_cost(curve: dict[int, float], positions: int) -> float:
+    """Return c(m)/c(1), interpolated over the measured points; beyond the last, and without any, proportional to m."""
+    points = [(1, 1.0), *sorted((m, cost) for m, cost in curve.items() if m > 1)]
+    last, cost = points[-1]
+    if positions >= last:
+        return cost * positions / last
+    return float(np.interp(positions, [m for m, _ in points], [cost for _, cost in points]))
+
+
+@dataclass(slots=True)
+class WorkLog:
+    """Counts one generation as it runs."""
+
+    manifest: Manifest
+    prompt_tokens: int
+    reused_tokens: int
+    emitted_tokens: int = 0
+    prefill_layer_positions: int = 0
+    head_positions: int = 0
+    decode_runs: list[tuple[int, int]] = field(default_factory=list)
+    start_s: float = field(default_factory=time.perf_counter)
+
+    def count_run(self, segment: int, layers: int, start: int, positions: int) -> None:
+        """Book a segment run over positions from `start`: those of the prompt as prefill, the others as decoding."""
+        decode = min(positions, max(0, start + positions - self.prompt_tokens))
+        self.prefill_layer_positions += layers * (positions - decode)
+        if decode:
+            self.decode_runs.append((segment, decode))
+
+    def finish(self, pending_positions: int) -> Work:
+        """Return the record."""
+        manifest = self.manifest
+        widths = np.diff((0, *manifest.exits))
+        layers = sum(float(widths[s]) * relative_cost(manifest.cost_curve, m) for s, m in self.decode_runs)
+        full_layers = manifest.exits[-1] * max(0, self.emitted_tokens - 1)  # the first token's layers are the prompt's
+        return Work(
+            prompt_tokens=self.prompt_tokens,
+            reused_tokens=self.reused_tokens,
+            emitted_tokens=self.emitted_tokens,
+            prefill_layer_positions=self.prefill_layer_positions,
+            decode_runs=tuple(self.decode_runs),
+            head_positions=self.head_positions,
+            layer_equivalents=layers + manifest.head_layers * self.head_positions,
+            full_depth_layer_equivalents=full_layers + manifest.head_layers * self.emitted_tokens,
+            pending_positions=pending_positions,
+            elapsed_ms=1000 * (time.perf_counter() - self.start_s),
+        )

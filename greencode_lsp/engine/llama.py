@@ -1,0 +1,128 @@
+"""The Llama family: RMSNorm, RoPE (with llama3 scaling), GQA, SwiGLU, optional biases, tied or untied head."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from greencode_lsp.engine.checkpoint import Weights
+from greencode_lsp.engine.family import KVCache, attend, causal_mask
+from greencode_lsp.errors import UnsupportedModelError
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One block's weights; q, k, v and gate, up are fused along their rows."""
+
+    input_norm: Tensor
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    out: Tensor
+    out_bias: Tensor | None
+    post_norm: Tensor
+    gate_up: Tensor
+    gate_up_bias: Tensor | None
+    down: Tensor
+    down_bias: Tensor | None
+
+
+def rope_inverse_frequencies(config: dict[str, Any], head_size: int) -> Tensor:
+    """Return [C / 2] rotation speeds from either config layout.
+
+    Newer folders hold `rope_parameters`; older ones `rope_theta` and `rope_scaling`. The llama3 scaling keeps fast
+    rotations, divides slow ones by `factor`, and blends between the two wavelength limits.
+    """
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    theta = float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    frequencies = theta ** -(torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
+    if kind == "default":
+        return frequencies
+    if kind != "llama3":
+        raise UnsupportedModelError(f"The RoPE scaling {kind!r} is not supported; default and llama3 are.")
+    factor, low, high = float(rope["factor"]), float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+    original = float(rope["original_max_position_embeddings"])
+    wavelengths = 2 * math.pi / frequencies
+    smooth = ((original / wavelengths - low) / (high - low)).clamp(0, 1)
+    return frequencies * (smooth + (1 - smooth) / factor)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply RoPE to [T, heads, C] with tables [T, 1, C]."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+class Llama:
+    """See `Family`."""
+
+    def __init__(self, config: dict[str, Any], weights: Weights, max_positions: int) -> None:
+        if config.get("hidden_act", "silu") != "silu":
+            raise UnsupportedModelError(f"The activation {config['hidden_act']!r} is not supported in Llama; silu is.")
+        self.layers: int = config["num_hidden_layers"]
+        self._heads: int = config["num_attention_heads"]
+        groups: int = config.get("num_key_value_heads") or self._heads
+        head_size: int = config.get("head_dim") or config["hidden_size"] // self._heads
+        self._eps = float(config.get("rms_norm_eps", 1e-6))
+        self.kv_shape = (groups, max_positions, head_size)
+        self._embedding = weights("model.embed_tokens.weight")
+        self._norm = weights("model.norm.weight")
+        self._head = self._embedding if config.get("tie_word_embeddings") else weights("lm_head.weight")
+        self._layers = [self._read_layer(weights, f"model.layers.{i}.") for i in range(self.layers)]
+        angles = torch.arange(max_positions)[:, None] * rope_inverse_frequencies(config, head_size)  # [N, C / 2]
+        angles = torch.cat((angles, angles), dim=-1)[:, None].to(self._embedding.device)  # [N, 1, C]
+        self._cos, self._sin = angles.cos().to(self._embedding.dtype), angles.sin().to(self._embedding.dtype)
+
+    @staticmethod
+    def _read_layer(weights: Weights, at: str) -> _Layer:
+        qkv = [f"{at}self_attn.{name}_proj" for name in "qkv"]
+        gate_up = [f"{at}mlp.{name}_proj" for name in ("gate", "up")]
+        return _Layer(
+            input_norm=weights(at + "input_layernorm.weight"),
+            qkv=weights.rows(*(name + ".weight" for name in qkv)),
+            qkv_bias=weights.optional_rows(*(name + ".bias" for name in qkv)),
+            out=weights(at + "self_attn.o_proj.weight"),
+            out_bias=weights.optional(at + "self_attn.o_proj.bias"),
+            post_norm=weights(at + "post_attention_layernorm.weight"),
+            gate_up=weights.rows(*(name + ".weight" for name in gate_up)),
+            gate_up_bias=weights.optional_rows(*(name + ".bias" for name in gate_up)),
+            down=weights(at + "mlp.down_proj.weight"),
+            down_bias=weights.optional(at + "mlp.down_proj.bias"),
+        )
+
+    def embed(self, ids: Tensor, start: int) -> Tensor:
+        """Return [T, D]; positions enter by RoPE."""
+        return F.embedding(ids, self._embedding)
+
+    def run_layers(self, hidden: Tensor, start: int, layers: range, cache: KVCache) -> Tensor:
+        """Run layers over [T, D], return [T, D]."""
+        positions = hidden.shape[0]
+        groups, _, size = self.kv_shape
+        cos, sin = self._cos[start : start + positions], self._sin[start : start + positions]
+        mask = causal_mask(positions, start, hidden.device)
+        for row, index in enumerate(layers):
+            layer = self._layers[index]
+            normed = F.rms_norm(hidden, hidden.shape[-1:], layer.input_norm, self._eps)
+            qkv = F.linear(normed, layer.qkv, layer.qkv_bias).view(positions, -1, size)  # [T, H + 2 G, C]
+            rotated = _rotate(qkv[:, : self._heads + groups], cos, sin)
+            new_keys, new_values = rotated[:, self._heads :], qkv[:, self._heads + groups :]  # [T, G, C]
+            keys, values = cache.append(row, start, new_keys.transpose(0, 1), new_values.transpose(0, 1))
+            mixed = attend(rotated[:, : self._heads], keys, values, mask)  # [T, H * C]
+            hidden = hidden + F.linear(mixed, layer.out, layer.out_bias)
+            normed = F.rms_norm(hidden, hidden.shape[-1:], layer.post_norm, self._eps)
+            gate, up = F.linear(normed, layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)
+            hidden = hidden + F.linear(F.silu(gate) * up, layer.down, layer.down_bias)
+        return hidden
+
+    def normalise(self, hidden: Tensor) -> Tensor:
+        """Return the final RMSNorm of [..., D]."""
+        return F.rms_norm(hidden, hidden.shape[-1:], self._norm, self._eps)
+
+    def head(self, normalised: Tensor) -> Tensor:
+        """Return logits [..., V]."""
+        return F.linear(normalised, self._head)

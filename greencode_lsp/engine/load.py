@@ -1,0 +1,79 @@
+"""From a checkpoint folder to an engine: families, devices, policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from greencode_lsp.engine.checkpoint import Weights, read_config
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.family import Family
+from greencode_lsp.engine.llama import Llama
+from greencode_lsp.engine.opt import Opt
+from greencode_lsp.engine.policy import (
+    AGENT_FILE,
+    AgentPolicy,
+    ConfidencePolicy,
+    ExitPolicy,
+    FixedPolicy,
+    NeverPolicy,
+)
+from greencode_lsp.errors import DeviceError, ModelDamagedError, UnsupportedModelError
+from greencode_lsp.models.manifest import Manifest, read_manifest
+
+MAX_POSITIONS = 4096
+"""Positions cached at most, however many the checkpoint allows."""
+
+_FAMILIES: dict[str, type[Llama] | type[Opt]] = {"llama": Llama, "opt": Opt}
+
+
+def pick_device(device: str) -> str:
+    """Return `cpu` or `cuda`. Raises DeviceError where the device is unknown or absent."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise DeviceError(f"There is no device {device!r}; set greencode.device to auto, cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("No CUDA device is usable here; set greencode.device to auto or cpu.")
+    return device
+
+
+def load_family(folder: Path, config: dict[str, Any], device: str) -> Family:
+    """Read the weights. CPU runs in float32, CUDA in bfloat16."""
+    kind = str(config.get("model_type"))
+    if kind not in _FAMILIES:
+        raise UnsupportedModelError(
+            f"The model family {kind!r} is not supported; {' and '.join(_FAMILIES)} are. Set greencode.model."
+        )
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    max_positions = min(int(config["max_position_embeddings"]), MAX_POSITIONS)
+    try:
+        with Weights(folder, dtype, device) as weights:
+            return _FAMILIES[kind](config, weights, max_positions)
+    except (KeyError, TypeError) as error:
+        raise ModelDamagedError(f"{folder / 'config.json'} lacks or misstates {error}; fetch it again.") from error
+
+
+def load_engine(folder: Path, device: str = "auto") -> Engine:
+    """Load a checkpoint folder: a published Hugging Face one (full depth only) or one with exits and an agent.
+
+    Raises ModelNotFoundError, ModelDamagedError, UnsupportedModelError or DeviceError, each naming what to mend.
+    """
+    manifest = read_manifest(folder)
+    config = read_config(folder)
+    device = pick_device(device)
+    family = load_family(folder, config, device)
+    if manifest is None:
+        manifest = Manifest(name=folder.name, family=str(config["model_type"]), exits=(family.layers,))
+    if manifest.exits[-1] != family.layers or list(manifest.exits) != sorted(set(manifest.exits)):
+        raise ModelDamagedError(f"{folder} states exits {manifest.exits} for {family.layers} layers; export it again.")
+    policies: dict[str, ExitPolicy] = {
+        "never": NeverPolicy(),
+        "fixed": FixedPolicy(),
+        "confidence": ConfidencePolicy(),
+    }
+    if (folder / AGENT_FILE).exists():
+        policies["agent"] = AgentPolicy.load(folder / AGENT_FILE, manifest.exits)
+    return Engine(family, manifest, policies, device, family.kv_shape[1])
