@@ -57,6 +57,10 @@ class Weights:
     def __contains__(self, name: str) -> bool:
         return name in self._file_of
 
+    def names(self) -> list[str]:
+        """Return the tensors' names, scales left out."""
+        return [name for name in self._file_of if not name.endswith(SCALE_SUFFIX)]
+
     def __call__(self, name: str) -> Tensor:
         """Return the tensor. Raises ModelDamagedError where the checkpoint lacks it."""
         if name not in self._file_of:

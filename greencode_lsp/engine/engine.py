@@ -170,11 +170,11 @@ class Engine:
     @torch.inference_mode()
     def full_depth_argmax(self, prompt_ids: Sequence[int], emitted_ids: Sequence[int], control: Control) -> list[int]:
         """Return the full-depth token for each emitted position, given the emitted tokens before it (calibration)."""
+        self._segments.crop(len(prompt_ids) - 1)  # the rows asked for must be run, not found in the cache
         self._prefill([*prompt_ids, *emitted_ids[:-1]])
-        states = []
         for index in range(len(self._segments)):
-            states = [self._advance(index, control)]
-        normalised = self._family.normalise(states[0][-len(emitted_ids) :])  # [T, D]
+            outputs = self._advance(index, control)
+        normalised = self._family.normalise(outputs[-len(emitted_ids) :])  # [T, D]
         return [int(i) for i in self._head(normalised).argmax(-1)]
 
 

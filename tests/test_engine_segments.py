@@ -1,0 +1,227 @@
+"""I1 and I2: caches hold what the full model would have computed; pending covers what a segment has missed."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.policy import ExitState
+from greencode_lsp.engine.segments import CHUNK_POSITIONS, Segments
+from greencode_lsp.errors import CancelledError, SettingError
+from greencode_lsp.records import DecodeConfig, FixedControl
+from tests import reference
+
+PROMPT = [5, 17, 101, 3, 42, 42, 7, 190, 11]
+
+
+class Coin:
+    """Leaves at random exits, the same ones for the same seed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._rng = random.Random(seed)
+
+    def exit_logit(self, state: ExitState) -> float:
+        return self._rng.choice([-1.0, 1.0])
+
+
+COIN = DecodeConfig(policy="coin", threshold=0.0)
+
+
+@pytest.fixture(scope="module", params=["llama", "opt"])
+def folder(request: Any, tmp_path_factory: Any) -> Any:
+    return reference.save(getattr(reference, request.param)(), tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def engine(folder: Any) -> Engine:
+    engine = load_engine(folder, "cpu")
+    engine.policies["coin"] = Coin()
+    return engine
+
+
+def run(engine: Engine, prompt: list[int], count: int, config: DecodeConfig = COIN) -> list[int]:
+    return [s.token_id for s in engine.generate(prompt, FixedControl(config), max_new_tokens=count)]
+
+
+def segments_of(engine: Engine) -> Segments:
+    return engine._segments
+
+
+def assert_pending_covers_the_gap(segments: Segments) -> None:
+    before = len(segments.ids)
+    for index in range(len(segments)):
+        assert segments[index].filled <= before
+        assert len(segments[index].pending) == before - segments[index].filled
+        before = segments[index].filled
+
+
+def test_pending_covers_exactly_the_positions_a_segment_has_not_run(engine: Engine) -> None:
+    for _ in engine.generate(PROMPT, FixedControl(COIN), max_new_tokens=24):
+        assert_pending_covers_the_gap(segments_of(engine))
+
+
+@pytest.mark.parametrize("length", [0, 1, 8, 9, 12, 20, 32])
+def test_cropping_keeps_pending_on_the_gap(engine: Engine, length: int) -> None:
+    run(engine, PROMPT, 24)
+    segments_of(engine).crop(length)
+    assert segments_of(engine).ids == segments_of(engine).ids[:length]
+    assert_pending_covers_the_gap(segments_of(engine))
+
+
+def test_kv_after_early_exits_is_what_full_depth_computes_for_the_same_ids(folder: Any, engine: Engine) -> None:
+    tokens = run(engine, PROMPT, 24)
+    full = load_engine(folder, "cpu")
+    full.full_depth_argmax(PROMPT, tokens, FixedControl())
+    for index in range(len(segments_of(engine))):
+        early, deep = segments_of(engine)[index], segments_of(full)[index]
+        filled = min(early.filled, deep.filled)
+        torch.testing.assert_close(
+            early.cache.keys[:, :, :filled], deep.cache.keys[:, :, :filled], atol=1e-4, rtol=1e-4
+        )
+        torch.testing.assert_close(
+            early.cache.values[:, :, :filled], deep.cache.values[:, :, :filled], atol=1e-4, rtol=1e-4
+        )
+
+
+def test_some_tokens_left_early_and_some_did_not(engine: Engine) -> None:
+    layers = {s.exit_layer for s in engine.generate(PROMPT, FixedControl(COIN), max_new_tokens=24)}
+    assert layers == set(reference.EXITS)
+
+
+def test_a_reused_prefix_changes_no_token(folder: Any, engine: Engine) -> None:
+    run(engine, PROMPT, 24)
+    edited = [*PROMPT[:6], 99, *PROMPT[6:], 4, 4]
+    assert run(engine, edited, 16, DecodeConfig()) == run(load_engine(folder, "cpu"), edited, 16, DecodeConfig())
+    assert engine.work.reused_tokens == 6
+
+
+def test_the_same_prompt_again_reuses_all_but_its_last_id(engine: Engine) -> None:
+    run(engine, PROMPT, 4)
+    run(engine, PROMPT, 4)
+    assert engine.work.reused_tokens == len(PROMPT) - 1
+
+
+def test_typing_on_reuses_what_was_typed_before(engine: Engine) -> None:
+    tokens = run(engine, PROMPT, 4, DecodeConfig())
+    run(engine, PROMPT + tokens, 4, DecodeConfig())
+    assert engine.work.reused_tokens == len(PROMPT) + 3
+
+
+def test_a_long_prompt_in_chunks_equals_transformers(tmp_path: Any) -> None:
+    model = reference.llama()
+    prompt = [random.Random(3).randrange(reference.VOCAB) for _ in range(CHUNK_POSITIONS + 50)]
+    engine = load_engine(reference.save(model, tmp_path), "cpu")
+    assert run(engine, prompt, 16, DecodeConfig()) == reference.reference_generate(model, prompt, 16)
+
+
+def test_generation_stops_at_the_last_position(engine: Engine) -> None:
+    prompt = [1] * (engine.max_positions - 5)
+    assert len(run(engine, prompt, 64, DecodeConfig())) == 5
+
+
+@pytest.mark.parametrize("length", [0, 256, 300])
+def test_a_prompt_that_does_not_fit_is_one_clear_sentence(engine: Engine, length: int) -> None:
+    with pytest.raises(SettingError, match=f"{length} tokens.*maxPromptTokens"):
+        run(engine, [1] * length, 4)
+
+
+def test_a_stop_id_ends_the_generation_and_is_not_yielded(engine: Engine) -> None:
+    tokens = run(engine, PROMPT, 12, DecodeConfig())
+    stop = tokens[5]
+    steps = engine.generate(PROMPT, FixedControl(), max_new_tokens=12, stop_ids=frozenset({stop}))
+    assert [s.token_id for s in steps] == tokens[: tokens.index(stop)]
+
+
+def test_a_constraint_restricts_the_tokens_it_names(engine: Engine) -> None:
+    steps = engine.generate(
+        PROMPT, FixedControl(), max_new_tokens=4, constraint=lambda emitted: [8, 9] if len(emitted) < 2 else None
+    )
+    tokens = [s.token_id for s in steps]
+    assert {*tokens[:2]} <= {8, 9}
+
+
+class CancelAfter:
+    """Answers the n-th question and all later ones with yes."""
+
+    def __init__(self, questions: int, config: DecodeConfig) -> None:
+        self.questions, self._config = questions, config
+
+    def config(self) -> DecodeConfig:
+        return self._config
+
+    def cancelled(self) -> bool:
+        self.questions -= 1
+        return self.questions < 0
+
+
+@pytest.mark.parametrize("questions", [0, 1, 2, 3, 7, 11])
+@pytest.mark.parametrize("verified", [False, True], ids=["lossy", "verified"])
+def test_a_cancel_is_heard_at_the_next_segment_and_harms_nothing(
+    folder: Any, engine: Engine, questions: int, verified: bool
+) -> None:
+    control = CancelAfter(questions, DecodeConfig(policy="coin", threshold=0.0, verified=verified))
+    with pytest.raises(CancelledError):
+        list(engine.generate(PROMPT, control, max_new_tokens=24))
+    assert control.questions == -1
+    assert_pending_covers_the_gap(segments_of(engine))
+    assert run(engine, PROMPT, 16, DecodeConfig()) == run(load_engine(folder, "cpu"), PROMPT, 16, DecodeConfig())
+
+
+def test_a_changed_preference_acts_on_the_next_token(engine: Engine) -> None:
+    class Live:
+        fixed = DecodeConfig(policy="fixed", threshold=0.5)
+        current = fixed
+
+        def config(self) -> DecodeConfig:
+            return self.current
+
+        def cancelled(self) -> bool:
+            return False
+
+    control, layers = Live(), []
+    for step in engine.generate(PROMPT, control, max_new_tokens=6):
+        layers.append(step.exit_layer)
+        if len(layers) == 3:
+            control.current = DecodeConfig()
+    assert layers == [1, 1, 1, 4, 4, 4]
+
+
+def test_work_counts_layers_of_positions(engine: Engine) -> None:
+    run(engine, PROMPT, 5, DecodeConfig())
+    work = engine.work
+    assert (work.prompt_tokens, work.emitted_tokens, work.head_positions) == (9, 5, 5)
+    assert work.prefill_layer_positions == 4 * 9
+    assert work.decode_runs == ((0, 1), (1, 1), (2, 1)) * 4
+    assert work.layer_equivalents_ratio == 1.0
+
+
+def test_leaving_early_costs_fewer_layer_equivalents(engine: Engine) -> None:
+    run(engine, PROMPT, 5, DecodeConfig(policy="fixed", threshold=0.5))
+    assert engine.work.layer_equivalents_ratio == pytest.approx(1 / 4)
+    assert engine.work.pending_positions == 9 + 5
+
+
+def test_full_depth_argmax_is_what_full_depth_would_have_emitted(engine: Engine) -> None:
+    tokens = run(engine, PROMPT, 12, DecodeConfig())
+    assert engine.full_depth_argmax(PROMPT, tokens, FixedControl()) == tokens
+
+
+def test_exit_states_are_the_normed_hidden_states(engine: Engine) -> None:
+    seen: list[ExitState] = []
+
+    class Look:
+        def exit_logit(self, state: ExitState) -> float:
+            seen.append(state)
+            return -np.inf
+
+    engine.policies["look"] = Look()
+    run(engine, PROMPT, 3, DecodeConfig(policy="look"))
+    assert [(s.exit_index, s.position) for s in seen] == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]
+    assert {s.pending for s in seen} == {1}
+    assert all(s.hidden.shape == (48,) for s in seen)

@@ -1,0 +1,78 @@
+"""I4: verified mode emits the engine's own full-depth greedy tokens, whatever the exit policy drafts."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.load import load_engine
+from greencode_lsp.records import DecodeConfig, FixedControl
+from tests import reference
+from tests.test_engine_segments import Coin
+
+
+@pytest.fixture(scope="module", params=["llama", "opt"])
+def engine(request: Any, tmp_path_factory: Any) -> Engine:
+    engine = load_engine(reference.save(getattr(reference, request.param)(), tmp_path_factory.mktemp("model")), "cpu")
+    engine.policies["coin"] = Coin()
+    return engine
+
+
+def tokens(engine: Engine, prompt: list[int], count: int, config: DecodeConfig) -> list[int]:
+    return [s.token_id for s in engine.generate(prompt, FixedControl(config), max_new_tokens=count)]
+
+
+POLICIES = {
+    "first exit": DecodeConfig("fixed", 0.5, verified=True),
+    "second exit": DecodeConfig("fixed", 1.5, verified=True),
+    "full depth": DecodeConfig("never", 0.0, verified=True),
+    "confidence": DecodeConfig("confidence", 0.0, verified=True),
+    "random exits": DecodeConfig("coin", 0.0, verified=True),
+}
+
+
+@pytest.mark.parametrize("config", POLICIES.values(), ids=list(POLICIES))
+@pytest.mark.parametrize("seed", range(3))
+def test_verified_equals_full_depth(engine: Engine, config: DecodeConfig, seed: int) -> None:
+    rng = random.Random(seed)
+    prompt = [rng.randrange(reference.VOCAB) for _ in range(rng.randrange(1, 40))]
+    assert tokens(engine, prompt, 40, config) == tokens(engine, prompt, 40, DecodeConfig())
+
+
+def test_verified_mode_really_corrects_drafts(engine: Engine) -> None:
+    early = tokens(engine, [3, 1, 4], 40, DecodeConfig("fixed", 0.5))
+    assert early != tokens(engine, [3, 1, 4], 40, DecodeConfig("fixed", 0.5, verified=True))
+
+
+def test_verified_mode_obeys_a_constraint(engine: Engine) -> None:
+    def constrained(config: DecodeConfig) -> list[int]:
+        steps = engine.generate(
+            [3, 1, 4], FixedControl(config), max_new_tokens=12, constraint=lambda e: [7, 8, 9] if len(e) % 3 else None
+        )
+        return [s.token_id for s in steps]
+
+    assert constrained(POLICIES["first exit"]) == constrained(DecodeConfig())
+
+
+def test_every_verified_token_was_run_through_all_layers(engine: Engine) -> None:
+    steps = engine.generate([3, 1, 4], FixedControl(POLICIES["first exit"]), max_new_tokens=9)
+    assert {s.exit_layer for s in steps} == {4}
+    assert engine.work.pending_positions <= 1
+
+
+def test_switching_to_verified_in_mid_generation_continues_at_full_depth(engine: Engine) -> None:
+    class Switch:
+        asked = 0
+
+        def config(self) -> DecodeConfig:
+            self.asked += 1
+            return DecodeConfig("fixed", 0.5, verified=self.asked > 3)
+
+        def cancelled(self) -> bool:
+            return False
+
+    emitted = [s.token_id for s in engine.generate([3, 1, 4], Switch(), max_new_tokens=16)]
+    assert emitted[3:] == tokens(engine, [3, 1, 4, *emitted[:3]], 13, DecodeConfig())
