@@ -82,10 +82,10 @@ class Reader:
 def tokenizer() -> CodeTokenizer:
     """Return a byte-level tokenizer with a few merges, newline a token of its own."""
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    bpe.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=340,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -142,9 +142,10 @@ class FakeEngine:
         return tokenizer().decode(ids[specials[-1] + 1 :] if specials else ids)
 
     def _rest(self, prefix: str) -> str:
-        for text in self.texts:
-            if prefix and prefix in text:
-                return text[text.index(prefix) + len(prefix) :]
+        for known in (prefix, prefix.rpartition("\n")[2]):  # all of it, or the cursor's line
+            for text in self.texts:
+                if known and known in text:
+                    return text[text.index(known) + len(known) :]
         return ""
 
 

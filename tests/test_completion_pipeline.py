@@ -65,7 +65,7 @@ def test_generation_ends_with_the_line() -> None:
 
 
 def test_a_block_that_the_budget_cuts_shows_whole_lines() -> None:
-    completion = run("class Reader:\n|\n", FakeEngine(), Settings(max_new_tokens=22))
+    completion = run("class Reader:\n|\n", FakeEngine(), Settings(max_new_tokens=14))
     assert completion.text == "    def __init__(self, name):"
 
 

@@ -34,7 +34,7 @@ class Bench:
         """Wait until the worker has nothing left and the loop has said what it said."""
         done = asyncio.Event()
         loop = asyncio.get_running_loop()
-        self.service._worker.submit(lambda: loop.call_soon_threadsafe(done.set) and None)
+        self.service._worker.submit(lambda: bool(loop.call_soon_threadsafe(done.set)))
         await done.wait()
 
 

@@ -75,7 +75,8 @@ async def test_requests_of_different_documents_take_turns() -> None:
     first, second = Job("first", log), Job("second", log)
     first.release.set()
     second.release.set()
-    assert await asyncio.gather(worker.run("a", first), worker.run("b", second)) == ["first", "second"]
+    outcomes = await asyncio.gather(worker.run("a", first), worker.run("b", second))
+    assert list(outcomes) == ["first", "second"]
     worker.close()
 
 

@@ -83,7 +83,7 @@ def test_a_long_prefix_is_cut_at_a_line_start_and_the_suffix_at_its_share() -> N
     assert 40 <= len(tokenizer().encode(suffix)) <= 50
     assert prefix.endswith("value_199 = 199\nx = ")
     assert prefix.startswith("value_")
-    assert 80 <= len(tokenizer().encode(prefix))
+    assert len(tokenizer().encode(prefix)) >= 80
 
 
 def test_typing_only_appends_ids_so_that_the_cache_is_reused() -> None:

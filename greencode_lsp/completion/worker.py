@@ -36,7 +36,7 @@ class Worker:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="greencode")
         self._newest: dict[str, Ticket] = {}
 
-    def submit(self, job: Callable[[], None]) -> None:
+    def submit(self, job: Callable[[], object]) -> None:
         """Queue a job that nobody waits for."""
         self._executor.submit(job)
 

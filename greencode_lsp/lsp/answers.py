@@ -72,7 +72,7 @@ def _popup_item(answer: Answer) -> types.CompletionItem:
         label=first_line[:LABEL_CHARACTERS],
         label_details=types.CompletionItemLabelDetails(description="greencode"),
         kind=types.CompletionItemKind.Text,
-        documentation=types.MarkupContent(types.MarkupKind.Markdown, f"```\n{text}\n```"),
+        documentation=text,
         filter_text=first_line,
         sort_text="\uffff",  # below what the language's own server knows
         insert_text_mode=types.InsertTextMode.AsIs,

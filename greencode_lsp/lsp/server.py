@@ -125,7 +125,7 @@ def create_server(make_service: MakeService) -> LanguageServer:
         server.service.configure(params.initialization_options)
         text_document = params.capabilities.text_document
         if text_document is None or text_document.inline_completion is None:
-            server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions())(server.answer_popup)
+            server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions())(completion)
 
     @server.feature(types.INITIALIZED)
     async def initialized(params: types.InitializedParams) -> None:
@@ -158,7 +158,13 @@ def create_server(make_service: MakeService) -> LanguageServer:
         logger.info("Completion %s was accepted", answer_id)
 
     # without options the capability is not advertised
-    server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(server.answer_inline)
+    @server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())
+    async def inline_completion(params: types.InlineCompletionParams) -> types.InlineCompletionList | None:
+        return await server.answer_inline(params)
+
+    async def completion(params: types.CompletionParams) -> types.CompletionList:
+        return await server.answer_popup(params)
+
     return server
 
 

@@ -1,0 +1,55 @@
+"""The command an editor starts, the bundled model, a real file of the standard library: nothing is faked."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import textwrap
+from pathlib import Path
+
+import pytest
+from lsprotocol import types
+
+from tests.lsp_session import session
+
+COMMAND = ("-m", "greencode_lsp.cli", "--stdio")
+SOURCE = inspect.getsource(textwrap)
+INSIDE = "def dedent(text):"
+
+
+def position_after(fragment: str, below: str = INSIDE) -> tuple[int, int]:
+    """Return the 0-based line and column right behind the first `fragment` below a line."""
+    offset = SOURCE.index(fragment, SOURCE.index(below)) + len(fragment)
+    before = SOURCE[:offset]
+    return before.count("\n"), len(before.rpartition("\n")[2])
+
+
+async def test_a_session_completes_obeys_the_preference_cancels_and_ends_well(tmp_path: Path) -> None:
+    async with session(tmp_path, COMMAND) as editor:
+        uri = editor.open(SOURCE, Path(textwrap.__file__).as_uri())
+        line, column = position_after("for line in ")
+        text = SOURCE.splitlines(keepends=True)
+        opened = "".join(text[:line]) + text[line][:column] + "\n" + "".join(text[line + 1 :])
+        change = types.TextDocumentContentChangeWholeDocument(opened)
+        version = types.VersionedTextDocumentIdentifier(2, uri)
+        editor.client.text_document_did_change(types.DidChangeTextDocumentParams(version, [change]))
+
+        [(first, where)] = await editor.inline(uri, line, column)
+        assert first.strip()
+        assert "\n" not in first
+        assert where == types.Range(types.Position(line, column), types.Position(line, column))
+        status = await editor.status(state="ready", preference=0.5)
+        assert status["last"] is not None
+        assert max(status["last"]["exit_layers"]) <= status["last"]["layers"]
+
+        editor.configure({"greencode": {"preference": "accuracy"}})
+        [(second, _)] = await editor.inline(uri, line, column)
+        assert second.strip()
+        await editor.status(state="ready", preference=1.0)
+
+        request_id, answer = editor.request(uri, *position_after("prefix"))
+        editor.client.cancel_request(types.CancelParams(request_id))
+        with pytest.raises(Exception, match="cancel") as error:
+            await asyncio.wait_for(answer, 30)
+        assert error.value.code == -32800  # type: ignore[attr-defined]
+        assert editor.told == []

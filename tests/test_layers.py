@@ -1,0 +1,71 @@
+"""Modules import only from lower levels, and each library only where it belongs; read off the sources."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import greencode_lsp
+
+PACKAGE = Path(greencode_lsp.__file__).parent
+LEVELS = {
+    "__init__": 0,
+    "errors": 0,
+    "records": 0,
+    "settings": 1,
+    "preference": 1,
+    "prompt": 1,
+    "energy": 1,
+    "models": 1,
+    "engine": 2,
+    "completion": 3,
+    "lsp": 4,
+    "demo": 5,
+    "cli": 5,
+    "__main__": 5,
+}
+HOME_OF = {"torch": {"engine"}, "pygls": {"lsp"}, "lsprotocol": {"lsp"}}
+BANNED = {"training", "transformers", "stable_baselines3", "gymnasium", "tests"}
+
+
+def part_of(module: str) -> str:
+    """Return the first name below the package: `greencode_lsp.engine.load` -> `engine`."""
+    return [*module.split("."), "__init__"][1]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield every module a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            package = node.module == "greencode_lsp"
+            yield from (f"greencode_lsp.{a.name}" if package else str(node.module) for a in node.names)
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES])
+def test_a_module_imports_only_from_its_own_and_lower_levels(path: Path) -> None:
+    part = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    for module in imports(path):
+        top = module.split(".")[0]
+        assert top not in BANNED, f"{path} imports {module}"
+        assert part in HOME_OF.get(top, {part}), f"{path} imports {module}"
+        if top == "greencode_lsp":
+            target = part_of(module)
+            assert LEVELS.get(target, 0) <= LEVELS[part], f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("module", ["greencode_lsp.lsp.server", "greencode_lsp.cli"])
+def test_starting_the_server_does_not_import_torch(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
