@@ -66,7 +66,7 @@ def _commit() -> str:
 
 
 def _recipe(preset: Preset, work: Path) -> dict[str, Any]:
-    """What people want to know: corpus with licences, stages, the last metrics, the commit."""
+    """Collect what people want to know: corpus with licences, stages, the last metrics, the commit."""
     metrics = work / "metrics.jsonl"
     lines = metrics.read_text(encoding="utf8").splitlines() if metrics.exists() else []
     return {
@@ -108,7 +108,7 @@ def dequantise(folder: Path, out: Path) -> Path:
         tensors = {name: weights(name).contiguous() for name in weights.names()}
     save_file(tensors, str(out / WEIGHTS_FILE), metadata={"format": "pt"})
     for path in folder.iterdir():
-        if path.suffix == ".json" and path.name != MANIFEST_NAME or path.name == "agent.safetensors":
+        if (path.suffix == ".json" and path.name != MANIFEST_NAME) or path.name == "agent.safetensors":
             shutil.copyfile(path, out / path.name)
     config = read_config(folder) | {"dtype": "float32"}
     (out / "config.json").write_text(json.dumps(config, indent=1), encoding="utf8")

@@ -14,7 +14,7 @@ from greencode_lsp.records import Completion
 EDITORS = """\
 Connect an editor (the server is `greencode-lsp --stdio`):
 
-  VS Code      open editors/vscode of the source tree; its README has the steps.
+  VS Code      no extension is shipped yet; any generic language client can start the server.
 
   Neovim 0.12  vim.lsp.config('greencode', { cmd = { 'greencode-lsp', '--stdio' }, filetypes = { 'python' } })
                vim.lsp.enable('greencode')
