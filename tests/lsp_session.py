@@ -27,7 +27,8 @@ class Editor:
         self.result: Any = None
         """The answer to `initialize`."""
         self.statuses: list[dict[str, Any]] = []
-        self._news = asyncio.Event()
+        self.registered: list[str] = []
+        self.news = asyncio.Event()
         self._numbers = itertools.count(1)
 
     @property
@@ -63,16 +64,16 @@ class Editor:
     async def status(self, **wanted: Any) -> dict[str, Any]:
         """Wait for a status with these values, the latest first."""
         while True:
-            for seen in reversed(self.statuses):
-                if all(seen[key] == value for key, value in wanted.items()):
+            for seen in self.statuses[::-1]:
+                if wanted.items() <= seen.items():
                     return seen
-            self._news.clear()
-            await asyncio.wait_for(self._news.wait(), 30)
+            self.news.clear()
+            await asyncio.wait_for(self.news.wait(), 30)
 
     def on_status(self, params: Any) -> None:
         """Note a `greencode/status`."""
         self.statuses.append(_plain(params))
-        self._news.set()
+        self.news.set()
 
     def configure(self, settings: Any) -> None:
         """Push settings."""
@@ -104,6 +105,12 @@ async def session(
         editor.on_status(params)
 
     environment = {**os.environ, "GREENCODE_HOME": str(home), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+    @client.feature(types.CLIENT_REGISTER_CAPABILITY)  # type: ignore[untyped-decorator]
+    def on_register(params: types.RegistrationParams) -> None:
+        editor.registered.extend(registration.method for registration in params.registrations)
+        editor.news.set()
+
     await client.start_io(sys.executable, *command, env=environment, cwd=str(ROOT))
     params = types.InitializeParams(
         capabilities=capabilities or types.ClientCapabilities(text_document=INLINE),

@@ -64,6 +64,12 @@ def test_generation_ends_with_the_line() -> None:
     assert tokenizer().decode([completion.steps[-1].token_id]) == "\n"
 
 
+def test_generation_ends_with_a_loop_of_the_model() -> None:
+    completion = run("x = |", FakeEngine(("x = " + "ab_" * 100,)), Settings(max_new_tokens=200))
+    assert completion.text == "ab_"
+    assert len(completion.steps) < 20
+
+
 def test_a_block_that_the_budget_cuts_shows_whole_lines() -> None:
     completion = run("class Reader:\n|\n", FakeEngine(), Settings(max_new_tokens=14))
     assert completion.text == "    def __init__(self, name):"

@@ -12,14 +12,15 @@ from lsprotocol import types
 
 from tests.lsp_session import session
 
-COMMAND = ("-m", "greencode_lsp.cli", "--stdio")
+COMMAND = ("-c", "import sys; from greencode_lsp.cli import main; sys.exit(main(['--stdio']))")
+"""What the console script `greencode-lsp --stdio` runs, from this checkout."""
 SOURCE = inspect.getsource(textwrap)
-INSIDE = "def dedent(text):"
+INSIDE = "def wrap(self, text):"
 
 
-def position_after(fragment: str, below: str = INSIDE) -> tuple[int, int]:
-    """Return the 0-based line and column right behind the first `fragment` below a line."""
-    offset = SOURCE.index(fragment, SOURCE.index(below)) + len(fragment)
+def position_after(fragment: str) -> tuple[int, int]:
+    """Return the 0-based line and column right behind the first `fragment` of the method."""
+    offset = SOURCE.index(fragment, SOURCE.index(INSIDE)) + len(fragment)
     before = SOURCE[:offset]
     return before.count("\n"), len(before.rpartition("\n")[2])
 
@@ -27,7 +28,7 @@ def position_after(fragment: str, below: str = INSIDE) -> tuple[int, int]:
 async def test_a_session_completes_obeys_the_preference_cancels_and_ends_well(tmp_path: Path) -> None:
     async with session(tmp_path, COMMAND) as editor:
         uri = editor.open(SOURCE, Path(textwrap.__file__).as_uri())
-        line, column = position_after("for line in ")
+        line, column = position_after("chunks = self.")
         text = SOURCE.splitlines(keepends=True)
         opened = "".join(text[:line]) + text[line][:column] + "\n" + "".join(text[line + 1 :])
         change = types.TextDocumentContentChangeWholeDocument(opened)
@@ -47,7 +48,7 @@ async def test_a_session_completes_obeys_the_preference_cancels_and_ends_well(tm
         assert second.strip()
         await editor.status(state="ready", preference=1.0)
 
-        request_id, answer = editor.request(uri, *position_after("prefix"))
+        request_id, answer = editor.request(uri, line, column)
         editor.client.cancel_request(types.CancelParams(request_id))
         with pytest.raises(Exception, match="cancel") as error:
             await asyncio.wait_for(answer, 30)

@@ -167,6 +167,16 @@ async def test_settings_are_pulled_from_a_client_that_can_be_asked(tmp_path: Pat
         await editor.status(preference=0.75)
 
 
+async def test_changes_of_the_settings_are_asked_for_where_the_client_takes_such_wishes(tmp_path: Path) -> None:
+    watched = types.DidChangeConfigurationClientCapabilities(dynamic_registration=True)
+    workspace = types.WorkspaceClientCapabilities(did_change_configuration=watched)
+    async with session(tmp_path, capabilities=types.ClientCapabilities(workspace=workspace)) as editor:
+        while not editor.registered:
+            editor.news.clear()
+            await asyncio.wait_for(editor.news.wait(), 30)
+        assert editor.registered == ["workspace/didChangeConfiguration"]
+
+
 async def test_a_client_without_inline_completion_gets_one_popup_item_over_the_typed_word(tmp_path: Path) -> None:
     capabilities = types.ClientCapabilities(
         general=types.GeneralClientCapabilities(position_encodings=[types.PositionEncodingKind.Utf8])
@@ -182,6 +192,15 @@ async def test_a_client_without_inline_completion_gets_one_popup_item_over_the_t
         assert answer.is_incomplete
         assert item.text_edit == types.TextEdit(at(0, 16, 18), "name = smile")
         assert item.label == item.filter_text == "name = smile"
+
+
+async def test_neither_unknown_messages_nor_failures_are_written_to_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with session(tmp_path) as editor:
+        editor.client.protocol.notify("unknown/method", {"secret": "password"})
+        assert await editor.inline(editor.open(BROKEN[:8]), 0, 8) == []
+    assert capfd.readouterr().err == ""
 
 
 async def test_a_running_generation_does_not_hold_up_the_shutdown(tmp_path: Path) -> None:

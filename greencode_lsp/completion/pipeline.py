@@ -182,7 +182,7 @@ def _decode(
             generated += tokenizer.token_bytes(step.token_id)
             text = whole_characters(generated[len(healed.dropped) :])
             end = filters.stop_index(text, before, wanted)
-            if end is not None:
+            if end is not None or filters.cut_repetition(text) != text:
                 break
     if end is None and len(steps) == max_new_tokens and text.strip().count("\n"):
         end = text.rindex("\n")  # the budget ended inside a line of a block: show whole lines

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from lsprotocol import types
-from pygls.exceptions import JsonRpcException
+from pygls.exceptions import FeatureRequestError, JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from greencode_lsp import __version__
@@ -51,8 +51,9 @@ class GreenCodeServer(LanguageServer):
         self.protocol.notify(STATUS_METHOD, status_params(status))
 
     def report_server_error(self, error: Exception, source: Any) -> None:  # noqa: ANN401 - pygls' own signature
-        """Tell of a message that cannot be handled, without what it said."""
-        self.tell(f"greencode-lsp could not handle a message of the editor ({type(error).__name__}); it goes on.")
+        """Tell of a message that cannot be handled, without what it said; a failed request has its own answer."""
+        if source is not FeatureRequestError:
+            self.tell(f"greencode-lsp could not handle a message of the editor ({type(error).__name__}); it goes on.")
 
     def shutdown(self) -> None:
         """Stop the running generation, then the server; also when the client is gone without a word."""
@@ -117,7 +118,7 @@ class GreenCodeServer(LanguageServer):
 
 def create_server(make_service: MakeService) -> LanguageServer:
     """Build a server with all its handlers; two servers share nothing."""
-    logging.getLogger("pygls").setLevel(logging.WARNING)  # at INFO it writes whole messages, and code with them
+    logging.getLogger("pygls").setLevel(logging.CRITICAL)  # below, its records quote messages, and code with them
     server = GreenCodeServer(make_service)
 
     @server.feature(types.INITIALIZE)

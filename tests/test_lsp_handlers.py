@@ -1,0 +1,74 @@
+"""What the server does between its handlers and the service, in one process."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from lsprotocol import types
+from pygls.workspace import Workspace
+
+from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.lsp import server as server_module
+from greencode_lsp.lsp.server import GreenCodeServer, create_server
+
+URI = "file:///a.py"
+
+
+class Service:
+    """A service that answers at once, after what happens meanwhile has happened."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    async def complete(self, document: str, request: Request) -> str:
+        self.meanwhile()
+        return "text"
+
+
+def server() -> GreenCodeServer:
+    made = GreenCodeServer(lambda notify, report: Service())  # type: ignore[arg-type, return-value]
+    made.protocol._workspace = Workspace(None)
+    made.workspace.put_text_document(types.TextDocumentItem(URI, "python", 1, "x = "))
+    return made
+
+
+PARAMS = types.InlineCompletionParams(
+    types.InlineCompletionContext(types.InlineCompletionTriggerKind.Automatic),
+    types.TextDocumentIdentifier(URI),
+    types.Position(0, 4),
+)
+
+
+async def test_an_answer_for_the_same_version_is_given() -> None:
+    answer = await server().answer_inline(PARAMS)
+    assert answer is not None
+    assert [item.insert_text for item in answer.items] == ["text"]
+
+
+async def test_an_answer_for_a_document_that_changed_meanwhile_is_null() -> None:
+    made = server()
+    change = types.TextDocumentContentChangeWholeDocument("y")
+    changed = types.VersionedTextDocumentIdentifier(2, URI)
+    service: Any = made.service
+    service.meanwhile = lambda: made.workspace.update_text_document(changed, change)
+    assert await made.answer_inline(PARAMS) is None
+
+
+def test_two_servers_share_nothing() -> None:
+    first, second = (create_server(lambda notify, report: Service()) for _ in range(2))  # type: ignore[arg-type, return-value]
+    assert isinstance(first, GreenCodeServer)
+    assert isinstance(second, GreenCodeServer)
+    assert first.service is not second.service
+    assert first.protocol is not second.protocol
+
+
+def test_handlers_only_unpack_hand_over_and_pack() -> None:
+    source = inspect.getsource(server_module)
+    assert len(source.splitlines()) < 200
+    [build] = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "create_server"]
+    handlers = [n for n in build.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    assert len(handlers) > 8
+    assert all((n.end_lineno or 0) - n.lineno < 15 for n in handlers)
