@@ -56,6 +56,7 @@ OVERLAPS = {  # generated, after the cursor, kept
     "a quote": ("name'", "'", "name"),
     "the rest of a line": ("foo + bar", "bar", "foo + "),
     "one letter is chance": ("data", "a + b", "data"),
+    "the end of a word is chance": ("data", "a", "data"),
     "the line below": ("x = 1\n    return x", "\n    return x\n", "x = 1"),
     "a line in between": ("x = 1\n    y = 2", "\n    return x\n", "x = 1\n    y = 2"),
     "no text after": ("x", "", "x"),
@@ -73,6 +74,8 @@ REPETITIONS = {
     "lines after others": ("b\nx()\n  x()\nx()", "b\nx()"),
     "pieces": ("a_b_" * 5, "a_b_"),
     "no piece of punctuation": ("# " + "-" * 40, "# " + "-" * 40),
+    "a rule before a word": ("# ---------- x", "# ---------- x"),
+    "a round number": ("100000", "100000"),
     "blank lines": ("\n\n\n\n", "\n\n\n\n"),
 }
 

@@ -15,7 +15,7 @@ BLOCK_OPENERS = (":", "{")
 LINE_COMMENTS = ("#", "//")
 REPEATED_LINES = 3
 """A line that comes this often in a row is a loop of the model, not code."""
-REPEATED_PIECE = re.compile(r"((?=.*\w).{2,24}?)\1{4,}")
+REPEATED_PIECE = re.compile(r"(\w.{1,23}?|\W{1,12}?\w.{0,12}?)\1{4,}")
 """The same within a line: a piece with a word character in it, five times in a row."""
 SHORTEST_WORD_OVERLAP = 4
 """An overlap with the text after the cursor that is shorter, and not the whole rest of the line, is chance."""
@@ -107,6 +107,8 @@ def cut_overlap(text: str, after: str) -> str:
 def _is_telling(text: str, rest: str, length: int) -> bool:
     """Tell whether an overlap is a repetition: not chance, and not the closing of a bracket that `text` opened."""
     overlap = rest[:length]
+    if re.match(r"\w", overlap) and re.search(r"\w\Z", text[:-length]):
+        return False  # the overlap begins in the middle of a word of `text`
     if _open_brackets(text[:-length]) > _open_brackets(text) >= 0:
         return False
     return length == len(rest) or length >= SHORTEST_WORD_OVERLAP or not re.search(r"[\w\s]", overlap)
