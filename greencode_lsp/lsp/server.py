@@ -28,7 +28,7 @@ MakeService = Callable[[Callable[[str], None], Callable[[Status], None]], Comple
 """Makes the service from what tells the user a sentence and what reports a status."""
 
 ACCEPT_COMMAND = "greencode.accept"
-POPUP_WAIT_S = 0.5
+POPUP_WAIT_S = 1.0
 """A completion popup waits for the slowest server: where there is no inline completion, this is all we take."""
 
 logger = logging.getLogger(__name__)
