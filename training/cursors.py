@@ -1,0 +1,69 @@
+"""Cursor positions in validation files: one half of the files for the agent, the other for calibration.
+
+Drawn as the held-out lines are: uniform over non-blank lines, the column uniform over the line's code. Validation
+packages are never trained on, and the held-out lines are in other packages still.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.errors import CorpusError
+from greencode_lsp.prompt.context import build_prompt
+from greencode_lsp.prompt.tokenizer import CodeTokenizer
+
+Half = Literal["agent", "calibration"]
+
+PROMPT_TOKENS = 320
+"""Prefix and suffix together; the suffix has a quarter at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place to complete at: `text[offset:]` is what the author went on with."""
+
+    text: str
+    offset: int
+
+
+def half_of(package: str, path: str) -> Half:
+    """Return the half a file belongs to, a function of its name alone."""
+    digest = hashlib.sha256(f"{package}/{path}".encode()).digest()
+    return "agent" if digest[0] % 2 else "calibration"
+
+
+def draw(work: Path, half: Half, count: int, seed: int = 0) -> list[Cursor]:
+    """Draw cursors in `work/validation.jsonl`. Raises CorpusError where that half has fewer lines than asked for."""
+    path = work / "validation.jsonl"
+    if not path.exists():
+        raise CorpusError(f"There is no {path}; run `python -m training corpus` first.")
+    with path.open(encoding="utf8") as file:
+        rows = [json.loads(line) for line in file]
+    texts = [row["text"] for row in rows if half_of(row["package"], row["path"]) == half]
+    lines = [(text, number) for text in texts for number, line in enumerate(text.split("\n")) if line.strip()]
+    if len(lines) < count:
+        raise CorpusError(f"The {half} half of {path} has {len(lines)} lines of {count}; name more sources.")
+    rng = random.Random(f"{half}:{seed}")
+    cursors = []
+    for text, number in rng.sample(lines, count):
+        before = text.split("\n")[: number + 1]
+        line = before[-1]
+        start = len("\n".join(before)) - len(line)
+        column = rng.randrange(len(line) - len(line.lstrip()), len(line.rstrip()))
+        cursors.append(Cursor(text, start + column))
+    return cursors
+
+
+def prompt_ids(engine: Engine, tokenizer: CodeTokenizer, cursor: Cursor, new_tokens: int) -> list[int]:
+    """Return the prompt the server would build, within a small budget that leaves room for `new_tokens`.
+
+    The last token is not healed: the training cut its samples at random characters, each part tokenised alone.
+    """
+    budget = min(PROMPT_TOKENS, engine.max_positions - new_tokens - 1)
+    return build_prompt(cursor.text, cursor.offset, tokenizer, engine.manifest.fim, budget)

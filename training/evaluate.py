@@ -1,0 +1,176 @@
+"""The checkpoint on the frozen held-out lines: what each exit knows, what each preference keeps, costs and takes.
+
+    python -m training evaluate --preset mini        # 10 minutes on two cores; --limit N for less
+
+Everything runs through the engine on the exported weights; the speed comparison runs transformers on the same weights
+(dequantised) in the same process, in turns. Writes `training/runs/<model>/results.json` and `results.md`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.load import load_engine
+from greencode_lsp.preference import decode_config
+from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from greencode_lsp.records import DecodeConfig, FixedControl, Step
+from greencode_lsp.settings import Settings
+from training import speed
+from training.cost import load_segments
+from training.cursors import Cursor, prompt_ids
+from training.heldout import HeldOutLine
+from training.report import to_markdown
+from training.rollout import emit
+
+LINE_TOKENS = 16
+"""Tokens of the rest of a line that are scored, and as many that are generated."""
+PREFERENCES = {"accuracy": 1.0, "balanced": 0.5, "energy": 0.0}
+SAMPLES = 10
+DEVICE = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The loaded checkpoint and its prompts, one per held-out line."""
+
+    engine: Engine
+    tokenizer: CodeTokenizer
+    lines: Sequence[HeldOutLine]
+    prompts: Sequence[Sequence[int]]
+
+    @property
+    def line_ends(self) -> frozenset[int]:
+        """The tokens after which a line is complete."""
+        ordinary = (i for i in range(self.tokenizer.vocab_size) if b"\n" in self.tokenizer.token_bytes(i))
+        return self.tokenizer.special_ids | frozenset(ordinary)
+
+
+@torch.inference_mode()
+def exit_tokens(folder: Path, exits: tuple[int, ...], pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Any:
+    """Return, per (prompt, target), the argmax [S, T] of every exit with the target's tokens forced."""
+    family, segments = load_segments(folder, exits, DEVICE)
+    out = []
+    for prompt, target in pairs:
+        segments.crop(0)
+        segments.feed([*prompt, *target[:-1]])
+        states = [segments.advance(i, lambda: False)[-len(target) :] for i in range(len(segments))]
+        out.append(torch.stack([family.head(family.normalise(s)).argmax(-1) for s in states]).numpy())
+    return out
+
+
+def score_exits(subject: Subject, folder: Path) -> dict[str, Any]:
+    """Teacher-forced on the rest of each line: accuracy and agreement with full depth of every exit.
+
+    A token is whitespace-only by what full depth says there.
+    """
+    targets = [subject.tokenizer.encode(line.rest_of_line)[:LINE_TOKENS] for line in subject.lines]
+    found = exit_tokens(folder, subject.engine.exits, list(zip(subject.prompts, targets, strict=True)))
+    tokens: NDArray[np.int64] = np.concatenate(found, axis=1)  # [S, N]
+    truth, full = np.concatenate(targets), tokens[-1]
+    ordinary = np.array([bool(subject.tokenizer.decode([i]).strip()) for i in full])
+    rows = [
+        {
+            "exit_layer": exit_layer,
+            "token_accuracy": float((said == truth).mean()),
+            "agreement": float((said == full).mean()),
+            "agreement_without_whitespace": float((said == full)[ordinary].mean()),
+        }
+        for exit_layer, said in zip(subject.engine.exits, tokens, strict=True)
+    ]
+    return {"tokens": len(truth), "tokens_without_whitespace": int(ordinary.sum()), "exits": rows}
+
+
+def _complete(subject: Subject, index: int, config: DecodeConfig) -> tuple[list[Step], str]:
+    """Generate to the end of the line; return all steps, the one that ended it included, and the text before it."""
+    steps = emit(subject.engine, subject.prompts[index], config, LINE_TOKENS, subject.line_ends)
+    kept = [step.token_id for step in steps if step.token_id not in subject.tokenizer.special_ids]
+    return steps, subject.tokenizer.decode(kept).split("\n", 1)[0].rstrip()
+
+
+def score_preference(subject: Subject, preference: float) -> dict[str, Any]:
+    """Free-running to the end of the line at one preference."""
+    config = decode_config(Settings(preference=preference), subject.engine.manifest, "python")
+    agreeing = tokens = exact = 0
+    similarity, layers, cost, full_cost = 0.0, [], 0.0, 0.0
+    for index, line in enumerate(subject.lines):
+        steps, text = _complete(subject, index, config)
+        work, wanted = subject.engine.work, line.rest_of_line.rstrip()
+        emitted = [step.token_id for step in steps]
+        labels = subject.engine.full_depth_argmax(subject.prompts[index], emitted, FixedControl())
+        agreeing += sum(a == b for a, b in zip(emitted, labels, strict=True))
+        tokens += len(emitted)
+        layers += [step.exit_layer for step in steps]
+        cost += work.layer_equivalents
+        full_cost += work.full_depth_layer_equivalents
+        exact += text == wanted
+        similarity += SequenceMatcher(None, text, wanted, autojunk=False).ratio()
+    return {
+        "preference": preference,
+        "config": dataclasses.asdict(config) if np.isfinite(config.threshold) else {"policy": config.policy},
+        "tokens": tokens,
+        "mean_exit_layer": float(np.mean(layers)),
+        "early_share": float(np.mean(np.asarray(layers) < subject.engine.layers)),
+        "agreement": agreeing / tokens,
+        "layer_equivalents_ratio": cost / full_cost,
+        "exact_match": exact / len(subject.lines),
+        "edit_similarity": similarity / len(subject.lines),
+    }
+
+
+def samples(subject: Subject) -> list[dict[str, Any]]:
+    """Complete random held-out lines at the default preference; drawn by seed, not picked."""
+    config = decode_config(Settings(), subject.engine.manifest, "python")
+    out = []
+    for index in random.Random(0).sample(range(len(subject.lines)), min(SAMPLES, len(subject.lines))):
+        line = subject.lines[index]
+        steps, text = _complete(subject, index, config)
+        out.append(
+            {
+                "file": f"{line.pointer.package} {line.pointer.version}, {line.pointer.file}:{line.pointer.line}",
+                "before": line.text[: line.offset].rsplit("\n", 1)[-1].lstrip(),
+                "author": line.rest_of_line.rstrip(),
+                "model": text,
+                "exit_layers": [step.exit_layer for step in steps],
+            }
+        )
+    return out
+
+
+def evaluate(folder: Path, lines: Sequence[HeldOutLine], runs: Path, missing: int) -> dict[str, Any]:
+    """Score the checkpoint, write `results.json` and `results.md` under `runs`, print the results as one JSON line.
+
+    `missing` held-out lines could not be read, their packages absent or changed; the number is reported.
+    """
+    engine, tokenizer = load_engine(folder, DEVICE), CodeTokenizer.from_folder(folder)
+    prompts = [prompt_ids(engine, tokenizer, Cursor(line.text, line.offset), LINE_TOKENS) for line in lines]
+    subject = Subject(engine, tokenizer, lines, prompts)
+    results = {
+        "model": engine.manifest.name,
+        "layers": engine.layers,
+        "exit_policy": engine.manifest.exit_policy,
+        "lines": len(lines),
+        "lines_missing": missing,
+        "threads": torch.get_num_threads(),
+        "teacher_forced": score_exits(subject, folder),
+        "preferences": {name: score_preference(subject, value) for name, value in PREFERENCES.items()},
+        "speed": speed.compare(engine, folder, prompts, seed=0),
+        "samples": samples(subject),
+    }
+    target = runs / engine.manifest.name
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf8")
+    (target / "results.md").write_text(to_markdown(results), encoding="utf8")
+    print(json.dumps(results))
+    return results

@@ -1,0 +1,51 @@
+"""Rewards of the exit agent. Pure functions over arrays [n], one entry per parallel walk.
+
+Letters: e the layer of the exit the agent stands at, e* the first exit whose token is the full model's, L the depth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+
+COST_WEIGHT = 0.2
+"""lambda: what a token at full depth costs, in units of one right token."""
+ALPHA, BETA, GAMMA, EPSILON = 1.0, 1.0, 1.0, 0.1
+
+
+def energy_reward(correct: Floats, layer_equivalents: Floats, full: float, weight: float = COST_WEIGHT) -> Floats:
+    """Return quality - lambda x cost: what the paper says it balances, and its reward lacks.
+
+    `correct` is 1 where this action emitted the full-depth token and 0 elsewhere; `layer_equivalents` is what the
+    action ran, catch-up of skipped positions included, and `full` a whole token's at full depth. Summed over an
+    episode: right tokens, less lambda times its cost in tokens at full depth.
+    """
+    return correct - weight * layer_equivalents / full
+
+
+def paper_reward(exits: tuple[int, ...], index: Integers, best: Integers, right: Booleans, leave: Booleans) -> Floats:
+    """Return GREEN-CODE's reward (arXiv 2501.11006, alignment variant), fixed: every branch over L.
+
+        leave at e = e*               +1 / L        go on at e <  e*     +1 / L
+        leave late, right             -alpha (e - e*) / L    go on at e >= e*     -gamma (next(e) - e*) / L
+        leave early (e < e*), wrong   -beta (e* - e) / L
+        leave late, wrong             -epsilon / L
+
+    In the authors' code one positive, going on past the last early exit to a token only the last layer knows, escapes
+    the division and weighs L times the others. `index` and `best` count exits from 0; `right` says that the token at
+    `index` is the full model's.
+    """
+    layers = np.asarray(exits, np.float64)
+    here, ideal, following = layers[index], layers[best], layers[np.minimum(index + 1, len(exits) - 1)]
+    early = here < ideal
+    leaving = np.select(
+        [index == best, early, right],
+        [np.ones_like(here), -BETA * (ideal - here), -ALPHA * (here - ideal)],
+        -EPSILON,
+    )
+    going_on = np.where(early, 1.0, -GAMMA * (following - ideal))
+    return np.asarray(np.where(leave, leaving, going_on) / layers[-1])
