@@ -11,17 +11,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.engine.policy import AGENT_FILE, AgentPolicy
+from greencode_lsp.engine.policy import AgentPolicy
 from greencode_lsp.errors import CorpusError
-from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
+from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, write_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
 from training import agent, calibrate, cost, cursors, heldout, rollout
 from training.preset import Preset
+from training.rewards import COST_WEIGHT
 from training.rollout import Rollouts
 
 DEVICE = "cpu"
@@ -67,14 +67,6 @@ def _load(job: Job) -> _Model:
     return _Model(engine, CodeTokenizer.from_folder(job.out), engine.manifest)
 
 
-def _amend(folder: Path, changes: dict[str, Any], notes: dict[str, Any]) -> None:
-    """Rewrite the manifest with changed fields and notes for people under `training`."""
-    manifest = read_manifest(folder, verify=False)
-    if manifest is None:
-        raise CorpusError(f"{folder} has no {MANIFEST_NAME}; run `python -m training export` first.")
-    write_manifest(folder, dataclasses.replace(manifest, **changes, training=manifest.training | notes))
-
-
 def run_corpus(job: Job) -> None:
     """Build tokenizer, training rows and validation files."""
     from training.prepare import prepare
@@ -102,8 +94,9 @@ def run_export(job: Job) -> None:
     if not (job.work / "lite" / "config.json").exists():
         raise CorpusError(f"There is no trained model in {job.work}; run `python -m training lite` first.")
     export(job.preset, job.work, job.work / "lite", job.out)
-    curve, head_layers = cost.measure(job.out, tuple(job.preset.model.exits), DEVICE)
-    _amend(job.out, {"cost_curve": curve, "head_layers": head_layers}, {})
+    manifest = _load(job).manifest
+    curve, head_layers = cost.measure(job.out, manifest.exits, DEVICE)
+    write_manifest(job.out, dataclasses.replace(manifest, cost_curve=curve, head_layers=head_layers))
     print(f"c(m)/c(1): {curve}, head: {head_layers} layers")
 
 
@@ -122,8 +115,8 @@ def run_agent(job: Job) -> None:
     stored = Rollouts.load(job.work / "rollouts")
     half = job.preset.agent.steps // 2
     trained = agent.train(stored, model.manifest, job.preset.agent, half)
-    agent.export(trained, job.out, model.manifest.exits)
-    model.engine.policies["agent"] = AgentPolicy.load(job.out / AGENT_FILE, model.manifest.exits)
+    draft = agent.export(trained, job.work, model.manifest.exits)
+    model.engine.policies["agent"] = AgentPolicy.load(draft, model.manifest.exits)
     prompts = model.prompts(job, "agent", options.prompts, options.new_tokens)
     own = prompts[: math.ceil(options.fresh_share * options.prompts)]
     config = DecodeConfig("agent", threshold=0.0)
@@ -133,7 +126,10 @@ def run_agent(job: Job) -> None:
     trained = agent.train(joined, model.manifest, job.preset.agent, job.preset.agent.steps - half, start=trained)
     agent.export(trained, job.out, model.manifest.exits)
     notes = {"steps": job.preset.agent.steps, "tokens": len(joined), "tokens_of_own_choices": len(fresh)}
-    _amend(job.out, {}, {"agent": notes | {"reward": "energy"}})
+    training = model.manifest.training | {"agent": notes | {"reward": "energy", "cost_weight": COST_WEIGHT}}
+    # thresholds measured for another agent mean nothing for this one
+    manifest = dataclasses.replace(model.manifest, training=training, calibration={}, exit_policy="never")
+    write_manifest(job.out, manifest)
     trained.save(job.work / "agent.zip")
     rewards = [episode["r"] for episode in trained.ep_info_buffer]
     print(f"mean reward of an episode: {sum(rewards) / max(1, len(rewards)):.3f}")
@@ -147,7 +143,11 @@ def run_calibrate(job: Job) -> None:
     tables = calibrate.calibrate(model.engine, prompts, options.new_tokens, model.tokenizer.special_ids, settings)
     policy, figures = calibrate.winner(tables)
     figures |= {"prompts": len(prompts), "new_tokens": options.new_tokens, "device": DEVICE}
-    _amend(job.out, {"calibration": {"python": tables}, "exit_policy": policy}, {"calibration": figures})
+    training = model.manifest.training | {"calibration": figures}
+    manifest = dataclasses.replace(
+        model.manifest, calibration={"python": tables}, exit_policy=policy, training=training
+    )
+    write_manifest(job.out, manifest)
     for name, rows in tables.items():
         for row in rows:
             print(

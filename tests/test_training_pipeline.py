@@ -1,0 +1,173 @@
+"""The whole training on `nano`, once: what it writes, and that what the agent was trained on is what is served."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.policy import ExitState
+from greencode_lsp.models.manifest import read_manifest
+from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from greencode_lsp.records import DecodeConfig, FixedControl
+from training import cursors, heldout, pipeline
+from training.__main__ import main
+from training.corpus import discover
+from training.env import Walk
+from training.evaluate import evaluate, exit_tokens
+from training.preset import load_preset
+from training.rewards import COST_WEIGHT
+from training.rollout import Rollouts, roll
+
+NOT_INSTALLED = "--heldout-sources=stdlib"  # so that the evaluation is left out, installed packages or not
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished work folder."""
+    folder = tmp_path_factory.mktemp("nano")
+    assert main(["all", "--preset", "nano", "--work", str(folder), NOT_INSTALLED]) == 0
+    return folder
+
+
+@pytest.fixture
+def engine(work: Path) -> Engine:
+    return load_engine(work / "out", "cpu")
+
+
+@pytest.fixture
+def prompts(work: Path, engine: Engine) -> list[list[int]]:
+    tokenizer = CodeTokenizer.from_folder(work / "out")
+    return [cursors.prompt_ids(engine, tokenizer, c, 8) for c in cursors.draw(work, "calibration", 4)]
+
+
+class Scripted:
+    """Leaves each token at a given exit and notes the pending counts it was shown."""
+
+    def __init__(self, exit_indices: Sequence[int]) -> None:
+        self.exit_indices, self.pending = exit_indices, list[int]()
+
+    def exit_logit(self, state: ExitState) -> float:
+        self.pending.append(state.pending)
+        return 1.0 if state.exit_index == self.exit_indices[state.position] else -1.0
+
+
+def test_the_checkpoint_is_whole(work: Path) -> None:
+    manifest = read_manifest(work / "out")
+    assert manifest is not None
+    assert set(manifest.calibration["python"]) == {"agent", "confidence", "fixed"}
+    assert manifest.exit_policy in manifest.calibration["python"]
+    assert sorted(manifest.cost_curve) == [1, 2, 4, 8]
+    assert manifest.head_layers > 0
+    assert "agent.safetensors" in manifest.files
+
+
+def test_every_calibrated_threshold_states_its_figures(work: Path) -> None:
+    manifest = read_manifest(work / "out")
+    assert manifest is not None
+    for rows in manifest.calibration["python"].values():
+        for row in rows:
+            assert 0 <= row.agreement_lower_95 <= row.agreement <= 1
+            assert 2 <= row.mean_exit_layer <= 6
+
+
+def test_nothing_is_done_twice(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["all", "--preset", "nano", "--work", str(work), NOT_INSTALLED])
+    assert "==" not in capsys.readouterr().out
+
+
+def test_a_later_step_before_an_earlier_one_is_not_done(work: Path) -> None:
+    job = pipeline.Job(load_preset("nano"), work, work / "out")
+    stamp = work / "steps" / "rollout"
+    before = stamp.stat().st_mtime_ns
+    try:
+        stamp.touch()
+        assert [pipeline.is_done(job, name) for name in ("export", "rollout", "agent")] == [True, True, False]
+    finally:
+        import os
+
+        os.utime(stamp, ns=(before, before))
+
+
+def test_the_halves_of_the_validation_files_have_no_file_in_common(work: Path) -> None:
+    texts = [{c.text for c in cursors.draw(work, half, 50)} for half in ("agent", "calibration")]
+    assert texts[0] and texts[1] and not texts[0] & texts[1]
+
+
+def test_rollouts_of_the_full_model_are_its_own_tokens(engine: Engine, prompts: list[list[int]]) -> None:
+    stored = roll(engine, prompts[:1], 8, frozenset())
+    control = FixedControl()
+    emitted = [step.token_id for step in engine.generate(prompts[0], control, max_new_tokens=8)]
+    assert stored.labels.tolist() == emitted
+
+
+def test_rollouts_along_early_choices_keep_the_full_models_token_as_label(
+    engine: Engine, prompts: list[list[int]]
+) -> None:
+    config = DecodeConfig("fixed", engine.exits[0] - 0.5)
+    stored = roll(engine, prompts[:1], 8, frozenset(), config)
+    emitted = [s.token_id for s in engine.generate(prompts[0], FixedControl(config), max_new_tokens=8)]
+    assert stored.choices[:, 0].tolist() == emitted
+    assert stored.labels.tolist() == engine.full_depth_argmax(prompts[0], emitted, FixedControl())
+
+
+def test_the_environment_charges_and_shows_what_the_engine_runs(engine: Engine, prompts: list[list[int]]) -> None:
+    leaves_at = [0, 1, 0, 0, 2, 0, 1, 0]
+    stored = roll(engine, prompts[:1], len(leaves_at), frozenset())
+    scripted = Scripted(leaves_at)
+    engine.policies["scripted"] = scripted
+    for _ in engine.generate(prompts[0], FixedControl(DecodeConfig("scripted", 0.0)), max_new_tokens=len(leaves_at)):
+        pass
+    always_right = dataclasses.replace(stored, choices=np.repeat(stored.labels[:, None], 3, axis=1))
+    walk = Walk(always_right, engine.manifest, 1)
+    reward, pending = 0.0, []
+    for leave in leaves_at:
+        for action in [0] * leave + [1] * (leave < 2):
+            pending.append(round(float(np.expm1(walk.observe()[0, -2]))))
+            reward += float(walk.step(np.array([action]))[0][0])
+    full = engine.layers + engine.manifest.head_layers
+    assert pending == scripted.pending
+    assert (len(leaves_at) - reward) * full / COST_WEIGHT == pytest.approx(engine.work.layer_equivalents)
+
+
+def test_forcing_tokens_in_one_batch_says_what_the_recorder_saw(
+    work: Path, engine: Engine, prompts: list[list[int]]
+) -> None:
+    stored = roll(engine, prompts[:1], 8, frozenset())
+    (found,) = exit_tokens(work / "out", engine.exits, [(prompts[0], stored.labels.tolist())])
+    assert (stored.choices == found.T).mean() > 0.9  # float32 may break a tie otherwise in another batch
+
+
+def test_the_evaluation_writes_its_results_and_a_report(work: Path, tmp_path: Path) -> None:
+    (package,) = discover(["stdlib"])
+    package = dataclasses.replace(package, files=("textwrap.py",))
+    pointers = heldout.draw([package], count=4)
+    lines = list(heldout._resolve(pointers, {package.name: package.root}))
+    evaluate(work / "out", lines, tmp_path, missing=0)
+    results = json.loads((tmp_path / "nano" / "results.json").read_text(encoding="utf8"))
+    assert results["preferences"]["accuracy"]["agreement"] == 1.0
+    assert results["teacher_forced"]["exits"][-1]["agreement"] == 1.0
+    assert set(results["speed"]["tokens_per_s"]) == {"hugging_face", "full_depth", "with_exits"}
+    assert (tmp_path / "nano" / "results.md").read_text(encoding="utf8").count("\n| `") >= 1
+
+
+def test_a_step_without_what_it_needs_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--preset", "nano", "--work", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.strip().endswith("run `python -m training lite` first.")
+
+
+def test_an_unknown_preset_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["all", "--preset", "giant", "--work", str(tmp_path)]) == 1
+    assert "mini" in capsys.readouterr().err
+
+
+def test_rollouts_read_back_memory_mapped(work: Path) -> None:
+    stored = Rollouts.load(work / "rollouts")
+    assert isinstance(stored.hidden, np.memmap)
+    assert stored.hidden.shape == (len(stored), 2, 64)

@@ -1,0 +1,28 @@
+"""Rollouts made by hand, for tests that need no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from greencode_lsp.models.manifest import Manifest
+from training.rollout import Rollouts
+
+MANIFEST = Manifest("toy", "llama", exits=(2, 4, 6), cost_curve={1: 1.0, 2: 1.5}, head_layers=1.0)
+
+
+def rollouts(right: Sequence[Sequence[Sequence[bool]]], hidden_size: int = 3) -> Rollouts:
+    """Completions of tokens of early exits, each said to be right or wrong; the state tells which."""
+    flat = np.array([token for completion in right for token in completion], dtype=bool)  # [N, S - 1]
+    hidden = np.zeros((*flat.shape, hidden_size), np.float32)
+    hidden[..., 0] = flat
+    labels = np.zeros(len(flat), np.int32)
+    return Rollouts(
+        hidden=hidden,
+        confidence=np.where(flat, 1.0, -1.0).astype(np.float32),
+        choices=np.concatenate([(~flat).astype(np.int32), labels[:, None]], axis=1),
+        labels=labels,
+        completion=np.repeat(np.arange(len(right), dtype=np.int32), [len(c) for c in right]),
+        position=np.concatenate([np.arange(len(c), dtype=np.int32) for c in right]),
+    )
