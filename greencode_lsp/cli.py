@@ -67,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001 - the boundary: a user gets a sentence, never a traceback
+        _tell(f"greencode-lsp failed ({type(error).__name__}: {error}); please report it with the command you ran.")
+        return 1
     parser.print_help(sys.stderr)
     return 2
 
@@ -155,9 +158,12 @@ def load_completer(settings: Settings) -> Completer:
 def read_position(argument: str) -> CursorPosition:
     """Return the cursor that FILE:LINE:COLUMN names; raises PositionError with what to mend."""
     from greencode_lsp.demo.positions import CursorPosition
+    from greencode_lsp.prompt.secrets import is_secret
 
     file, line_number, column = _split(argument)
     path = Path(file)
+    if is_secret(file):
+        raise PositionError(f"{file} holds secrets, by its name; it is not completed.")
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:

@@ -23,7 +23,7 @@ class DecodeConfig:
     policy: str = "never"
     """A key of the engine's policies: `agent`, `confidence`, `fixed`, `never`."""
     threshold: float = NEVER
-    """Exit where the policy's exit logit is above this; for `fixed` the exit layer to leave at."""
+    """Exit where the policy's exit logit is above this; `fixed` compares layers run, so 7.5 leaves after 8."""
     verified: bool = False
     """Lossless: early tokens are drafts, checked at full depth in batches (design, I4)."""
 
@@ -78,7 +78,7 @@ class Work:
     """Prompt tokens whose first segment was already cached."""
     emitted_tokens: int = 0
     prefill_layer_positions: int = 0
-    """Layers x positions run before the first token."""
+    """Layers x prompt positions run, whenever a token needed them."""
     decode_runs: tuple[tuple[int, int], ...] = ()
     """(segment, positions) of every segment run after the first token's prompt, prompt positions left out."""
     head_positions: int = 0

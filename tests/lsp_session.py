@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,11 @@ class Editor:
         answer = await asyncio.wait_for(self.request(uri, line, character, selected)[1], 30)
         return [(item.insert_text, item.range) for item in answer.items]
 
-    async def status(self, **wanted: Any) -> dict[str, Any]:
-        """Wait for a status with these values, the latest first."""
+    async def status(self, check: Callable[[dict[str, Any]], bool] = bool, **wanted: Any) -> dict[str, Any]:
+        """Wait for a status with these values that passes the check, the latest first."""
         while True:
             for seen in self.statuses[::-1]:
-                if wanted.items() <= seen.items():
+                if wanted.items() <= seen.items() and check(seen):
                     return seen
             self.news.clear()
             await asyncio.wait_for(self.news.wait(), 30)

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lsprotocol import types
@@ -25,6 +26,18 @@ def position_after(fragment: str) -> tuple[int, int]:
     return before.count("\n"), len(before.rpartition("\n")[2])
 
 
+def some_token_left_early(status: dict[str, Any]) -> bool:
+    """Tell whether the last completion saved layers."""
+    last = status["last"]
+    return last is not None and min(last["exit_layers"]) < last["layers"]
+
+
+def every_token_ran_all_layers(status: dict[str, Any]) -> bool:
+    """Tell whether the last completion was verified or ran at full depth."""
+    last = status["last"]
+    return last is not None and set(last["exit_layers"]) == {last["layers"]}
+
+
 async def test_a_session_completes_obeys_the_preference_cancels_and_ends_well(tmp_path: Path) -> None:
     async with session(tmp_path, COMMAND) as editor:
         uri = editor.open(SOURCE, Path(textwrap.__file__).as_uri())
@@ -39,14 +52,16 @@ async def test_a_session_completes_obeys_the_preference_cancels_and_ends_well(tm
         assert first.strip()
         assert "\n" not in first
         assert where == types.Range(types.Position(line, column), types.Position(line, column))
-        status = await editor.status(state="ready", preference=0.5)
-        assert status["last"] is not None
-        assert max(status["last"]["exit_layers"]) <= status["last"]["layers"]
+        await editor.status(lambda status: status["last"] is not None, state="ready", preference=0.5)
+
+        editor.configure({"greencode": {"preference": "energy"}})
+        await editor.inline(uri, line, column)
+        await editor.status(some_token_left_early, state="ready", preference=0.0)
 
         editor.configure({"greencode": {"preference": "accuracy"}})
         [(second, _)] = await editor.inline(uri, line, column)
         assert second.strip()
-        await editor.status(state="ready", preference=1.0)
+        await editor.status(every_token_ran_all_layers, state="ready", preference=1.0)
 
         request_id, answer = editor.request(uri, line, column)
         editor.client.cancel_request(types.CancelParams(request_id))

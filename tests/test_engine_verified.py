@@ -6,8 +6,9 @@ import random
 from typing import Any
 
 import pytest
+import torch
 
-from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.engine import DRAFT_TOKENS, Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
@@ -45,6 +46,28 @@ def test_verified_equals_full_depth(engine: Engine, config: DecodeConfig, seed: 
 def test_verified_mode_really_corrects_drafts(engine: Engine) -> None:
     early = tokens(engine, [3, 1, 4], 40, DecodeConfig("fixed", 0.5))
     assert early != tokens(engine, [3, 1, 4], 40, DecodeConfig("fixed", 0.5, verified=True))
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 5])
+def test_drafts_that_agree_are_kept_up_to_the_last_position(tmp_path: Any, room: int) -> None:
+    """With late layers that add nothing, every draft is right and a whole batch of them is accepted."""
+    model = reference.llama()
+    with torch.no_grad():
+        for layer in model.model.layers[1:]:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+    engine = load_engine(reference.save(model, tmp_path), "cpu")
+    prompt = [7] * (engine.max_positions - 1 - room)
+    assert tokens(engine, prompt, 40, POLICIES["first exit"]) == tokens(engine, prompt, 40, DecodeConfig())
+    list(engine.generate([3, 1, 4], FixedControl(POLICIES["first exit"]), max_new_tokens=2 * DRAFT_TOKENS))
+    assert engine.work.head_positions == 4 * DRAFT_TOKENS  # each drafted once, each verified once
+
+
+def test_a_stop_id_inside_a_verified_batch_ends_the_generation(engine: Engine) -> None:
+    full = tokens(engine, [3, 1, 4], 12, DecodeConfig())
+    stop = frozenset({full[5]})
+    steps = engine.generate([3, 1, 4], FixedControl(POLICIES["second exit"]), max_new_tokens=12, stop_ids=stop)
+    assert [s.token_id for s in steps] == full[: full.index(full[5])]
 
 
 def test_verified_mode_obeys_a_constraint(engine: Engine) -> None:

@@ -69,3 +69,16 @@ def test_starting_the_server_does_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_completing_imports_no_training_library() -> None:
+    """I8: read off `sys.modules` after the bundled model has loaded and completed."""
+    program = (
+        "import sys\n"
+        "from greencode_lsp.cli import main\n"
+        "main(['demo', '--json'])\n"
+        f"found = sorted({BANNED!r} & set(sys.modules))\n"
+        "print(found, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,7 +18,7 @@ from greencode_lsp.energy.meter import Meter
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.models.store import ledger_path
 from greencode_lsp.records import Completion
-from greencode_lsp.settings import Settings, parse
+from greencode_lsp.settings import SECTION, Settings, parse
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class CompletionService:
     """
 
     def __init__(self, notify: Tell, report: Callable[[Status], None], parts: Parts | None = None) -> None:
-        self.settings = Settings()
+        self.settings = self._initial = Settings()
         self._notify, self._report, self._parts = notify, report, parts or Parts()
         self._worker = Worker()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -68,16 +68,26 @@ class CompletionService:
         self._closed = threading.Event()
 
     def configure(self, raw: object) -> None:
-        """Take the client's settings; each bad value is told once. Another model or device is loaded at once."""
+        """Take the client's settings; each bad value is told once. Another model or device is loaded at once.
+
+        A whole section replaces the one before, so that a removed setting is removed; single keys change themselves.
+        """
         before = self.settings
-        self.settings, sentences = parse(raw, before)
+        is_whole = isinstance(raw, Mapping) and isinstance(raw.get(SECTION), Mapping)
+        self.settings, sentences = parse(raw, self._initial if is_whole else before)
         for sentence in sentences:
-            if sentence not in self._told:
-                self._told.add(sentence)
-                self._notify(sentence)
-        if self._loaded_for is not None and self.settings != before and not self._closed.is_set():
+            self.notify_once(sentence)
+        if self._state == "failed":  # the user may have mended the folder meanwhile
+            self._loaded_for = None if self._loaded_for is None else ("", "")
+        if self._loaded_for is not None and not self._closed.is_set():
             self.start()
-            self._worker.submit(self._tell_status)
+            if self.settings != before:
+                self._worker.submit(self._tell_status)
+
+    def initialise(self, raw: object) -> None:
+        """Take the settings that the client starts with; later ones are laid over them."""
+        self.configure(raw)
+        self._initial = self.settings
 
     def start(self) -> None:
         """Begin to load the model that the settings name, unless that is what was loaded last."""
@@ -85,8 +95,8 @@ class CompletionService:
         if self._closed.is_set() or wanted == self._loaded_for:
             return
         self._loop = asyncio.get_running_loop()
-        self._loaded_for = wanted
-        self._worker.submit(self._in_worker_load)
+        self._loaded_for, settings = wanted, self.settings
+        self._worker.submit(lambda: self._in_worker_load(settings))
 
     async def complete(self, document: str, request: Request) -> str:
         """Return the text to insert; empty for none, and after a failure, which is told in one sentence.
@@ -107,8 +117,7 @@ class CompletionService:
         self._closed.set()
         self._worker.close()
 
-    def _in_worker_load(self) -> None:
-        settings = self.settings
+    def _in_worker_load(self, settings: Settings) -> None:
         self._backend, self._state = None, "loading"
         self._tell_status()
         try:
@@ -133,10 +142,15 @@ class CompletionService:
             self._fail(error, "The completion failed")
             return ""
         outcome = ticket.outcome if ticket.stop.is_set() else "shown" if completion.text else "empty"
-        ledger.add(LedgerRow.of(completion, request.language, self.settings.preference, outcome))
+        row = LedgerRow.of(completion, request.language, self.settings.preference, outcome)
         self._last = completion
-        self._tell_status()
+        with suppress(RuntimeError):  # the answer goes first; after the end there is no one to tell
+            self._worker.submit(lambda: self._in_worker_book(ledger, row))
         return completion.text
+
+    def _in_worker_book(self, ledger: Ledger, row: LedgerRow) -> None:
+        ledger.add(row)
+        self._tell_status()
 
     def _fail(self, error: Exception, what: str) -> None:
         logger.debug("%s", what, exc_info=error)
@@ -146,7 +160,13 @@ class CompletionService:
             self._tell(f"{what} ({type(error).__name__} inside greencode-lsp); later requests are still answered.")
 
     def _tell(self, sentence: str) -> None:
-        self._on_loop(lambda: self._notify(sentence))
+        self._on_loop(lambda: self.notify_once(sentence))
+
+    def notify_once(self, sentence: str) -> None:
+        """Tell the user, unless told before: a failing request comes again with every keystroke."""
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._notify(sentence)
 
     def _tell_status(self) -> None:
         model = self._backend.manifest.name if self._backend else self.settings.model

@@ -28,6 +28,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelNotFoundError(f"The model folder {folder} has no config.json; set greencode.model.") from error
     except ValueError as error:
         raise ModelDamagedError(f"{path} is not JSON ({error}); fetch or export the model again.") from error
+    if not isinstance(config, dict):
+        raise ModelDamagedError(f"{path} holds no object; fetch or export the model again.")
     return config
 
 
@@ -74,6 +76,11 @@ class Weights:
     def optional(self, name: str) -> Tensor | None:
         """Return the tensor, or None where the checkpoint has none."""
         return self(name) if name in self else None
+
+    def expect_no_more(self, prefix: str, count: int) -> None:
+        """Raise ModelDamagedError where layers named `prefix` + number go on: half a model emits text too."""
+        if any(name.startswith(f"{prefix}{count}.") for name in self._file_of):
+            raise ModelDamagedError(f"{self._folder} holds more than the {count} layers its config.json states.")
 
     def rows(self, *names: str) -> Tensor:
         """Return several matrices (or biases) stacked along their output rows: one operation where there were three."""

@@ -49,6 +49,7 @@ class Engine:
     @torch.inference_mode()
     def _prefill(self, prompt_ids: Sequence[int]) -> None:
         """Reuse the cached prefix and feed the rest; segments run when a token needs them."""
+        self.work = Work()
         if not 0 < len(prompt_ids) < self.max_positions:
             raise SettingError(
                 f"The prompt has {len(prompt_ids)} tokens, the model takes 1 to {self.max_positions - 1}; "

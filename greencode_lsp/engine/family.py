@@ -32,6 +32,7 @@ class Family(Protocol):
     """A decoder's own arithmetic. Layers are numbered from 0; all tensors are of one sequence."""
 
     layers: int
+    device: torch.device
     kv_shape: tuple[int, int, int]
     """(G, max_positions, C)."""
 

@@ -71,11 +71,13 @@ class Llama:
         self._eps = float(config.get("rms_norm_eps", 1e-6))
         self.kv_shape = (groups, max_positions, head_size)
         self._embedding = weights("model.embed_tokens.weight")
+        self.device = self._embedding.device
         self._norm = weights("model.norm.weight")
         self._head = self._embedding if config.get("tie_word_embeddings") else weights("lm_head.weight")
+        weights.expect_no_more("model.layers.", self.layers)
         self._layers = [self._read_layer(weights, f"model.layers.{i}.") for i in range(self.layers)]
         angles = torch.arange(max_positions)[:, None] * rope_inverse_frequencies(config, head_size)  # [N, C / 2]
-        angles = torch.cat((angles, angles), dim=-1)[:, None].to(self._embedding.device)  # [N, 1, C]
+        angles = torch.cat((angles, angles), dim=-1)[:, None].to(self.device)  # [N, 1, C]
         self._cos, self._sin = angles.cos().to(self._embedding.dtype), angles.sin().to(self._embedding.dtype)
 
     @staticmethod

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from greencode_lsp.engine.checkpoint import Weights, read_config
 from greencode_lsp.engine.engine import Engine
@@ -22,6 +23,7 @@ from greencode_lsp.engine.policy import (
 )
 from greencode_lsp.errors import DeviceError, ModelDamagedError, UnsupportedModelError
 from greencode_lsp.models.manifest import Manifest, read_manifest
+from greencode_lsp.records import FixedControl
 
 MAX_POSITIONS = 4096
 """Positions cached at most, however many the checkpoint allows."""
@@ -48,12 +50,12 @@ def load_family(folder: Path, config: dict[str, Any], device: str) -> Family:
             f"The model family {kind!r} is not supported; {' and '.join(_FAMILIES)} are. Set greencode.model."
         )
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    max_positions = min(int(config["max_position_embeddings"]), MAX_POSITIONS)
     try:
+        max_positions = min(int(config["max_position_embeddings"]), MAX_POSITIONS)
         with Weights(folder, dtype, device) as weights:
             return _FAMILIES[kind](config, weights, max_positions)
-    except (KeyError, TypeError) as error:
-        raise ModelDamagedError(f"{folder / 'config.json'} lacks or misstates {error}; fetch it again.") from error
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
+        raise ModelDamagedError(f"{folder / 'config.json'} does not describe the weights ({error!r}).") from error
 
 
 def load_engine(folder: Path, device: str = "auto") -> Engine:
@@ -67,7 +69,7 @@ def load_engine(folder: Path, device: str = "auto") -> Engine:
     family = load_family(folder, config, device)
     if manifest is None:
         manifest = Manifest(name=folder.name, family=str(config["model_type"]), exits=(family.layers,))
-    if manifest.exits[-1] != family.layers or list(manifest.exits) != sorted(set(manifest.exits)):
+    if manifest.exits[-1:] != (family.layers,) or list(manifest.exits) != sorted(set(manifest.exits)):
         raise ModelDamagedError(f"{folder} states exits {manifest.exits} for {family.layers} layers; export it again.")
     policies: dict[str, ExitPolicy] = {
         "never": NeverPolicy(),
@@ -76,4 +78,14 @@ def load_engine(folder: Path, device: str = "auto") -> Engine:
     }
     if (folder / AGENT_FILE).exists():
         policies["agent"] = AgentPolicy.load(folder / AGENT_FILE, manifest.exits)
-    return Engine(family, manifest, policies, device, family.kv_shape[1])
+    missing = {name for table in manifest.calibration.values() for name in table} - set(policies)
+    if missing:
+        raise ModelDamagedError(
+            f"{folder} is calibrated for {', '.join(sorted(missing))}, which it lacks; export it again."
+        )
+    engine = Engine(family, manifest, policies, device, family.kv_shape[1])
+    try:  # shapes that do not fit each other show here, not in the user's first completion
+        engine.full_depth_argmax([0], [0], FixedControl())
+    except (IndexError, RuntimeError) as error:
+        raise ModelDamagedError(f"The weights in {folder} do not fit its config.json ({error}).") from error
+    return engine

@@ -50,18 +50,22 @@ class Opt:
     def __init__(self, config: dict[str, Any], weights: Weights, max_positions: int) -> None:
         if config.get("activation_function", "relu") != "relu" or not config.get("layer_norm_elementwise_affine", True):
             raise UnsupportedModelError("This OPT variant is not supported; OPT with ReLU and affine norms is.")
+        if not config.get("tie_word_embeddings", True):
+            raise UnsupportedModelError("OPT with an untied head is not supported; OPT with a tied one is.")
         self.layers: int = config["num_hidden_layers"]
         heads: int = config["num_attention_heads"]
         self.kv_shape = (heads, max_positions, config["hidden_size"] // heads)
         self._norm_first: bool = config.get("do_layer_norm_before", True)
         at = "model.decoder."
         self._embedding = weights(at + "embed_tokens.weight")  # [V, W]
+        self.device = self._embedding.device
         self._positions = weights(at + "embed_positions.weight")
         self._project_in = weights.optional(at + "project_in.weight")  # [D, W]
         self._project_out = weights.optional(at + "project_out.weight")  # [W, D]
         final = at + "final_layer_norm."
         has_norm = final + "weight" in weights
         self._norm = _Affine(weights(final + "weight"), weights.optional(final + "bias")) if has_norm else None
+        weights.expect_no_more(at + "layers.", self.layers)
         self._layers = [self._read_layer(weights, f"{at}layers.{i}.") for i in range(self.layers)]
 
     @staticmethod

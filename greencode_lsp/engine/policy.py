@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from greencode_lsp.errors import ModelDamagedError
 
@@ -116,7 +116,7 @@ class AgentPolicy:
             if made_for != exits:
                 raise ModelDamagedError(f"{path} was trained for exits {made_for}, the model has {exits}.")
             return cls(tensors, exits)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise ModelDamagedError(f"{path} cannot be read ({error}); export the agent again.") from error
 
     def exit_logit(self, state: ExitState) -> float:

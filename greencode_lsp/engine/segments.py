@@ -38,7 +38,7 @@ class Segments:
 
     def __init__(self, family: Family, exits: tuple[int, ...]) -> None:
         self.family, self.exits = family, exits
-        empty = family.embed(torch.zeros(1, dtype=torch.long), 0)[:0]  # [0, D]
+        empty = family.embed(torch.zeros(1, dtype=torch.long, device=family.device), 0)[:0]  # [0, D]
         starts = (0, *exits[:-1])
         self._segments = [Segment(range(a, b), family.kv_shape, empty) for a, b in zip(starts, exits, strict=True)]
         self.ids: list[int] = []
@@ -52,7 +52,7 @@ class Segments:
     def feed(self, ids: Sequence[int]) -> None:
         """Append ids: their embeddings become pending in the first segment."""
         first = self._segments[0]
-        embedded = self.family.embed(torch.tensor(ids, dtype=torch.long, device=first.pending.device), len(self.ids))
+        embedded = self.family.embed(torch.tensor(ids, dtype=torch.long, device=self.family.device), len(self.ids))
         first.pending = torch.cat((first.pending, embedded))  # [P + T, D]
         self.ids.extend(ids)
 

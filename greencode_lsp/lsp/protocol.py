@@ -1,12 +1,25 @@
-"""What the server says beyond the protocol: the notification `greencode/status`."""
+"""What the server says beyond the protocol, `greencode/status`, and what it leaves unsaid."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lsprotocol.types import ResponseError
+from pygls.protocol import LanguageServerProtocol
+
 from greencode_lsp.completion.service import Status
 from greencode_lsp.records import EnergyTier
+
+
+class QuietProtocol(LanguageServerProtocol):
+    """The protocol without pygls' tracebacks in the `data` of an error response: they quote the user's text."""
+
+    def _send_response(self, msg_id: Any, result: Any = None, error: ResponseError | None = None) -> None:  # noqa: ANN401 - pygls' own signature
+        if error is not None:
+            error.data = None
+        super()._send_response(msg_id, result, error)
+
 
 STATUS_METHOD = "greencode/status"
 

@@ -21,7 +21,8 @@ from greencode_lsp.errors import PositionError
 from greencode_lsp.lsp import answers
 from greencode_lsp.lsp.answers import Answer
 from greencode_lsp.lsp.positions import Document, locate
-from greencode_lsp.lsp.protocol import STATUS_METHOD, status_params
+from greencode_lsp.lsp.protocol import STATUS_METHOD, QuietProtocol, status_params
+from greencode_lsp.prompt.secrets import is_secret
 from greencode_lsp.settings import SECTION
 
 MakeService = Callable[[Callable[[str], None], Callable[[Status], None]], CompletionService]
@@ -38,7 +39,7 @@ class GreenCodeServer(LanguageServer):
     """One client's server in front of one completion service."""
 
     def __init__(self, make_service: MakeService) -> None:
-        super().__init__("greencode-lsp", __version__)
+        super().__init__("greencode-lsp", __version__, protocol_cls=QuietProtocol)
         self.service = make_service(self.tell, self.report)
         self.answer_ids = itertools.count(1)
 
@@ -53,7 +54,8 @@ class GreenCodeServer(LanguageServer):
     def report_server_error(self, error: Exception, source: Any) -> None:  # noqa: ANN401 - pygls' own signature
         """Tell of a message that cannot be handled, without what it said; a failed request has its own answer."""
         if source is not FeatureRequestError:
-            self.tell(f"greencode-lsp could not handle a message of the editor ({type(error).__name__}); it goes on.")
+            sentence = f"greencode-lsp could not handle a message of the editor ({type(error).__name__}); it goes on."
+        self.service.notify_once(sentence)
 
     def shutdown(self) -> None:
         """Stop the running generation, then the server; also when the client is gone without a word."""
@@ -86,17 +88,22 @@ class GreenCodeServer(LanguageServer):
         Whatever is wrong with the document or the position is told, and answered with nothing to insert.
         """
         uri = params.text_document.uri
+        if is_secret(unquote(uri)):
+            return Answer("", 0, "", self.workspace.position_encoding or "")
         document = self.workspace.get_text_document(uri)
         version, encoding = document.version, self.workspace.position_encoding or ""
         try:
             request = locate(document, params.position, encoding)
         except PositionError as error:
-            self.tell(str(error))
+            self.service.notify_once(str(error))
             return Answer("", 0, "", encoding)
         try:
             text = await self.service.complete(uri, request)
         except SupersededError:
             return None
+        except Exception as error:  # noqa: BLE001 - the boundary: no error but a cancel reaches the editor
+            self.report_server_error(error, None)
+            return Answer("", 0, "", encoding)
         is_stale = self.workspace.get_text_document(uri).version != version
         return None if is_stale else Answer(request.text, request.offset, text, encoding)
 
@@ -123,7 +130,7 @@ def create_server(make_service: MakeService) -> LanguageServer:
 
     @server.feature(types.INITIALIZE)
     def initialize(params: types.InitializeParams) -> None:
-        server.service.configure(params.initialization_options)
+        server.service.initialise(params.initialization_options)
         text_document = params.capabilities.text_document
         if text_document is None or text_document.inline_completion is None:
             server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions())(completion)

@@ -16,6 +16,8 @@ from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError
 
 MANIFEST_NAME = "greencode.json"
 FORMAT_VERSION = 1
+_WEIGHED = ("config.json", "tokenizer.json", "model*.safetensors", "agent.safetensors")
+"""What is loaded from a folder with a manifest must be listed in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +91,14 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest | None:
         cost_curve = {int(m): float(cost) for m, cost in data.pop("cost_curve", {}).items()}
         exits, languages = tuple(data.pop("exits")), tuple(data.pop("languages", ()))
         manifest = Manifest(exits=exits, languages=languages, calibration=calibration, cost_curve=cost_curve, **data)
+        _check_types(manifest)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelDamagedError(f"{path} cannot be read ({error}); fetch or export the model again.") from error
     if manifest.format_version > FORMAT_VERSION:
         raise ModelDamagedError(f"{path} has format {manifest.format_version}; update greencode-lsp to read it.")
+    unlisted = {p.name for pattern in _WEIGHED for p in folder.glob(pattern)} - set(manifest.files)
+    if unlisted:
+        raise ModelDamagedError(f"{folder} holds {', '.join(sorted(unlisted))}, which {MANIFEST_NAME} does not list.")
     for name, expected in manifest.files.items():
         file = folder / name
         if not file.exists():
@@ -100,6 +106,14 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest | None:
         if verify and sha256(file) != expected:
             raise ModelDamagedError(f"{file} is damaged (its SHA-256 differs); fetch or export the model again.")
     return manifest
+
+
+def _check_types(manifest: Manifest) -> None:
+    """Raise TypeError where a field is not what it must be; JSON promises nothing."""
+    if not all(isinstance(value, dict) for value in (manifest.files, manifest.fim, manifest.training)):
+        raise TypeError("files, fim and training must be objects")
+    if not manifest.exits or not all(isinstance(e, int) and e > 0 for e in manifest.exits):
+        raise TypeError("exits must be layer counts")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

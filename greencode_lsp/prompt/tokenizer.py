@@ -74,8 +74,8 @@ class CodeTokenizer:
         return token_id
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the exact bytes a token stands for."""
-        return self._bytes[token_id]
+        """Return the exact bytes a token stands for; none for an id that pads the model's vocabulary."""
+        return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
     def continuing(self, start: bytes) -> Sequence[int]:
         """Return the ordinary ids whose bytes begin with `start` or are a non-empty beginning of it."""
