@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,9 @@ class Bench:
         """Wait until the worker has nothing left and the loop has said what it said."""
         loop = asyncio.get_running_loop()
         for _ in range(2):  # what runs now may queue its bookkeeping
-            done = asyncio.Event()
-            self.service._worker.submit(lambda done=done: bool(loop.call_soon_threadsafe(done.set)))
-            await done.wait()
+            done = loop.create_future()
+            self.service._worker.submit(partial(loop.call_soon_threadsafe, done.set_result, None))
+            await done
 
 
 async def test_the_first_request_loads_the_model_and_waits_for_it(tmp_path: Path) -> None:

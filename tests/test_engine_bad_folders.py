@@ -37,11 +37,20 @@ def with_manifest(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def remove(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).rename(folder.with_suffix(".gone"))
+
+
 def flip_a_byte(folder: Path) -> None:
     path = folder / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
+
+
+def config_is_a_list(folder: Path) -> None:
+    (folder / MANIFEST_NAME).unlink()
+    (folder / "config.json").write_text("[]")
 
 
 ROW = {
@@ -53,13 +62,10 @@ ROW = {
     "early_share": 0.0,
 }
 DAMAGES: dict[str, tuple[Callable[[Path], object], type[GreenCodeError]]] = {
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), ModelNotFoundError),
-    "no config": (lambda f: (f / "config.json").unlink(), ModelNotFoundError),
+    "no weights": (remove("model.safetensors"), ModelNotFoundError),
+    "no config": (remove("config.json"), ModelNotFoundError),
     "one flipped byte": (flip_a_byte, ModelDamagedError),
-    "config is a list": (
-        lambda f: ((f / "config.json").write_text("[]"), (f / MANIFEST_NAME).unlink()),
-        ModelDamagedError,
-    ),
+    "config is a list": (config_is_a_list, ModelDamagedError),
     "no heads": (lambda f: with_config(f, num_attention_heads=0, head_dim=None), ModelDamagedError),
     "heads that do not divide": (lambda f: with_config(f, num_attention_heads=3, head_dim=None), ModelDamagedError),
     "positions are a word": (lambda f: with_config(f, max_position_embeddings="abc"), ModelDamagedError),
