@@ -12,7 +12,7 @@ import dataclasses
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -99,34 +99,56 @@ def _complete(subject: Subject, index: int, config: DecodeConfig) -> tuple[list[
     return steps, subject.tokenizer.decode(kept).split("\n", 1)[0].rstrip()
 
 
-def score_preference(subject: Subject, preference: float) -> dict[str, Any]:
-    """Free-running to the end of the line at one preference."""
-    config = decode_config(Settings(preference=preference), subject.engine.manifest, "python")
-    agreeing = tokens = exact = 0
-    similarity, layers, cost, full_cost = 0.0, [], 0.0, 0.0
-    for index, line in enumerate(subject.lines):
-        steps, text = _complete(subject, index, config)
-        work, wanted = subject.engine.work, line.rest_of_line.rstrip()
-        emitted = [step.token_id for step in steps]
+@dataclass(slots=True)
+class _Tally:
+    """Sums over the lines at one preference."""
+
+    preference: float
+    config: DecodeConfig
+    agreeing: int = 0
+    exact: int = 0
+    similarity: float = 0.0
+    layer_equivalents: float = 0.0
+    full_layer_equivalents: float = 0.0
+    exit_layers: list[int] = field(default_factory=list)
+
+    def add(self, subject: Subject, index: int) -> None:
+        """Complete one line and compare it with the author's and with full depth."""
+        wanted = subject.lines[index].rest_of_line.rstrip()
+        steps, text = _complete(subject, index, self.config)
+        work, emitted = subject.engine.work, [step.token_id for step in steps]
         labels = subject.engine.full_depth_argmax(subject.prompts[index], emitted, FixedControl())
-        agreeing += sum(a == b for a, b in zip(emitted, labels, strict=True))
-        tokens += len(emitted)
-        layers += [step.exit_layer for step in steps]
-        cost += work.layer_equivalents
-        full_cost += work.full_depth_layer_equivalents
-        exact += text == wanted
-        similarity += SequenceMatcher(None, text, wanted, autojunk=False).ratio()
-    return {
-        "preference": preference,
-        "config": dataclasses.asdict(config) if np.isfinite(config.threshold) else {"policy": config.policy},
-        "tokens": tokens,
-        "mean_exit_layer": float(np.mean(layers)),
-        "early_share": float(np.mean(np.asarray(layers) < subject.engine.layers)),
-        "agreement": agreeing / tokens,
-        "layer_equivalents_ratio": cost / full_cost,
-        "exact_match": exact / len(subject.lines),
-        "edit_similarity": similarity / len(subject.lines),
-    }
+        self.agreeing += sum(a == b for a, b in zip(emitted, labels, strict=True))
+        self.exit_layers += [step.exit_layer for step in steps]
+        self.layer_equivalents += work.layer_equivalents
+        self.full_layer_equivalents += work.full_depth_layer_equivalents
+        self.exact += text == wanted
+        self.similarity += SequenceMatcher(None, text, wanted, autojunk=False).ratio()
+
+    def figures(self, lines: int, layers: int) -> dict[str, Any]:
+        """Return shares as 0 to 1."""
+        config = dataclasses.asdict(self.config) if np.isfinite(self.config.threshold) else {"policy": "never"}
+        return {
+            "preference": self.preference,
+            "config": config,
+            "tokens": len(self.exit_layers),
+            "mean_exit_layer": float(np.mean(self.exit_layers)),
+            "early_share": float(np.mean(np.asarray(self.exit_layers) < layers)),
+            "agreement": self.agreeing / len(self.exit_layers),
+            "layer_equivalents_ratio": self.layer_equivalents / self.full_layer_equivalents,
+            "exact_match": self.exact / lines,
+            "edit_similarity": self.similarity / lines,
+        }
+
+
+def score_preferences(subject: Subject, preferences: dict[str, float]) -> dict[str, Any]:
+    """Free-running to the end of the line at each preference; a prompt's cache serves all of them."""
+    manifest = subject.engine.manifest
+    tallies = {n: _Tally(p, decode_config(Settings(preference=p), manifest, "python")) for n, p in preferences.items()}
+    for index in range(len(subject.lines)):
+        for tally in tallies.values():
+            tally.add(subject, index)
+    return {name: tally.figures(len(subject.lines), subject.engine.layers) for name, tally in tallies.items()}
 
 
 def samples(subject: Subject) -> list[dict[str, Any]]:
@@ -164,7 +186,7 @@ def evaluate(folder: Path, lines: Sequence[HeldOutLine], runs: Path, missing: in
         "lines_missing": missing,
         "threads": torch.get_num_threads(),
         "teacher_forced": score_exits(subject, folder),
-        "preferences": {name: score_preference(subject, value) for name, value in PREFERENCES.items()},
+        "preferences": score_preferences(subject, PREFERENCES),
         "speed": speed.compare(engine, folder, prompts, seed=0),
         "samples": samples(subject),
     }
