@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,8 +91,6 @@ def test_a_later_step_before_an_earlier_one_is_not_done(work: Path) -> None:
         stamp.touch()
         assert [pipeline.is_done(job, name) for name in ("export", "rollout", "agent")] == [True, True, False]
     finally:
-        import os
-
         os.utime(stamp, ns=(before, before))
 
 

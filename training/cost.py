@@ -1,4 +1,4 @@
-"""What the layers cost on this device: c(m)/c(1) of a segment over m positions, and the head in layers.
+"""What the layers cost: c(m)/c(1) of a segment over m positions, and the head in layers.
 
 Measured on the engine's own segments behind a prompt of ordinary length, sizes interleaved, medians. Written to
 `cost_curve` and `head_layers` of the manifest, which the agent's reward and every reported ratio use.
@@ -14,25 +14,27 @@ import torch
 
 from greencode_lsp.engine.checkpoint import read_config
 from greencode_lsp.engine.family import Family
-from greencode_lsp.engine.load import load_family, pick_device
+from greencode_lsp.engine.load import load_family
 from greencode_lsp.engine.segments import Segments
 
+DEVICE = "cpu"
+"""Costs and calibration hold for the numeric mode they were measured in; this is the one that every machine has."""
 POSITIONS = (1, 2, 4, 8)
 ROUNDS = 15
 PROMPT_TOKENS = 192
 
 
-def load_segments(folder: Path, exits: tuple[int, ...], device: str) -> tuple[Family, Segments]:
+def load_segments(folder: Path, exits: tuple[int, ...]) -> tuple[Family, Segments]:
     """Load a checkpoint's blocks alone, to be run by hand."""
-    family = load_family(folder, read_config(folder), pick_device(device))
+    family = load_family(folder, read_config(folder), DEVICE)
     with torch.inference_mode():
         return family, Segments(family, exits)
 
 
 @torch.inference_mode()
-def measure(folder: Path, exits: tuple[int, ...], device: str, rounds: int = ROUNDS) -> tuple[dict[int, float], float]:
+def measure(folder: Path, exits: tuple[int, ...], rounds: int = ROUNDS) -> tuple[dict[int, float], float]:
     """Return {m: c(m)/c(1)} and the head's cost for one position in layers."""
-    family, segments = load_segments(folder, exits, device)
+    family, segments = load_segments(folder, exits)
     prompt = min(PROMPT_TOKENS, family.kv_shape[1] - max(POSITIONS))
     segments.feed([0] * prompt)
     _run(segments)
@@ -60,6 +62,4 @@ def measure(folder: Path, exits: tuple[int, ...], device: str, rounds: int = ROU
 def _run(segments: Segments) -> torch.Tensor:
     for index in range(len(segments)):
         outputs = segments.advance(index, lambda: False)
-    if outputs.device.type == "cuda":
-        torch.cuda.synchronize()
     return outputs

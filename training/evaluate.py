@@ -28,7 +28,7 @@ from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig, FixedControl, Step
 from greencode_lsp.settings import Settings
 from training import speed
-from training.cost import load_segments
+from training.cost import DEVICE, load_segments
 from training.cursors import Cursor, prompt_ids
 from training.heldout import HeldOutLine
 from training.report import to_markdown
@@ -38,7 +38,6 @@ LINE_TOKENS = 16
 """Tokens of the rest of a line that are scored, and as many that are generated."""
 PREFERENCES = {"accuracy": 1.0, "balanced": 0.5, "energy": 0.0}
 SAMPLES = 10
-DEVICE = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Subject:
 @torch.inference_mode()
 def exit_tokens(folder: Path, exits: tuple[int, ...], pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Any:
     """Return, per (prompt, target), the argmax [S, T] of every exit with the target's tokens forced."""
-    family, segments = load_segments(folder, exits, DEVICE)
+    family, segments = load_segments(folder, exits)
     out = []
     for prompt, target in pairs:
         segments.crop(0)

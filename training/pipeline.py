@@ -24,8 +24,6 @@ from training.preset import Preset
 from training.rewards import COST_WEIGHT
 from training.rollout import Rollouts
 
-DEVICE = "cpu"
-"""Calibration holds for the numeric mode it was measured in; this is the one that every machine has."""
 RUNS = Path(__file__).parent / "runs"
 
 
@@ -63,7 +61,7 @@ class _Model:
 
 
 def _load(job: Job) -> _Model:
-    engine = load_engine(job.out, DEVICE)
+    engine = load_engine(job.out, cost.DEVICE)
     return _Model(engine, CodeTokenizer.from_folder(job.out), engine.manifest)
 
 
@@ -95,7 +93,7 @@ def run_export(job: Job) -> None:
         raise CorpusError(f"There is no trained model in {job.work}; run `python -m training lite` first.")
     export(job.preset, job.work, job.work / "lite", job.out)
     manifest = _load(job).manifest
-    curve, head_layers = cost.measure(job.out, manifest.exits, DEVICE)
+    curve, head_layers = cost.measure(job.out, manifest.exits)
     write_manifest(job.out, dataclasses.replace(manifest, cost_curve=curve, head_layers=head_layers))
     print(f"c(m)/c(1): {curve}, head: {head_layers} layers")
 
@@ -142,7 +140,7 @@ def run_calibrate(job: Job) -> None:
     prompts = model.prompts(job, "calibration", options.prompts, options.new_tokens)
     tables = calibrate.calibrate(model.engine, prompts, options.new_tokens, model.tokenizer.special_ids, settings)
     policy, figures = calibrate.winner(tables)
-    figures |= {"prompts": len(prompts), "new_tokens": options.new_tokens, "device": DEVICE}
+    figures |= {"prompts": len(prompts), "new_tokens": options.new_tokens, "device": cost.DEVICE}
     training = model.manifest.training | {"calibration": figures}
     manifest = dataclasses.replace(
         model.manifest, calibration={"python": tables}, exit_policy=policy, training=training

@@ -15,8 +15,8 @@ def _code(text: str) -> str:
     """Return a code span that stays inside a table cell."""
     if not text:
         return "(nothing)"
-    fence = "``" if "`" in text else "`"
-    return f"{fence} {text} {fence}".replace("|", "\\|") if fence == "``" else f"`{text}`".replace("|", "\\|")
+    span = f"`` {text} ``" if "`" in text else f"`{text}`"
+    return span.replace("|", "\\|")
 
 
 def _exits(results: dict[str, Any]) -> str:
