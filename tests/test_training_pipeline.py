@@ -13,7 +13,7 @@ import pytest
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.engine.policy import ExitState
+from greencode_lsp.engine.policy import ExitState, Vector, observation
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig, FixedControl
@@ -21,10 +21,11 @@ from training import cursors, heldout, pipeline
 from training.__main__ import main
 from training.corpus import discover
 from training.env import Walk
-from training.evaluate import evaluate, exit_tokens
+from training.evaluate import evaluate
+from training.forced import ForcedExits
 from training.preset import load_preset
 from training.rewards import COST_WEIGHT
-from training.rollout import Rollouts, roll
+from training.rollout import Rollouts, Setup, roll
 
 NOT_INSTALLED = "--heldout-sources=stdlib"  # so that the evaluation is left out, installed packages or not
 
@@ -43,19 +44,24 @@ def engine(work: Path) -> Engine:
 
 
 @pytest.fixture
+def setup(work: Path, engine: Engine) -> Setup:
+    return Setup(engine, ForcedExits(work / "out", engine.exits), new_tokens=8, stop_ids=frozenset())
+
+
+@pytest.fixture
 def prompts(work: Path, engine: Engine) -> list[list[int]]:
     tokenizer = CodeTokenizer.from_folder(work / "out")
     return [cursors.prompt_ids(engine, tokenizer, c, 8) for c in cursors.draw(work, "calibration", 4)]
 
 
 class Scripted:
-    """Leaves each token at a given exit and notes the pending counts it was shown."""
+    """Leaves each token at a given exit and notes what it was shown."""
 
     def __init__(self, exit_indices: Sequence[int]) -> None:
-        self.exit_indices, self.pending = exit_indices, list[int]()
+        self.exit_indices, self.seen = exit_indices, list[Vector]()
 
     def exit_logit(self, state: ExitState) -> float:
-        self.pending.append(state.pending)
+        self.seen.append(observation(state.hidden, state.exit_index, len(state.exits), state.pending, state.position))
         return 1.0 if state.exit_index == self.exit_indices[state.position] else -1.0
 
 
@@ -99,48 +105,53 @@ def test_the_halves_of_the_validation_files_have_no_file_in_common(work: Path) -
     assert texts[0] and texts[1] and not texts[0] & texts[1]
 
 
-def test_rollouts_of_the_full_model_are_its_own_tokens(engine: Engine, prompts: list[list[int]]) -> None:
-    stored = roll(engine, prompts[:1], 8, frozenset())
-    control = FixedControl()
-    emitted = [step.token_id for step in engine.generate(prompts[0], control, max_new_tokens=8)]
+def test_rollouts_of_the_full_model_are_its_own_tokens(setup: Setup, prompts: list[list[int]]) -> None:
+    stored = roll(setup, prompts[:1])
+    emitted = [step.token_id for step in setup.engine.generate(prompts[0], FixedControl(), max_new_tokens=8)]
     assert stored.labels.tolist() == emitted
 
 
 def test_rollouts_along_early_choices_keep_the_full_models_token_as_label(
-    engine: Engine, prompts: list[list[int]]
+    setup: Setup, prompts: list[list[int]]
 ) -> None:
-    config = DecodeConfig("fixed", engine.exits[0] - 0.5)
-    stored = roll(engine, prompts[:1], 8, frozenset(), config)
-    emitted = [s.token_id for s in engine.generate(prompts[0], FixedControl(config), max_new_tokens=8)]
+    config = DecodeConfig("fixed", setup.engine.exits[0] - 0.5)
+    stored = roll(setup, prompts[:1], config)
+    emitted = [s.token_id for s in setup.engine.generate(prompts[0], FixedControl(config), max_new_tokens=8)]
     assert stored.choices[:, 0].tolist() == emitted
-    assert stored.labels.tolist() == engine.full_depth_argmax(prompts[0], emitted, FixedControl())
+    assert stored.labels.tolist() == setup.engine.full_depth_argmax(prompts[0], emitted, FixedControl())
 
 
-def test_the_environment_charges_and_shows_what_the_engine_runs(engine: Engine, prompts: list[list[int]]) -> None:
+def test_the_authors_text_before_the_cursor_is_stored_in_completions_of_its_own(
+    setup: Setup, prompts: list[list[int]]
+) -> None:
+    stored = roll(setup, prompts[:1], author_tokens=20)
+    assert stored.position.tolist() == [*range(8), *range(8), *range(4), *range(8)]
+    assert stored.completion.tolist() == [0] * 8 + [1] * 8 + [2] * 4 + [3] * 8
+
+
+def test_the_environment_charges_and_shows_what_the_engine_runs(setup: Setup, prompts: list[list[int]]) -> None:
     leaves_at = [0, 1, 0, 0, 2, 0, 1, 0]
-    stored = roll(engine, prompts[:1], len(leaves_at), frozenset())
-    scripted = Scripted(leaves_at)
+    stored, scripted, engine = roll(setup, prompts[:1]), Scripted(leaves_at), setup.engine
+    labels = stored.labels.tolist()
     engine.policies["scripted"] = scripted
-    for _ in engine.generate(prompts[0], FixedControl(DecodeConfig("scripted", 0.0)), max_new_tokens=len(leaves_at)):
+    control = FixedControl(DecodeConfig("scripted", 0.0))
+    for _ in engine.generate(prompts[0], control, max_new_tokens=8, constraint=lambda so_far: [labels[len(so_far)]]):
         pass
     always_right = dataclasses.replace(stored, choices=np.repeat(stored.labels[:, None], 3, axis=1))
     walk = Walk(always_right, engine.manifest, 1)
-    reward, pending = 0.0, []
+    reward, shown = 0.0, []
     for leave in leaves_at:
         for action in [0] * leave + [1] * (leave < 2):
-            pending.append(round(float(np.expm1(walk.observe()[0, -2]))))
+            shown.append(walk.observe()[0])
             reward += float(walk.step(np.array([action]))[0][0])
     full = engine.layers + engine.manifest.head_layers
-    assert pending == scripted.pending
+    assert np.allclose(shown, scripted.seen, atol=0.01)  # states are stored in half precision
     assert (len(leaves_at) - reward) * full / COST_WEIGHT == pytest.approx(engine.work.layer_equivalents)
 
 
-def test_forcing_tokens_in_one_batch_says_what_the_recorder_saw(
-    work: Path, engine: Engine, prompts: list[list[int]]
-) -> None:
-    stored = roll(engine, prompts[:1], 8, frozenset())
-    (found,) = exit_tokens(work / "out", engine.exits, [(prompts[0], stored.labels.tolist())])
-    assert (stored.choices == found.T).mean() > 0.9  # float32 may break a tie otherwise in another batch
+def test_the_rest_of_the_line_is_hidden_from_the_prompt(work: Path) -> None:
+    text = "alpha = 1\nbeta = secret\ngamma = 3\n"
+    assert cursors.Cursor(text, text.index("secret")).document == "alpha = 1\nbeta = \ngamma = 3\n"
 
 
 def test_the_evaluation_writes_its_results_and_a_report(work: Path, tmp_path: Path) -> None:

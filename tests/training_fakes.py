@@ -15,7 +15,7 @@ MANIFEST = Manifest("toy", "llama", exits=(2, 4, 6), cost_curve={1: 1.0, 2: 1.5}
 def rollouts(right: Sequence[Sequence[Sequence[bool]]], hidden_size: int = 3) -> Rollouts:
     """Completions of tokens of early exits, each said to be right or wrong; the state tells which."""
     flat = np.array([token for completion in right for token in completion], dtype=bool)  # [N, S - 1]
-    hidden = np.zeros((*flat.shape, hidden_size), np.float32)
+    hidden = np.zeros((*flat.shape, hidden_size), np.float16)
     hidden[..., 0] = flat
     labels = np.zeros(len(flat), np.int32)
     return Rollouts(

@@ -27,6 +27,8 @@ AGREEMENTS = (0.999, 0.995, 0.99, 0.98, 0.97, 0.95, 0.92, 0.88)
 WANTED_AGREEMENT = 0.98
 """Policies are compared at this share, the default preference's."""
 RESAMPLES = 1000
+GRID_TOKENS = 8_000
+"""Stored tokens that thresholds are placed by."""
 Tables = dict[str, tuple[CalibrationRow, ...]]
 
 
@@ -84,6 +86,7 @@ def thresholds(logits: Vector, rollouts: Rollouts) -> list[float]:
 def grid(engine: Engine, rollouts: Rollouts) -> dict[str, list[float]]:
     """Return the thresholds to measure for each policy, from careful to bold."""
     out: dict[str, list[float]] = {}
+    rollouts = rollouts.every(max(1, len(rollouts) // GRID_TOKENS))
     agent = engine.policies.get("agent")
     if isinstance(agent, AgentPolicy):
         out["agent"] = thresholds(agent_logits(agent, rollouts, engine.exits), rollouts)

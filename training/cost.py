@@ -12,23 +12,12 @@ from pathlib import Path
 
 import torch
 
-from greencode_lsp.engine.checkpoint import read_config
-from greencode_lsp.engine.family import Family
-from greencode_lsp.engine.load import load_family
 from greencode_lsp.engine.segments import Segments
+from training.forced import load_segments
 
-DEVICE = "cpu"
-"""Costs and calibration hold for the numeric mode they were measured in; this is the one that every machine has."""
 POSITIONS = (1, 2, 4, 8)
 ROUNDS = 15
 PROMPT_TOKENS = 192
-
-
-def load_segments(folder: Path, exits: tuple[int, ...]) -> tuple[Family, Segments]:
-    """Load a checkpoint's blocks alone, to be run by hand."""
-    family = load_family(folder, read_config(folder), DEVICE)
-    with torch.inference_mode():
-        return family, Segments(family, exits)
 
 
 @torch.inference_mode()

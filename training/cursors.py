@@ -26,10 +26,16 @@ PROMPT_TOKENS = 320
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place to complete at: `text[offset:]` is what the author went on with."""
+    """A place to complete at: the rest of the line is what is asked for, and hidden."""
 
     text: str
     offset: int
+
+    @property
+    def document(self) -> str:
+        """The text as an editor shows it at that moment, without the rest of the line."""
+        _, newline, after = self.text[self.offset :].partition("\n")
+        return self.text[: self.offset] + newline + after
 
 
 def half_of(package: str, path: str) -> Half:
@@ -66,4 +72,4 @@ def prompt_ids(engine: Engine, tokenizer: CodeTokenizer, cursor: Cursor, new_tok
     The last token is not healed: the training cut its samples at random characters, each part tokenised alone.
     """
     budget = min(PROMPT_TOKENS, engine.max_positions - new_tokens - 1)
-    return build_prompt(cursor.text, cursor.offset, tokenizer, engine.manifest.fim, budget)
+    return build_prompt(cursor.document, cursor.offset, tokenizer, engine.manifest.fim, budget)

@@ -28,8 +28,8 @@ from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig, FixedControl, Step
 from greencode_lsp.settings import Settings
 from training import speed
-from training.cost import DEVICE, load_segments
 from training.cursors import Cursor, prompt_ids
+from training.forced import DEVICE, ForcedExits
 from training.heldout import HeldOutLine
 from training.report import to_markdown
 from training.rollout import emit
@@ -48,25 +48,13 @@ class Subject:
     tokenizer: CodeTokenizer
     lines: Sequence[HeldOutLine]
     prompts: Sequence[Sequence[int]]
-
-    @property
-    def line_ends(self) -> frozenset[int]:
-        """The tokens after which a line is complete."""
-        ordinary = (i for i in range(self.tokenizer.vocab_size) if b"\n" in self.tokenizer.token_bytes(i))
-        return self.tokenizer.special_ids | frozenset(ordinary)
+    line_ends: frozenset[int]
+    """The tokens after which a line is complete."""
 
 
-@torch.inference_mode()
-def exit_tokens(folder: Path, exits: tuple[int, ...], pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Any:
-    """Return, per (prompt, target), the argmax [S, T] of every exit with the target's tokens forced."""
-    family, segments = load_segments(folder, exits)
-    out = []
-    for prompt, target in pairs:
-        segments.crop(0)
-        segments.feed([*prompt, *target[:-1]])
-        states = [segments.advance(i, lambda: False)[-len(target) :] for i in range(len(segments))]
-        out.append(torch.stack([family.head(family.normalise(s)).argmax(-1) for s in states]).numpy())
-    return out
+def _line_ends(tokenizer: CodeTokenizer) -> frozenset[int]:
+    newlines = (i for i in range(tokenizer.vocab_size) if b"\n" in tokenizer.token_bytes(i))
+    return tokenizer.special_ids | frozenset(newlines)
 
 
 def score_exits(subject: Subject, folder: Path) -> dict[str, Any]:
@@ -75,7 +63,11 @@ def score_exits(subject: Subject, folder: Path) -> dict[str, Any]:
     A token is whitespace-only by what full depth says there.
     """
     targets = [subject.tokenizer.encode(line.rest_of_line)[:LINE_TOKENS] for line in subject.lines]
-    found = exit_tokens(folder, subject.engine.exits, list(zip(subject.prompts, targets, strict=True)))
+    forced = ForcedExits(folder, subject.engine.exits)
+    found = [
+        forced.tokens(forced.states(prompt, target))[0].numpy()
+        for prompt, target in zip(subject.prompts, targets, strict=True)
+    ]
     tokens: NDArray[np.int64] = np.concatenate(found, axis=1)  # [S, N]
     truth, full = np.concatenate(targets), tokens[-1]
     ordinary = np.array([bool(subject.tokenizer.decode([i]).strip()) for i in full])
@@ -176,7 +168,7 @@ def evaluate(folder: Path, lines: Sequence[HeldOutLine], runs: Path, missing: in
     """
     engine, tokenizer = load_engine(folder, DEVICE), CodeTokenizer.from_folder(folder)
     prompts = [prompt_ids(engine, tokenizer, Cursor(line.text, line.offset), LINE_TOKENS) for line in lines]
-    subject = Subject(engine, tokenizer, lines, prompts)
+    subject = Subject(engine, tokenizer, lines, prompts, _line_ends(tokenizer))
     results = {
         "model": engine.manifest.name,
         "layers": engine.layers,

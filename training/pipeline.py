@@ -20,6 +20,7 @@ from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, write_manifes
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
 from training import agent, calibrate, cost, cursors, heldout, rollout
+from training.forced import DEVICE, ForcedExits
 from training.preset import Preset
 from training.rewards import COST_WEIGHT
 from training.rollout import Rollouts
@@ -59,9 +60,14 @@ class _Model:
         places = cursors.draw(job.work, half, count)
         return [cursors.prompt_ids(self.engine, self.tokenizer, place, new_tokens) for place in places]
 
+    def rollout_setup(self, job: Job) -> rollout.Setup:
+        """Return what completions for the agent are made with."""
+        forced = ForcedExits(job.out, self.engine.exits)
+        return rollout.Setup(self.engine, forced, job.preset.rollout.new_tokens, self.tokenizer.special_ids)
+
 
 def _load(job: Job) -> _Model:
-    engine = load_engine(job.out, cost.DEVICE)
+    engine = load_engine(job.out, DEVICE)
     return _Model(engine, CodeTokenizer.from_folder(job.out), engine.manifest)
 
 
@@ -99,16 +105,17 @@ def run_export(job: Job) -> None:
 
 
 def run_rollout(job: Job) -> None:
-    """Store the full model's completions with every exit's state."""
+    """Store the full model's completions, and the author's text before them, with every exit's state."""
     options, model = job.preset.rollout, _load(job)
     prompts = model.prompts(job, "agent", options.prompts, options.new_tokens)
-    stored = rollout.roll(model.engine, prompts, options.new_tokens, model.tokenizer.special_ids)
+    setup = model.rollout_setup(job)
+    stored = rollout.roll(setup, prompts, author_tokens=rollout.AUTHOR_TOKENS)
     stored.save(job.work / "rollouts")
-    print(f"{len(stored):,} tokens of {len(prompts)} completions")
+    print(f"{len(stored):,} tokens at {len(prompts)} cursors")
 
 
 def run_agent(job: Job) -> None:
-    """Train on the full model's completions, then on those of the agent's own choices too; export."""
+    """Train on the stored completions, then on those along the agent's own choices too; export."""
     options, model = job.preset.rollout, _load(job)
     stored = Rollouts.load(job.work / "rollouts")
     half = job.preset.agent.steps // 2
@@ -117,8 +124,7 @@ def run_agent(job: Job) -> None:
     model.engine.policies["agent"] = AgentPolicy.load(draft, model.manifest.exits)
     prompts = model.prompts(job, "agent", options.prompts, options.new_tokens)
     own = prompts[: math.ceil(options.fresh_share * options.prompts)]
-    config = DecodeConfig("agent", threshold=0.0)
-    fresh = rollout.roll(model.engine, own, options.new_tokens, model.tokenizer.special_ids, config)
+    fresh = rollout.roll(model.rollout_setup(job), own, DecodeConfig("agent", threshold=0.0))
     fresh.save(job.work / "rollouts-fresh")
     joined = Rollouts.joined([stored, fresh])
     trained = agent.train(joined, model.manifest, job.preset.agent, job.preset.agent.steps - half, start=trained)
@@ -140,7 +146,7 @@ def run_calibrate(job: Job) -> None:
     prompts = model.prompts(job, "calibration", options.prompts, options.new_tokens)
     tables = calibrate.calibrate(model.engine, prompts, options.new_tokens, model.tokenizer.special_ids, settings)
     policy, figures = calibrate.winner(tables)
-    figures |= {"prompts": len(prompts), "new_tokens": options.new_tokens, "device": cost.DEVICE}
+    figures |= {"prompts": len(prompts), "new_tokens": options.new_tokens, "device": DEVICE}
     training = model.manifest.training | {"calibration": figures}
     manifest = dataclasses.replace(
         model.manifest, calibration={"python": tables}, exit_policy=policy, training=training

@@ -2,15 +2,16 @@
 
     python -m training rollout --preset mini        # 3 minutes on two cores
 
-A completion runs free, by the full model or by an agent's own choices; either way the stored label is the full-depth
-token after the same emitted tokens. Arrays lie in one folder as `.npy`, read memory-mapped.
+A completion runs free, by the full model or by an agent's own choices, or follows the author's text before the cursor;
+in any case the stored label is the full-depth token after the same tokens. Arrays lie in one folder as `.npy`, read
+memory-mapped.
 
 Letters: N tokens of all completions, S exits, D hidden size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,18 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greencode_lsp.engine.engine import Engine
-from greencode_lsp.engine.policy import ConfidencePolicy, ExitState, Vector
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.records import DecodeConfig, FixedControl, Step
+from training.forced import ForcedExits
 
 FULL_DEPTH = DecodeConfig("never")
+AUTHOR_TOKENS = 192
+"""Tokens of a prompt's own text that are stored beside its completion: experience that costs nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
     """What the model saw and said; rows of one completion are adjacent and in order."""
 
-    hidden: NDArray[np.float32]
+    hidden: NDArray[np.float16]
     """[N, S - 1, D] states through the final norm, as a policy is shown them."""
     confidence: NDArray[np.float32]
     """[N, S - 1] log-odds of each early exit's own token."""
@@ -46,6 +49,10 @@ class Rollouts:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def every(self, nth: int) -> Rollouts:
+        """Return each n-th token; they make no completions any more."""
+        return Rollouts(*(getattr(self, item.name)[::nth] for item in fields(self)))
 
     def save(self, folder: Path) -> None:
         """Write one `.npy` per array."""
@@ -71,25 +78,16 @@ class Rollouts:
         return cls(**arrays)
 
 
-class Recorder:
-    """A policy that never exits and notes what each early exit would have said."""
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What completions are made with."""
 
-    def __init__(self) -> None:
-        self.hidden: list[list[Vector]] = []
-        self.choices: list[list[int]] = []
-        self.confidence: list[list[float]] = []
-        self._confidence = ConfidencePolicy()
-
-    def exit_logit(self, state: ExitState) -> float:
-        """Store the state, its token and its confidence."""
-        if state.exit_index == 0:
-            self.hidden.append([])
-            self.choices.append([])
-            self.confidence.append([])
-        self.hidden[-1].append(state.hidden.copy())
-        self.choices[-1].append(int(state.logits().argmax()))
-        self.confidence[-1].append(self._confidence.exit_logit(state))
-        return -np.inf
+    engine: Engine
+    forced: ForcedExits
+    """The same checkpoint."""
+    new_tokens: int
+    """Tokens per completion."""
+    stop_ids: frozenset[int]
 
 
 def emit(
@@ -106,46 +104,40 @@ def emit(
     return steps
 
 
-def _record(engine: Engine, prompt: Sequence[int], emitted: Sequence[int]) -> Rollouts:
-    """Run the emitted tokens again at full depth and note every exit on the way."""
-    recorder = Recorder()
-    engine.policies["record"] = recorder
-
-    def forced(so_far: Sequence[int]) -> list[int]:
-        return [emitted[len(so_far)]]
-
-    control = FixedControl(DecodeConfig("record"))
-    try:
-        for _ in engine.generate(prompt, control, max_new_tokens=len(emitted), constraint=forced):
-            pass
-    finally:
-        del engine.policies["record"]
-    labels = np.asarray(engine.full_depth_argmax(prompt, emitted, control), np.int32)
-    early = np.asarray(recorder.choices, np.int32).reshape(len(emitted), len(engine.exits) - 1)
-    return Rollouts(
-        hidden=np.asarray(recorder.hidden, np.float32),
-        confidence=np.asarray(recorder.confidence, np.float32),
-        choices=np.concatenate([early, labels[:, None]], axis=1),
-        labels=labels,
-        completion=np.zeros(len(emitted), np.int32),
-        position=np.arange(len(emitted), dtype=np.int32),
-    )
-
-
 def roll(
-    engine: Engine,
-    prompts: Sequence[Sequence[int]],
-    new_tokens: int,
-    stop_ids: frozenset[int],
-    config: DecodeConfig = FULL_DEPTH,
+    setup: Setup, prompts: Sequence[Sequence[int]], config: DecodeConfig = FULL_DEPTH, author_tokens: int = 0
 ) -> Rollouts:
-    """Complete every prompt as `config` decodes and store what each exit would have said."""
-    return Rollouts.joined(list(_completions(engine, prompts, new_tokens, stop_ids, config)))
+    """Complete every prompt as `config` decodes and store what each exit would have said.
 
-
-def _completions(
-    engine: Engine, prompts: Sequence[Sequence[int]], new_tokens: int, stop_ids: frozenset[int], config: DecodeConfig
-) -> Iterator[Rollouts]:
+    The last `author_tokens` of each prompt's own text come before, as completions that the author wrote: one pass
+    stores both.
+    """
+    parts = []
     for prompt in prompts:
-        emitted = [step.token_id for step in emit(engine, prompt, config, new_tokens, stop_ids)]
-        yield _record(engine, prompt, emitted)
+        emitted = [step.token_id for step in emit(setup.engine, prompt, config, setup.new_tokens, setup.stop_ids)]
+        start = max(_text_start(prompt, setup.stop_ids) + 1, len(prompt) - author_tokens)
+        author = prompt[start:]
+        positions = [*(i % setup.new_tokens for i in range(len(author))), *range(len(emitted))]
+        parts.append(_record(setup.forced, prompt[:start], [*author, *emitted], positions))
+    return Rollouts.joined(parts)
+
+
+def _text_start(prompt: Sequence[int], special_ids: frozenset[int]) -> int:
+    """Return the index after the last special token: where the text before the cursor begins."""
+    return max((i for i, token in enumerate(prompt) if token in special_ids), default=-1) + 1
+
+
+def _record(forced: ForcedExits, prompt: Sequence[int], target: Sequence[int], positions: Sequence[int]) -> Rollouts:
+    """Run the target's tokens through every exit; a completion begins wherever the position is 0."""
+    states = forced.states(prompt, target)  # [S, T, D]
+    tokens, log_odds = forced.tokens(states)
+    choices = tokens.T.numpy().astype(np.int32)
+    position = np.asarray(positions, np.int32)
+    return Rollouts(
+        hidden=states[:-1].transpose(0, 1).numpy().astype(np.float16),
+        confidence=log_odds[:-1].T.numpy(),
+        choices=choices,
+        labels=choices[:, -1],
+        completion=np.cumsum(position == 0, dtype=np.int32) - 1,
+        position=position,
+    )
