@@ -63,7 +63,7 @@ class Walk:
     def observe(self) -> Vector:
         """Return observations [n, D + S - 1 + 2], by the function the server uses."""
         pending = self._position + 1 - self._filled[self._walks, self._exit + 1]
-        hidden = np.asarray(self._hidden[self._row(), self._exit])
+        hidden = np.asarray(self._hidden[self._row(), self._exit], np.float32)
         return observation(hidden, self._exit, len(self.exits), pending, self._position)
 
     def step(self, actions: NDArray[np.int64]) -> tuple[Floats, Booleans]:

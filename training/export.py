@@ -82,7 +82,7 @@ def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
     """Write the checkpoint folder without agent and calibration, which later steps add; returns `out`."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for path in sorted(trained.glob("model*.safetensors")):
         tensors |= load_file(str(path))
     _save_shards(_quantised(tensors), out)

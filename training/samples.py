@@ -47,7 +47,7 @@ def parts(text: str, rng: random.Random) -> tuple[str, str, str]:
 
 def encode_sample(text: str, tokenizer: Tokenizer, rng: random.Random) -> list[int]:
     """Return the ids of one chunk, plain or rearranged for fill-in-the-middle."""
-    ids = {role: tokenizer.token_to_id(token) for role, token in SPECIAL_TOKENS.items()}
+    ids = {role: index for index, role in enumerate(SPECIAL_TOKENS)}  # they come first in the vocabulary
 
     def encode(part: str) -> list[int]:
         return list(tokenizer.encode(part, add_special_tokens=False).ids)
