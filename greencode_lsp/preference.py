@@ -11,9 +11,9 @@ from greencode_lsp.settings import Settings
 
 LOSSLESS = 1.0
 """The preference at which every early token is verified at full depth."""
-REQUIRED_AGREEMENT = ((0.0, 0.90), (0.5, 0.98), (1.0, 1.0))
+REQUIRED_AGREEMENT = ((0.0, 0.88), (0.5, 0.95), (1.0, 1.0))
 """(preference, smallest share of tokens that must equal the full model's); linear in between."""
-DRAFT_AGREEMENT = 0.90
+DRAFT_AGREEMENT = 0.88
 """A verified draft may be as bold as this: a wrong one costs a second pass, never a wrong token."""
 
 

@@ -14,7 +14,7 @@ from tests.fakes import MANIFEST, ROWS
 
 
 @pytest.mark.parametrize(
-    ("preference", "agreement"), [(0.0, 0.90), (0.25, 0.94), (0.5, 0.98), (0.75, 0.99), (1.0, 1.0)]
+    ("preference", "agreement"), [(0.0, 0.88), (0.25, 0.915), (0.5, 0.95), (0.75, 0.975), (1.0, 1.0)]
 )
 def test_the_agreement_asked_for_is_linear_between_the_named_preferences(preference: float, agreement: float) -> None:
     assert required_agreement(preference) == pytest.approx(agreement)

@@ -25,7 +25,7 @@ from training.rollout import Rollouts, emit
 AGREEMENTS = (0.999, 0.995, 0.99, 0.98, 0.97, 0.95, 0.92, 0.88)
 """A threshold is tried for each: the boldest that keeps this share on the rollouts."""
 WANTED_AGREEMENT = 0.98
-"""Policies are compared at this share, the default preference's."""
+"""Policies are compared at this share."""
 RESAMPLES = 1000
 GRID_TOKENS = 8_000
 """Stored tokens that thresholds are placed by."""
