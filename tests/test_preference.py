@@ -25,7 +25,7 @@ def test_the_agreement_asked_for_is_linear_between_the_named_preferences(prefere
     [
         (0.0, DecodeConfig("agent", -1.0)),
         (0.5, DecodeConfig("agent", 1.0)),
-        (0.7, DecodeConfig("agent", 3.0)),
+        (0.9, DecodeConfig("agent", 3.0)),
         (0.99, DecodeConfig("agent", -1.0, verified=True)),
         (1.0, DecodeConfig("agent", -1.0, verified=True)),
     ],
