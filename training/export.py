@@ -73,6 +73,7 @@ def _recipe(preset: Preset, work: Path) -> dict[str, Any]:
         "preset": preset.name,
         "commit": _commit(),
         "lite": {"exit_weight": preset.lite.exit_weight, "last_layer_weight": 1.0, "sampling": "paper, one per step"},
+        "tokens_seen": sum(stage.steps * stage.rows * stage.context for stage in preset.lite.stages),
         "metrics": json.loads(lines[-1]) if lines else {},
         "corpus": json.loads((work / "corpus.json").read_text(encoding="utf8")),
     }
