@@ -1,8 +1,10 @@
 """`python -m training export`: a trained Hugging Face folder -> a checkpoint folder (design, section 6).
 
+    python -m training export --preset mini                     # WORK/lite -> WORK/out
+    python -m training export --dequantise FOLDER OUT           # "the same weights" for transformers and benchmarks
+
 Matrices are stored as int8 with one float32 scale per row, which quarters the file; the engine turns them back into
-floats on load. `dequantise` writes the ordinary folder again: "the same weights" for transformers and benchmarks.
-`greencode.json` is written last.
+floats on load. Tensors are read, converted and written shard by shard. `greencode.json` is written last.
 """
 
 from __future__ import annotations
@@ -15,49 +17,52 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from greencode_lsp.engine.checkpoint import SCALE_SUFFIX, Weights, read_config
+from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
+from training import tokenizer as tokenizers
 from training.preset import Preset
+from training.tensor_files import Layout, save_shards
 from training.tokenizer import SPECIAL_TOKENS
 
-WEIGHTS_FILE = "model.safetensors"
 MAX_SHARD_BYTES = 15_000_000
+"""Of the folders that are bundled."""
+MAX_FLOAT_SHARD_BYTES = 500_000_000
+
+
+def row_scales(matrix: Tensor) -> Tensor:
+    """Return the float32 scales [out] that spread each row's largest entry over 127 steps."""
+    return (matrix.abs().amax(dim=1).clamp_min(1e-8) / 127).float()
 
 
 def quantise_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return int8 [out, in] and float32 scales [out] with matrix = int8 * scale, to half a step per entry."""
-    scale = (matrix.abs().amax(dim=1).clamp_min(1e-8) / 127).float()
+    scale = row_scales(matrix)
     return torch.round(matrix.float() / scale[:, None]).to(torch.int8), scale
 
 
-def _quantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    out: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if tensor.ndim == 2:
-            out[name], out[name + SCALE_SUFFIX] = quantise_rows(tensor)
-        else:
-            out[name] = tensor.float()
-    return out
+def _int8_layout(weights: Weights) -> Layout:
+    layout: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+    for name in weights.names():
+        shape = weights.shape(name)
+        layout[name] = (shape, torch.int8 if len(shape) == 2 else torch.float32)
+        if len(shape) == 2:
+            layout[name + SCALE_SUFFIX] = (shape[:1], torch.float32)
+    return layout
 
 
-def _save_shards(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Write shards of at most MAX_SHARD_BYTES; a scale stays in the file of its matrix."""
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name in sorted(n for n in tensors if not n.endswith(SCALE_SUFFIX)):
-        group = {n: tensors[n].contiguous() for n in (name, name + SCALE_SUFFIX) if n in tensors}
-        group_size = sum(t.numel() * t.element_size() for t in group.values())
-        if size + group_size > MAX_SHARD_BYTES and shards[-1]:
-            shards.append({})
-            size = 0
-        shards[-1] |= group
-        size += group_size
-    for index, shard in enumerate(shards, 1):
-        name = WEIGHTS_FILE if len(shards) == 1 else f"model-{index:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, str(folder / name), metadata={"format": "pt"})
+def _save_int8(trained: Path, out: Path) -> None:
+    weights = Weights(trained, torch.float32, "cpu")
+
+    def read(name: str) -> Tensor:
+        if name.endswith(SCALE_SUFFIX):
+            return row_scales(weights(name.removesuffix(SCALE_SUFFIX)))
+        tensor = weights(name)
+        return quantise_rows(tensor)[0] if tensor.ndim == 2 else tensor
+
+    save_shards(out, _int8_layout(weights), read, MAX_SHARD_BYTES)
 
 
 def _commit() -> str:
@@ -65,38 +70,57 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def _recipe(preset: Preset, work: Path) -> dict[str, Any]:
+def _recipe(preset: Preset, work: Path, corpus: dict[str, Any]) -> dict[str, Any]:
     """Collect what people want to know: corpus with licences, stages, the last metrics, the commit."""
     metrics = work / "metrics.jsonl"
     lines = metrics.read_text(encoding="utf8").splitlines() if metrics.exists() else []
+    options = preset.lite
+    lite = {"schedule": options.schedule, "exit_weight": options.exit_weight, "start": options.start}
     return {
         "preset": preset.name,
         "commit": _commit(),
-        "lite": {"exit_weight": preset.lite.exit_weight, "last_layer_weight": 1.0, "sampling": "paper, one per step"},
-        "tokens_seen": sum(stage.steps * stage.rows * stage.context for stage in preset.lite.stages),
+        "lite": lite,
+        "tokens_seen": sum(stage.steps * stage.rows * stage.context for stage in options.stages),
         "metrics": json.loads(lines[-1]) if lines else {},
-        "corpus": json.loads((work / "corpus.json").read_text(encoding="utf8")),
+        "corpus": corpus,
     }
 
 
+def _languages(corpus: dict[str, Any]) -> tuple[str, ...]:
+    """Return the languages present, most text first; a corpus that names none is Python."""
+    characters: dict[str, int] = {}
+    for row in corpus["packages"]:
+        language = row.get("language", "python")
+        characters[language] = characters.get(language, 0) + row["characters"]
+    return tuple(sorted(characters, key=lambda language: -characters[language]))
+
+
 def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
-    """Write the checkpoint folder without agent and calibration, which later steps add; returns `out`."""
+    """Write the checkpoint folder without agent and calibration, which later steps add; returns `out`.
+
+    Raises CorpusError where the trained model and the work folder's tokenizer do not belong together.
+    """
+    config = read_config(trained)
+    vocabulary = tokenizers.load(work).get_vocab()
+    if len(vocabulary) > config["vocab_size"]:
+        raise CorpusError(
+            f"{work / 'tokenizer.json'} has {len(vocabulary)} tokens, {trained} {config['vocab_size']}: "
+            "they belong to different runs."
+        )
+    corpus = json.loads((work / "corpus.json").read_text(encoding="utf8"))
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    tensors: dict[str, Tensor] = {}
-    for path in sorted(trained.glob("model*.safetensors")):
-        tensors |= load_file(str(path))
-    _save_shards(_quantised(tensors), out)
+    _save_int8(trained, out)
     for name, source in (("config.json", trained), ("tokenizer.json", work)):
         shutil.copyfile(source / name, out / name)
     manifest = Manifest(
         name=preset.name,
-        family="llama",
+        family=config["model_type"],
         exits=tuple(preset.model.exits),
         weight_format="int8",
-        languages=("python",),
-        fim=dict(SPECIAL_TOKENS),
-        training=_recipe(preset, work),
+        languages=_languages(corpus),
+        fim={role: token for role, token in SPECIAL_TOKENS.items() if token in vocabulary},
+        training=_recipe(preset, work, corpus),
     )
     write_manifest(out, manifest)
     return out
@@ -104,16 +128,16 @@ def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
 
 def dequantise(folder: Path, out: Path) -> Path:
     """Write the folder with float32 weights, as transformers reads it; returns `out`."""
+    manifest, config = read_manifest(folder), read_config(folder)
     out.mkdir(parents=True, exist_ok=True)
-    with Weights(folder, torch.float32, "cpu") as weights:
-        tensors = {name: weights(name).contiguous() for name in weights.names()}
-    save_file(tensors, str(out / WEIGHTS_FILE), metadata={"format": "pt"})
+    weights = Weights(folder, torch.float32, "cpu")
+    layout = {name: (weights.shape(name), torch.float32) for name in weights.names()}
+    save_shards(out, layout, weights, MAX_FLOAT_SHARD_BYTES)
     for path in folder.iterdir():
-        if (path.suffix == ".json" and path.name != MANIFEST_NAME) or path.name == "agent.safetensors":
+        is_ours = path.name == MANIFEST_NAME or path.name.endswith(".index.json")
+        if (path.suffix == ".json" and not is_ours) or path.name == "agent.safetensors":
             shutil.copyfile(path, out / path.name)
-    config = read_config(folder) | {"dtype": "float32"}
-    (out / "config.json").write_text(json.dumps(config, indent=1), encoding="utf8")
-    manifest = read_manifest(folder)
+    (out / "config.json").write_text(json.dumps(config | {"dtype": "float32"}, indent=1), encoding="utf8")
     if manifest is not None:
         write_manifest(out, dataclasses.replace(manifest, weight_format="as stored"))
     return out

@@ -1,157 +1,112 @@
 """LITE training (GREEN-CODE section III-B; LITE, arXiv 2310.18581): exits share the one norm and LM head.
 
     python -m training lite --preset mini --work ~/.cache/greencode-lsp/mini        # 2 h on two idle cores; resumes
+    python -m training lite --preset opt-2.7b --dry-run                             # memory and time, nothing is run
+    accelerate launch -m training lite --preset base                                # several processes share the rows
 
-The paper sums a weighted cross-entropy over all exits, which costs a head per exit and takes weight from the last
-layer. Here the last layer keeps weight 1 and each step trains one sampled exit e, drawn with the paper's relative
-weights (first half 0.7, second half 0.2, falling by 0.9), at every n-th position, against labels and the last layer's
-own distribution in equal parts:
-
-    loss = CE(p_L, y) + w (CE(p_e, y) + CE(p_e, p_L detached)) / 2
+The step itself is `training.lite_loss.Objective`; what it sums is a schedule (`training.schedules`). A checkpoint
+counts once its `complete.json` is there, which is written last and says what it belongs to.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import random
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from training.preset import LiteOptions, ModelOptions, Preset
-from training.tokenizer import SPECIAL_TOKENS
+from greencode_lsp.errors import CorpusError
+from greencode_lsp.models.manifest import sha256
+from training import schedules
+from training.batches import Batches, Share
+from training.families import body, build_model, exit_states, to_head
+from training.lite_loss import Objective, piece_loss
+from training.preset import LiteOptions, Preset
+from training.start import load_start
 
 EVAL_ROWS = 12
-
-
-def build_model(options: ModelOptions, vocab_size: int) -> Any:
-    """Return a freshly initialised Llama of the preset's shape, tied head, float32."""
-    shape = {k: getattr(options, k) for k in options.__dataclass_fields__ if k != "exits"}
-    document = list(SPECIAL_TOKENS).index("document")
-    config = LlamaConfig(
-        vocab_size=vocab_size,
-        head_dim=options.hidden_size // options.num_attention_heads,
-        tie_word_embeddings=True,
-        bos_token_id=document,
-        eos_token_id=document,
-        pad_token_id=None,
-        **shape,
-    )
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():  # residual branches scaled by depth (GPT-2)
-        for name, weight in model.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
-                weight.mul_(1 / math.sqrt(2 * options.num_hidden_layers))
-    return model
-
-
-def exit_weights(exits: list[int]) -> list[float]:
-    """Return the paper's relative weights of the exits before the last: 0.7 and 0.2 by half, falling by 0.9."""
-    depth, early = exits[-1], exits[:-1]
-    halves = [[e for e in early if 2 * e <= depth], [e for e in early if 2 * e > depth]]
-    weights = []
-    for half, budget in zip(halves, (0.7, 0.2), strict=True):
-        raw = [0.9**i for i in range(len(half))]
-        weights += [budget * r / sum(raw) for r in raw]
-    return weights
-
-
-def exit_states(model: Any, ids: Tensor, exits: list[int]) -> list[Tensor]:
-    """Return the normalised hidden state after each exit, [B, T, D] each: what the LM head and the agent read."""
-    body = model.model
-    hidden = body.embed_tokens(ids)  # [B, T, D]
-    positions = torch.arange(ids.shape[1], device=ids.device)[None]  # [1, T]
-    rope = body.rotary_emb(hidden, positions)
-    states = []
-    for number, layer in enumerate(body.layers, 1):
-        hidden = layer(hidden, attention_mask=None, position_ids=positions, position_embeddings=rope)
-        if number in exits:
-            states.append(body.norm(hidden))
-    return states
-
-
-def head_loss(last: Tensor, early: Tensor, head: Tensor, labels: Tensor, options: tuple[int, float]) -> Tensor:
-    """Return the loss of the module's docstring; states [N, D] (early: every stride-th), head [V, D], labels [N]."""
-    stride, weight = options
-    logits = F.linear(last, head).float()  # [N, V]
-    target = torch.softmax(logits[::stride].detach(), -1)
-    log_p = torch.log_softmax(F.linear(early, head).float(), -1)  # [N / stride, V]
-    distilled = -(target * log_p).sum(-1).mean()
-    return F.cross_entropy(logits, labels) + weight * 0.5 * (F.nll_loss(log_p, labels[::stride]) + distilled)
-
-
-class Batches(Dataset[dict[str, Tensor]]):
-    """One item per optimiser step: rows [B, T + 1] of its stage and its sampled exit, both functions of the step."""
-
-    def __init__(self, work: Path, options: LiteOptions, exits: list[int]) -> None:
-        self._stages = [np.load(work / f"stage{i}.npy", mmap_mode="r") for i in range(len(options.stages))]
-        self._options, self._exits, self._weights = options, exits[:-1], exit_weights(exits)
-
-    def __len__(self) -> int:
-        return self._options.steps
-
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        if step >= len(self):
-            raise IndexError(step)
-        exit_layer = random.Random(step).choices(self._exits, self._weights)[0]
-        for stage, rows in zip(self._options.stages, self._stages, strict=True):
-            if step < stage.steps:
-                ids = torch.from_numpy(rows[step * stage.rows : (step + 1) * stage.rows].astype(np.int64))
-                return {"input_ids": ids, "exit_layer": torch.tensor(exit_layer)}
-            step -= stage.steps
-        raise IndexError(step)
+COMPLETE = "complete.json"
+BYTES_PER_PARAMETER = 12
+"""Of a checkpoint: weight and AdamW's two moments in float32."""
 
 
 @torch.no_grad()
-def evaluate_exits(model: Any, rows: NDArray[np.uint16], exits: list[int]) -> dict[str, dict[str, float]]:
+def evaluate_exits(model: Any, rows: NDArray[Any], exits: list[int]) -> dict[str, dict[str, float]]:
     """Return loss, top-1 accuracy and agreement with the last layer for each exit, over rows [N, T + 1]."""
     sums = np.zeros((len(exits), 3))
     count = 0
     for row in rows:
         ids = torch.from_numpy(row.astype(np.int64)).to(model.device)
-        logits = [F.linear(s[0], model.lm_head.weight) for s in exit_states(model, ids[None, :-1], exits)]
+        states = exit_states(model, ids[None, :-1], exits)
+        logits = [F.linear(to_head(model, s[0]), model.lm_head.weight) for s in states]  # [T, V] each
         last = logits[-1].argmax(-1)
         for i, scores in enumerate(logits):
             top = scores.argmax(-1)
             loss = F.cross_entropy(scores, ids[1:], reduction="sum")
-            sums[i] += [loss.item(), (top == ids[1:]).sum().item(), (top == last).sum().item()]
+            sums[i] += torch.stack([loss, (top == ids[1:]).sum(), (top == last).sum()]).tolist()
         count += len(ids) - 1
     keys = ("loss", "accuracy", "agreement")
     return {str(e): dict(zip(keys, (sums[i] / count).tolist(), strict=True)) for i, e in enumerate(exits)}
 
 
+def _only(items: list[dict[str, Any]]) -> dict[str, Any]:
+    return items[0]
+
+
 class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types mypy can follow
-    """Hugging Face's Trainer with the sampled-exit loss and one line of metrics per evaluation."""
+    """Hugging Face's Trainer over laid-out batches, with complete checkpoints and a line of metrics per evaluation."""
 
     def __init__(self, work: Path, preset: Preset, model: Any, args: TrainingArguments, **kwargs: Any) -> None:
         self._preset, self._work = preset, work
         self._held = np.load(work / "validation.npy", mmap_mode="r")[:EVAL_ROWS]
-        self._head_loss = torch.compile(head_loss, dynamic=False) if preset.lite.compile else head_loss
         super().__init__(model, args, **kwargs)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Tensor:
-        """One training step's loss: forward to the last layer, keep the sampled exit's state, both through the head."""
-        ids, exit_layer, options = inputs["input_ids"], int(inputs["exit_layer"]), self._preset.lite
-        early, last = exit_states(model, ids[:, :-1], [exit_layer, self._preset.model.exits[-1]])  # [B, T, D]
-        stride = options.exit_position_stride
-        flat_last, flat_early = last.flatten(0, 1), early.flatten(0, 1)[::stride]
-        labels = ids[:, 1:].flatten()
-        head = model.lm_head.weight
-        loss: Tensor = self._head_loss(flat_last, flat_early, head, labels, (stride, options.exit_weight))
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Tensor:
+        """Return the step's loss; `model` may be wrapped, its forward is the `Objective`."""
+        loss: Tensor = model(**inputs)
         return loss
 
-    def get_train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+    def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches are laid out beforehand, in order: a resumed run sees exactly what an uninterrupted one would."""
-        return DataLoader(self.train_dataset, batch_size=1, shuffle=False, collate_fn=lambda items: items[0])
+        return DataLoader(
+            self.train_dataset,
+            batch_size=1,
+            collate_fn=_only,
+            generator=torch.Generator(),  # so that beginning to read draws nothing from the model's random numbers
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        ids = inputs["input_ids"].to(self.args.device, non_blocking=True)
+        return inputs | {"input_ids": ids}
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise CorpusError(_diverged(step, self._work))
+        folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                write_complete(folder, self._preset, self._work)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise CorpusError(
+                f"The checkpoint {folder} could not be written ({error}); {_kept(self._work)}; "
+                "free some space and run again."
+            ) from error
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score every exit on the validation rows; append one line to `metrics.jsonl`."""
@@ -159,73 +114,183 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
         exits = evaluate_exits(self.model, self._held, self._preset.model.exits)
         self.model.train()
         line = {"step": self.state.global_step, "time_s": round(time.time()), "exits": exits}
-        with (self._work / "metrics.jsonl").open("a", encoding="utf8") as file:
-            file.write(json.dumps(line) + "\n")
-        text = "  ".join(f"{e}: loss {m['loss']:.3f} acc {m['accuracy']:.3f}" for e, m in exits.items())
-        print(f"step {self.state.global_step}  {text}", flush=True)
-        self.log({"eval_loss": exits[str(self._preset.model.exits[-1])]["loss"]})
-        return {"eval_loss": exits[str(self._preset.model.exits[-1])]["loss"]}
+        if self.args.should_save:
+            with (self._work / "metrics.jsonl").open("a", encoding="utf8") as file:
+                file.write(json.dumps(line) + "\n")
+            text = "  ".join(f"{e}: loss {m['loss']:.3f} acc {m['accuracy']:.3f}" for e, m in exits.items())
+            print(f"step {self.state.global_step}  {text}", flush=True)
+        metrics = {"eval_loss": exits[str(self._preset.model.exits[-1])]["loss"]}
+        self.log(metrics)
+        return metrics
 
 
 class Budget(TrainerCallback):  # type: ignore[misc]  # transformers has no types mypy can follow
-    """Stops and saves when the time is up, and stops without saving when the loss is no number."""
+    """Stops and saves when the time is up; stops without saving where the loss is no number."""
 
-    def __init__(self, minutes: float) -> None:
-        self._end_s = time.monotonic() + 60 * minutes
+    def __init__(self, minutes: float, work: Path) -> None:
+        self._end_s, self._work = time.monotonic() + 60 * minutes, work
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Check the clock."""
-        if time.monotonic() > self._end_s:
+        """Check the clock: the first process's, so that all stop at the same step."""
+        over = time.monotonic() > self._end_s
+        if args.world_size > 1:
+            flag = torch.tensor([float(over)], device=args.device)
+            torch.distributed.broadcast(flag, 0)
+            over = bool(flag.item())
+        if over:
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Check the loss."""
         if not math.isfinite((logs or {}).get("loss", 0.0)):
-            print("The loss diverged; the last checkpoint is kept. Lower the learning rate.", flush=True)
-            control.should_save, control.should_training_stop = False, True
+            raise CorpusError(_diverged(state.global_step, self._work))
+
+
+def write_complete(folder: Path, preset: Preset, work: Path) -> None:
+    """Mark a checkpoint as whole and say what it belongs to."""
+    (folder / COMPLETE).write_text(json.dumps(_identity(preset, work), indent=1), encoding="utf8")
+
+
+def _identity(preset: Preset, work: Path) -> dict[str, Any]:
+    """Return what must not change between the parts of one run."""
+    stages = [dataclasses.asdict(stage) for stage in preset.lite.stages]
+    model = dataclasses.asdict(preset.model)
+    return {"tokenizer_sha256": sha256(work / "tokenizer.json"), "model": model, "stages": stages}
+
+
+def _complete(work: Path) -> list[Path]:
+    """Return the whole checkpoints, oldest first."""
+    found = [path.parent for path in (work / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def _kept(work: Path) -> str:
+    whole = _complete(work)
+    return f"{whole[-1]} is kept" if whole else "there is none before it"
+
+
+def _diverged(step: int, work: Path) -> str:
+    return f"The training diverged before step {step} (NaN): {_kept(work)}; lower [lite] learning_rate and run again."
+
+
+def last_checkpoint(preset: Preset, work: Path) -> Path | None:
+    """Return the checkpoint to go on from, if any. Raises CorpusError where it belongs to another run."""
+    whole = _complete(work)
+    if not whole:
+        return None
+    stated = json.loads((whole[-1] / COMPLETE).read_text(encoding="utf8"))
+    differing = [name for name, value in _identity(preset, work).items() if stated.get(name) != value]
+    if differing:
+        raise CorpusError(
+            f"{whole[-1]} was made with another {' and '.join(differing)}; remove {work / 'checkpoints'} or name "
+            "another --work."
+        )
+    return whole[-1]
+
+
+def learning_rate_factor(options: LiteOptions) -> Callable[[int], float]:
+    """Return the learning rate at a step, as a share of the preset's. Raises CorpusError for an unknown schedule."""
+    if options.learning_rate_schedule not in ("wsd", "constant"):
+        raise CorpusError(
+            f"There is no learning-rate schedule {options.learning_rate_schedule!r}; it is wsd or constant."
+        )
+    warmup, decay_steps = max(1, options.warmup_steps), max(1, round(options.decay_share * options.steps))
+
+    def factor(step: int) -> float:
+        warm = min(1.0, (step + 1) / warmup)
+        if options.learning_rate_schedule == "constant":
+            return warm
+        return min(warm, max(0.0, (options.steps - step) / decay_steps))
+
+    return factor
 
 
 def _optimiser(model: nn.Module, options: LiteOptions) -> tuple[torch.optim.Optimizer, Any]:
-    """AdamW with decay on matrices only; warm-up, stay, then fall linearly to zero (WSD)."""
+    """AdamW with decay on matrices only, and its learning-rate schedule."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.95), fused=True)
-    decay_steps = max(1, round(options.decay_share * options.steps))
+    optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, options.adam_beta2), fused=True)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, learning_rate_factor(options))
 
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / options.warmup_steps, max(0.0, (options.steps - step) / decay_steps))
 
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+def _arguments(options: LiteOptions, work: Path) -> TrainingArguments:
+    on_cpu = not torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(work / "checkpoints"),
+        max_steps=options.steps,
+        per_device_train_batch_size=1,  # one prepared batch
+        gradient_accumulation_steps=options.accumulation,
+        eval_strategy="steps",
+        eval_steps=options.eval_every_steps,
+        save_steps=options.eval_every_steps,
+        save_total_limit=2,
+        logging_steps=25,
+        logging_nan_inf_filter=False,  # the filter hides a diverging run, and waits for the device at each step
+        max_grad_norm=1.0,
+        bf16=options.bf16,
+        tf32=None if on_cpu else True,
+        remove_unused_columns=False,
+        report_to="tensorboard",
+        use_cpu=on_cpu,
+        ddp_find_unused_parameters=False,
+        seed=options.seed,
+    )
+
+
+def _check_room(model: nn.Module, work: Path) -> None:
+    """Raise CorpusError where the disk cannot hold three checkpoints: two are kept while the next is written."""
+    needed = 3 * BYTES_PER_PARAMETER * sum(p.numel() for p in model.parameters())
+    free = shutil.disk_usage(work).free
+    if free < needed:
+        raise CorpusError(
+            f"{work} has {free >> 20} MiB free, the checkpoints need {needed >> 20} MiB; free some space."
+        )
+
+
+def _model(preset: Preset, work: Path) -> Any:
+    """Return the model to train, its forward replaced by the step's loss."""
+    options = preset.lite
+    torch.manual_seed(options.seed)
+    if options.start:
+        model = load_start(options.start, preset.model, work)
+    else:
+        model = build_model(preset.model, preset.corpus.vocab_size)
+    model.train()
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    longest = max(stage.context for stage in options.stages)
+    if longest > model.config.max_position_embeddings:
+        raise CorpusError(f"Rows of {longest} do not fit the model's {model.config.max_position_embeddings} positions.")
+    piece = piece_loss
+    if options.compile:
+        for layer in body(model).layers:
+            layer.compile(dynamic=False)
+        piece = torch.compile(piece_loss, dynamic=False)
+    schedule = schedules.build(options.schedule, preset.model.exits, options.exit_weight, options.exit_position_stride)
+    model.forward = Objective(model, schedule, piece)
+    return model
 
 
 def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
-    """Train or resume; returns the folder of the trained checkpoint (`work/lite`, an ordinary Hugging Face folder)."""
-    torch.manual_seed(preset.lite.seed)
-    model = build_model(preset.model, preset.corpus.vocab_size)
-    if preset.lite.compile:
-        for layer in model.model.layers:
-            layer.compile(dynamic=False)
-    args = TrainingArguments(
-        output_dir=str(work / "checkpoints"),
-        max_steps=preset.lite.steps,
-        per_device_train_batch_size=1,  # one prepared batch
-        eval_strategy="steps",
-        eval_steps=preset.lite.eval_every_steps,
-        save_steps=preset.lite.eval_every_steps,
-        save_total_limit=2,
-        logging_steps=25,
-        max_grad_norm=1.0,
-        remove_unused_columns=False,
-        report_to="tensorboard",
-        use_cpu=not torch.cuda.is_available(),
-        seed=preset.lite.seed,
-    )
-    batches = Batches(work, preset.lite, preset.model.exits)
+    """Train or resume; returns the folder of the trained checkpoint (`work/lite`, an ordinary Hugging Face folder).
+
+    Raises CorpusError, before any step where it can: for data, checkpoints or a disk that do not fit the preset, and
+    where the run diverges; the last whole checkpoint is kept.
+    """
+    model = _model(preset, work)
+    _check_room(model, work)
+    args = _arguments(preset.lite, work)
+    batches = Batches(work, preset.lite, model.config.vocab_size, Share(args.process_index, args.world_size))
+    resume = last_checkpoint(preset, work)
     kwargs = {"train_dataset": batches, "eval_dataset": batches, "optimizers": _optimiser(model, preset.lite)}
-    trainer = LiteTrainer(work, preset, model, args, callbacks=[Budget(budget_minutes)], **kwargs)
-    resume = any((work / "checkpoints").glob("checkpoint-*"))
-    trainer.train(resume_from_checkpoint=resume)
+    trainer = LiteTrainer(work, preset, model, args, callbacks=[Budget(budget_minutes, work)], **kwargs)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     trainer.evaluate()
-    model.save_pretrained(work / "lite")
+    if args.should_save:
+        part = work / "lite.part"  # renamed when whole: what is under the final name can be exported
+        shutil.rmtree(part, ignore_errors=True)
+        model.save_pretrained(part)
+        shutil.rmtree(work / "lite", ignore_errors=True)
+        part.rename(work / "lite")
     return work / "lite"

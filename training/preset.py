@@ -32,7 +32,7 @@ class CorpusOptions:
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """The Llama shape to train from scratch."""
+    """The shape to train from scratch, or that of the checkpoint to start from."""
 
     hidden_size: int
     intermediate_size: int
@@ -42,6 +42,8 @@ class ModelOptions:
     max_position_embeddings: int
     exits: list[int]
     """Layer counts after which a token may be emitted; the last is the depth."""
+    family: str = "llama"
+    """`llama` or `opt`; OPT has as many key-value heads as heads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +64,34 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class LiteOptions:
-    """LITE training from scratch."""
+    """LITE training, from scratch or from a checkpoint."""
 
     stages: list[Stage]
     learning_rate: float
     warmup_steps: int
-    decay_share: float
-    """Share of all steps at the end over which the learning rate falls linearly to zero."""
     weight_decay: float
-    exit_weight: float
-    """Weight of the sampled exit's loss; the last layer keeps weight 1."""
-    exit_position_stride: int
-    """The exit's loss is taken at every n-th position only, to save the head's cost."""
     eval_every_steps: int
-    compile: bool
-    """torch.compile each layer (needs a C++ compiler)."""
     seed: int
+    schedule: str = "protect"
+    """The loss: `protect`, `paper`, `uniform` or `plain` (training/schedules.py)."""
+    exit_weight: float = 0.4
+    """`protect`: weight of the sampled exit's loss; the last layer keeps weight 1."""
+    exit_position_stride: int = 4
+    """`protect`: the exit's loss is taken at every n-th position only, to save the head's cost."""
+    start: str = ""
+    """The checkpoint to go on from: `bundled`, a folder or a hub name; from scratch where empty."""
+    learning_rate_schedule: str = "wsd"
+    """`wsd` (warm up, stay, fall linearly to zero) or `constant`."""
+    decay_share: float = 0.25
+    """`wsd`: share of all steps at the end over which the learning rate falls."""
+    adam_beta2: float = 0.95
+    accumulation: int = 1
+    """Each optimiser step's rows are run in so many parts."""
+    bf16: bool = False
+    """Matrix products in bfloat16 (autocast); weights and optimiser stay float32."""
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    """torch.compile each layer and the head's loss (needs a C++ compiler)."""
 
     @property
     def steps(self) -> int:

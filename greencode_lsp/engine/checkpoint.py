@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -34,44 +33,52 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 class Weights:
-    """The tensors of a folder's `model*.safetensors`, by name, one at a time, in one dtype on one device."""
+    """The tensors of a folder's `model*.safetensors`, by name, one at a time, in one dtype on one device.
+
+    A file is open while one tensor of it is copied, never longer: mapped pages count as memory, and a file replaced
+    under a running engine must not change its weights.
+    """
 
     def __init__(self, folder: Path, dtype: torch.dtype, device: str) -> None:
         paths = sorted(folder.glob("model*.safetensors"))
         if not paths:
             raise ModelNotFoundError(f"The model folder {folder} has no model*.safetensors; set greencode.model.")
         self._folder, self._dtype, self._device = folder, dtype, device
+        self._path_of: dict[str, Path] = {}
         try:
-            self._files: list[Any] = [safe_open(str(path), "pt") for path in paths]
+            for path in paths:
+                with safe_open(str(path), "pt") as file:
+                    self._path_of |= dict.fromkeys(file.keys(), path)
         except (SafetensorError, OSError) as error:
             raise ModelDamagedError(f"The weights in {folder} cannot be read ({error}); fetch them again.") from error
-        self._file_of = {name: file for file in self._files for name in file.keys()}  # noqa: SIM118  # not a dict
-
-    def __enter__(self) -> Weights:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file_of.clear()
-        self._files.clear()
 
     def __contains__(self, name: str) -> bool:
-        return name in self._file_of
+        return name in self._path_of
 
     def names(self) -> list[str]:
         """Return the tensors' names, scales left out."""
-        return [name for name in self._file_of if not name.endswith(SCALE_SUFFIX)]
+        return [name for name in self._path_of if not name.endswith(SCALE_SUFFIX)]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape, read off the file's header."""
+        with safe_open(str(self._path_of[name]), "pt") as file:
+            return tuple(file.get_slice(name).get_shape())
 
     def __call__(self, name: str) -> Tensor:
-        """Return the tensor. Raises ModelDamagedError where the checkpoint lacks it."""
-        if name not in self._file_of:
+        """Return a copy of the tensor. Raises ModelDamagedError where the checkpoint lacks it."""
+        if name not in self._path_of:
             raise ModelDamagedError(f"The checkpoint in {self._folder} lacks the tensor {name}; fetch it again.")
-        tensor: Tensor = self._file_of[name].get_tensor(name)
-        if tensor.dtype == torch.int8:
-            scale: Tensor = self._file_of[name + SCALE_SUFFIX].get_tensor(name + SCALE_SUFFIX)
-            tensor = tensor.float() * scale[:, None]
-        return tensor.to(self._device, self._dtype)
+        with safe_open(str(self._path_of[name]), "pt") as file:
+            stored: Tensor = file.get_tensor(name)
+            if stored.dtype != torch.int8:
+                return stored.to(self._device, self._dtype, copy=True)
+        scale = self._scale(name)
+        return (stored.float() * scale[:, None]).to(self._device, self._dtype)
+
+    def _scale(self, name: str) -> Tensor:
+        with safe_open(str(self._path_of[name + SCALE_SUFFIX]), "pt") as file:
+            scale: Tensor = file.get_tensor(name + SCALE_SUFFIX)
+        return scale
 
     def optional(self, name: str) -> Tensor | None:
         """Return the tensor, or None where the checkpoint has none."""
@@ -79,7 +86,7 @@ class Weights:
 
     def expect_no_more(self, prefix: str, count: int) -> None:
         """Raise ModelDamagedError where layers named `prefix` + number go on: half a model emits text too."""
-        if any(name.startswith(f"{prefix}{count}.") for name in self._file_of):
+        if any(name.startswith(f"{prefix}{count}.") for name in self._path_of):
             raise ModelDamagedError(f"{self._folder} holds more than the {count} layers its config.json states.")
 
     def rows(self, *names: str) -> Tensor:

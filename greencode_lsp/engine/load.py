@@ -52,8 +52,7 @@ def load_family(folder: Path, config: dict[str, Any], device: str) -> Family:
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     try:
         max_positions = min(int(config["max_position_embeddings"]), MAX_POSITIONS)
-        with Weights(folder, dtype, device) as weights:
-            return _FAMILIES[kind](config, weights, max_positions)
+        return _FAMILIES[kind](config, Weights(folder, dtype, device), max_positions)
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
         raise ModelDamagedError(f"{folder / 'config.json'} does not describe the weights ({error!r}).") from error
 
