@@ -2,7 +2,7 @@
 
     python -m training lite --preset mini --work ~/.cache/greencode-lsp/mini        # 2 h on two idle cores; resumes
     python -m training lite --preset opt-2.7b --dry-run                             # memory and time, nothing is run
-    accelerate launch -m training lite --preset base                                # several processes share the rows
+    accelerate launch --multi_gpu --num_processes 2 -m training lite --preset base  # they share the rows; CPUs too
 
 The step itself is `training.lite_loss.Objective`; what it sums is a schedule (`training.schedules`). A checkpoint
 counts once its `complete.json` is there, which is written last and says what it belongs to.
@@ -72,6 +72,7 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
     def __init__(self, work: Path, preset: Preset, model: Any, args: TrainingArguments, **kwargs: Any) -> None:
         self._preset, self._work = preset, work
         self._held = np.load(work / "validation.npy", mmap_mode="r")[:EVAL_ROWS]
+        self._evaluated: dict[str, float] = {}
         super().__init__(model, args, **kwargs)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Tensor:
@@ -109,7 +110,9 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
             ) from error
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Score every exit on the validation rows; append one line to `metrics.jsonl`."""
+        """Score every exit on the validation rows; append one line to `metrics.jsonl`, once per step."""
+        if self._evaluated.get("step") == self.state.global_step:
+            return self._evaluated
         self.model.eval()
         exits = evaluate_exits(self.model, self._held, self._preset.model.exits)
         self.model.train()
@@ -119,9 +122,10 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
                 file.write(json.dumps(line) + "\n")
             text = "  ".join(f"{e}: loss {m['loss']:.3f} acc {m['accuracy']:.3f}" for e, m in exits.items())
             print(f"step {self.state.global_step}  {text}", flush=True)
-        metrics = {"eval_loss": exits[str(self._preset.model.exits[-1])]["loss"]}
-        self.log(metrics)
-        return metrics
+        loss = exits[str(self._preset.model.exits[-1])]["loss"]
+        self._evaluated = {"eval_loss": loss, "step": self.state.global_step}
+        self.log({"eval_loss": loss})
+        return self._evaluated
 
 
 class Budget(TrainerCallback):  # type: ignore[misc]  # transformers has no types mypy can follow
