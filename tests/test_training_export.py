@@ -1,0 +1,137 @@
+"""Export: both families, int8 rows, shards, languages; and memory that grows with a shard, not with the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from greencode_lsp.engine.load import load_engine
+from greencode_lsp.errors import CorpusError
+from greencode_lsp.models.manifest import read_manifest
+from greencode_lsp.records import FixedControl
+from tests import reference
+from tests import training_toy as toy
+from training import export as exporting
+from training import tokenizer as tokenizers
+from training.export import dequantise, export, quantise_rows
+from training.families import build_model
+
+
+def exported(tmp_path: Path, family: str = "llama") -> Path:
+    """Export a random toy model; returns its folder."""
+    recipe = toy.preset(dataclasses.replace(toy.SHAPE, family=family))
+    work = toy.work_folder(tmp_path / "work", recipe)
+    torch.manual_seed(3)
+    build_model(recipe.model, toy.VOCAB).save_pretrained(work / "lite")
+    return export(recipe, work, work / "lite", tmp_path / "out")
+
+
+@pytest.mark.parametrize("family", ["llama", "opt"])
+def test_the_engine_and_transformers_agree_on_an_exported_model(tmp_path: Path, family: str) -> None:
+    folder = exported(tmp_path, family)
+    engine = load_engine(folder, "cpu")
+    model = AutoModelForCausalLM.from_pretrained(dequantise(folder, tmp_path / "floats"), dtype=torch.float32)
+    emitted = [s.token_id for s in engine.generate([5, 6, 7], FixedControl(), max_new_tokens=16)]
+    assert emitted == reference.reference_generate(model.eval(), [5, 6, 7], 16)
+
+
+def test_an_exported_opt_says_what_it_is(tmp_path: Path) -> None:
+    manifest = read_manifest(exported(tmp_path, "opt"))
+    assert manifest is not None
+    assert (manifest.family, manifest.exits, manifest.weight_format) == ("opt", (1, 2, 4), "int8")
+
+
+def test_the_languages_are_those_of_the_corpus(tmp_path: Path) -> None:
+    manifest = read_manifest(exported(tmp_path))
+    assert manifest is not None
+    assert manifest.languages == ("java",)
+
+
+def test_a_tokenizer_without_fill_in_the_middle_is_served_without(tmp_path: Path) -> None:
+    recipe = toy.preset()
+    work = toy.work_folder(tmp_path / "work", recipe)
+    build_model(recipe.model, toy.VOCAB).save_pretrained(work / "lite")
+    text = (work / "tokenizer.json").read_text()
+    (work / "tokenizer.json").write_text(text.replace("<|fim_", "<|other_"))
+    manifest = read_manifest(export(recipe, work, work / "lite", tmp_path / "out"))
+    assert manifest is not None
+    assert manifest.fim == {"document": "<|endoftext|>"}
+
+
+def test_a_model_of_a_smaller_tokenizer_is_refused(tmp_path: Path) -> None:
+    recipe = toy.preset()
+    work = toy.work_folder(tmp_path / "work", recipe)
+    build_model(recipe.model, toy.VOCAB).save_pretrained(work / "lite")
+    texts = [f"value_{i} = other_{i * i}\n" for i in range(500)]
+    tokenizers.build(texts, toy.VOCAB + 20).save(str(work / "tokenizer.json"))
+    with pytest.raises(CorpusError, match="belong to different runs"):
+        export(recipe, work, work / "lite", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_int8_rows_are_off_by_half_a_step_at_most() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(20, 30) * torch.logspace(-3, 3, 20)[:, None]
+    rounded, scale = quantise_rows(matrix)
+    assert ((rounded.float() * scale[:, None] - matrix).abs() <= 0.5001 * scale[:, None]).all()
+
+
+def test_shards_keep_to_their_size_and_hold_every_tensor_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "MAX_SHARD_BYTES", 12_000)
+    folder = exported(tmp_path)
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    names = [name for shard in shards for name in load_file(shard)]
+    assert len(names) == len(set(names))
+    assert all(sum(t.numel() * t.element_size() for t in load_file(shard).values()) <= 12_000 for shard in shards)
+    assert json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"].keys() == set(names)
+    load_engine(folder, "cpu")
+
+
+PEAK = """
+import resource, sys, threading
+from pathlib import Path
+import torch
+from greencode_lsp.engine.load import load_engine
+from training.export import _save_int8, dequantise
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+torch.ones(8, 8) @ torch.ones(8, 8)
+before = peak()
+{action}
+print(peak() - before)
+"""
+ACTIONS = {
+    "loading": "engine = load_engine(Path(sys.argv[1]), 'cpu')",
+    "export": "Path(sys.argv[2]).mkdir(); _save_int8(Path(sys.argv[1]), Path(sys.argv[2]))",
+}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bfloat16 folder of 2 shards, the shape of Llama-3.2-3B scaled down: 208 MB as the float32 the engine holds."""
+    folder = tmp_path_factory.mktemp("large")
+    shape = {"hidden_size": 512, "intermediate_size": 1376, "num_attention_heads": 8, "num_key_value_heads": 4}
+    model = reference.llama(
+        vocab_size=16_000, num_hidden_layers=15, max_position_embeddings=64, tie_word_embeddings=True, **shape
+    )
+    model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="60MB")
+    return folder
+
+
+@pytest.mark.parametrize(("action", "share"), [("loading", 1.3), ("export", 0.6)])
+def test_a_model_is_loaded_and_exported_shard_by_shard(tmp_path: Path, large: Path, action: str, share: float) -> None:
+    size = sum(t.numel() * 4 for shard in large.glob("model*.safetensors") for t in load_file(shard).values())
+    assert size > 200e6
+    script = PEAK.format(action=ACTIONS[action])
+    command = [sys.executable, "-c", script, str(large), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    assert int(done.stdout.splitlines()[-1]) <= share * size
