@@ -97,13 +97,13 @@ def test_shards_keep_to_their_size_and_hold_every_tensor_once(tmp_path: Path, mo
 
 
 PEAK = """
-import resource, sys, threading
+import re, sys
 from pathlib import Path
 import torch
 from greencode_lsp.engine.load import load_engine
 from training.export import _save_int8, dequantise
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # of this process; getrusage's figure is inherited from the one that started it
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 torch.ones(8, 8) @ torch.ones(8, 8)
 before = peak()
 {action}
@@ -127,11 +127,13 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("action", "share"), [("loading", 1.3), ("export", 0.6)])
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel states no peak memory")
+@pytest.mark.parametrize(("action", "share"), [("loading", 1.3), ("export", 0.75)])
 def test_a_model_is_loaded_and_exported_shard_by_shard(tmp_path: Path, large: Path, action: str, share: float) -> None:
     size = sum(t.numel() * 4 for shard in large.glob("model*.safetensors") for t in load_file(shard).values())
     assert size > 200e6
     script = PEAK.format(action=ACTIONS[action])
     command = [sys.executable, "-c", script, str(large), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
-    assert int(done.stdout.splitlines()[-1]) <= share * size
+    peak = int(done.stdout.splitlines()[-1])
+    assert 0.1 * size < peak <= share * size

@@ -34,13 +34,14 @@ MAX_FLOAT_SHARD_BYTES = 500_000_000
 
 def row_scales(matrix: Tensor) -> Tensor:
     """Return the float32 scales [out] that spread each row's largest entry over 127 steps."""
-    return (matrix.abs().amax(dim=1).clamp_min(1e-8) / 127).float()
+    largest = torch.maximum(matrix.amax(dim=1), -matrix.amin(dim=1))  # no second matrix, as abs() would make
+    return (largest.clamp_min(1e-8) / 127).float()
 
 
 def quantise_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return int8 [out, in] and float32 scales [out] with matrix = int8 * scale, to half a step per entry."""
     scale = row_scales(matrix)
-    return torch.round(matrix.float() / scale[:, None]).to(torch.int8), scale
+    return (matrix.float() / scale[:, None]).round_().to(torch.int8), scale
 
 
 def _int8_layout(weights: Weights) -> Layout:
