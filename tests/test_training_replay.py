@@ -1,0 +1,114 @@
+"""A walk over the tree of a prompt is a generation of the engine: same tokens, same exits, same work."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.policy import AgentPolicy, observation_size
+from greencode_lsp.models.manifest import Manifest, write_manifest
+from greencode_lsp.records import DecodeConfig, FixedControl
+from tests import reference
+from training.replay import ORACLE, Completion, Replayer, Tree
+from training.rollout import emit
+
+EXITS = reference.EXITS
+NEW_TOKENS = 9
+PROMPTS = [[5, 6, 7, 8], [1], list(range(20, 60))]
+OTHER_ID = 197
+"""Begins no prompt."""
+THRESHOLDS = (-2.0, -1.0, -0.5, -0.2, 0.0, 0.2, 0.5, 1.0, 2.0, float("inf"))
+
+
+def random_agent(hidden_size: int) -> AgentPolicy:
+    rng = np.random.default_rng(3)
+    shapes = {"w1": (8, observation_size(hidden_size, len(EXITS))), "b1": (8,), "w2": (8, 8), "b2": (8,), "w3": (8,)}
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return AgentPolicy(tensors | {"b3": np.zeros(1, np.float32)}, EXITS)
+
+
+@pytest.fixture(scope="module", params=["llama", "opt"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = reference.llama() if request.param == "llama" else reference.opt()
+    where = reference.save(made, tmp_path_factory.mktemp(request.param))
+    curve = {1: 1.0, 2: 1.3, 4: 1.7, 8: 2.9}
+    write_manifest(where, Manifest("random", request.param, EXITS, cost_curve=curve, head_layers=1.5))
+    return where
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Engine:
+    engine = load_engine(folder, "cpu")
+    engine.policies["agent"] = random_agent(48)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def trees(folder: Path, engine: Engine) -> list[Tree]:
+    return [Tree(engine, Replayer(folder, EXITS), prompt) for prompt in PROMPTS]
+
+
+def assert_equal(
+    walked: Completion, engine: Engine, prompt: list[int], config: DecodeConfig, stop: frozenset[int]
+) -> None:
+    engine.full_depth_argmax([OTHER_ID], [OTHER_ID], FixedControl())  # nothing of the prompt is cached
+    steps = emit(engine, prompt, config, NEW_TOKENS, stop)
+    assert walked.steps == tuple(steps), config
+    counted, booked = (dataclasses.replace(work, elapsed_ms=0.0) for work in (engine.work, walked.work))
+    assert booked == counted, config
+
+
+CONFIGS = [
+    *(
+        DecodeConfig(policy, t, verified)
+        for policy in ("agent", "confidence")
+        for t in THRESHOLDS
+        for verified in (False, True)
+    ),
+    *(DecodeConfig("fixed", e - 0.5, verified) for e in EXITS for verified in (False, True)),
+    DecodeConfig("never"),
+]
+
+
+@pytest.mark.parametrize("index", range(len(PROMPTS)))
+def test_a_walk_is_the_engines_generation(engine: Engine, trees: list[Tree], index: int) -> None:
+    for config in CONFIGS:
+        assert_equal(trees[index].complete(config, NEW_TOKENS), engine, PROMPTS[index], config, frozenset())
+
+
+def test_a_walk_ends_at_a_stop_id_as_the_engine_does(engine: Engine, trees: list[Tree]) -> None:
+    for config in CONFIGS:
+        stop = frozenset(trees[0].complete(config, NEW_TOKENS).token_ids[4:5])
+        assert_equal(trees[0].complete(config, NEW_TOKENS, stop), engine, PROMPTS[0], config, stop)
+
+
+def test_policies_leave_at_different_layers_so_that_the_comparison_compares(trees: list[Tree]) -> None:
+    walks = [trees[0].complete(config, NEW_TOKENS) for config in CONFIGS]
+    assert len({tuple(step.exit_layer for step in walk.steps) for walk in walks}) > 10
+    assert len({walk.token_ids for walk in walks}) > 5
+
+
+def test_agreement_is_with_the_full_model_after_the_same_tokens(engine: Engine, trees: list[Tree]) -> None:
+    walk = trees[2].complete(DecodeConfig("fixed", EXITS[0] - 0.5), NEW_TOKENS)
+    full = engine.full_depth_argmax(PROMPTS[2], walk.token_ids, FixedControl())
+    assert walk.agrees == tuple(a == b for a, b in zip(walk.token_ids, full, strict=True))
+
+
+def test_the_oracle_says_what_the_full_model_says_and_costs_less(trees: list[Tree]) -> None:
+    oracle = trees[2].complete(DecodeConfig(ORACLE, 0.0), NEW_TOKENS)
+    full = trees[2].complete(DecodeConfig("never"), NEW_TOKENS)
+    assert oracle.token_ids == full.token_ids
+    assert oracle.work.layer_equivalents <= full.work.layer_equivalents
+
+
+def test_a_walk_at_the_last_position_ends_with_the_model(engine: Engine, folder: Path) -> None:
+    prompt = [int(i) for i in torch.arange(engine.max_positions - 4) % 190]
+    tree = Tree(engine, Replayer(folder, EXITS), prompt)
+    for config in (DecodeConfig("never"), DecodeConfig("agent", 0.0), DecodeConfig("agent", 0.0, verified=True)):
+        assert_equal(tree.complete(config, NEW_TOKENS), engine, prompt, config, frozenset())
