@@ -2,6 +2,8 @@
 
 python -m training all --preset nano --work /tmp/nano        # under 90 s
 python -m training all --preset mini                         # hours on two cores; resumes where it was stopped
+python -m training lite --preset base --dry-run              # memory and time on each device; runs nothing
+python -m training import ~/opt-2.7b ~/opt-2.7b-safe         # an older published folder, in the layout that is read
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from greencode_lsp.errors import GreenCodeError
+from greencode_lsp.errors import GreenCodeError, SettingError
 from training import pipeline
 from training.preset import load_preset
 
@@ -22,7 +24,10 @@ HOME = Path("~/.cache/greencode-lsp")
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m training`."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Train, calibrate and judge a model.")
-    parser.add_argument("step", choices=[*pipeline.STEPS, "heldout", "all"])
+    parser.add_argument("step", choices=[*pipeline.STEPS, "heldout", "import", "all"])
+    parser.add_argument("folders", nargs="*", type=Path, help="`import FOLDER OUT`, `export --dequantise FOLDER OUT`")
+    parser.add_argument("--dequantise", action="store_true", help="`export` FOLDER as float32 for transformers")
+    parser.add_argument("--dry-run", action="store_true", help="`lite` prints memory and time, and runs nothing")
     parser.add_argument("--preset", default="mini", help="a recipe in training/presets (default: mini)")
     parser.add_argument("--work", type=Path, help=f"folder to work in (default: {HOME}/PRESET)")
     parser.add_argument("--out", type=Path, help="checkpoint folder to write (default: WORK/out)")
@@ -38,11 +43,38 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _convert(options: argparse.Namespace) -> bool:
+    """Turn one folder into another where that is the command; say whether it was. Raises SettingError."""
+    if options.step != "import" and not options.dequantise:
+        return False
+    command = "import" if options.step == "import" else "export --dequantise"
+    if len(options.folders) != 2 or options.step not in ("import", "export"):
+        raise SettingError(f"Two folders are needed: `python -m training {command} FOLDER OUT`.")
+    folder, out = (path.expanduser() for path in options.folders)
+    if options.step == "import":
+        from training.importer import import_folder  # imports transformers: seconds
+
+        import_folder(folder, out)
+    else:
+        from training.export import dequantise
+
+        dequantise(folder, out)
+    print(out)
+    return True
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one step, or all that are not done; return the exit code."""
     options = build_parser().parse_args(argv)
     try:
+        if _convert(options):
+            return 0
         preset = load_preset(options.preset)
+        if options.step == "lite" and options.dry_run:
+            from training.plan import dry_run  # imports transformers: seconds
+
+            dry_run(preset)
+            return 0
         work = (options.work or HOME / options.preset).expanduser()
         work.mkdir(parents=True, exist_ok=True)
         out = options.out or work / "out"

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import GPT2Tokenizer
 
 from greencode_lsp.engine.checkpoint import read_config
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError, UnsupportedModelError
@@ -112,6 +112,6 @@ def _write_tokenizer(folder: Path, out: Path) -> None:
     if not ((folder / "vocab.json").exists() and (folder / "merges.txt").exists()):
         raise ModelNotFoundError(f"{folder} has neither tokenizer.json nor vocab.json and merges.txt; add them.")
     try:
-        AutoTokenizer.from_pretrained(str(folder)).backend_tokenizer.save(str(out / "tokenizer.json"))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        GPT2Tokenizer.from_pretrained(str(folder)).backend_tokenizer.save(str(out / "tokenizer.json"))
+    except Exception as error:  # noqa: BLE001  # the tokenizers library raises nothing more special
         raise ModelDamagedError(f"The tokenizer in {folder} cannot be read ({error}); fetch it again.") from error
