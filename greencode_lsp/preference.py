@@ -11,8 +11,13 @@ from greencode_lsp.settings import Settings
 
 LOSSLESS = 1.0
 """The preference at which every early token is verified at full depth."""
-REQUIRED_AGREEMENT = ((0.0, 0.88), (0.5, 0.95), (1.0, 1.0))
-"""(preference, smallest share of tokens that must equal the full model's); linear in between."""
+DEFAULT = 0.5
+REQUIRED_AGREEMENT = ((0.0, 0.88), (DEFAULT, 0.98), (LOSSLESS, 1.0))
+"""(preference, smallest share of tokens that must equal the full model's); linear in between.
+
+It is compared with a row's lower 95 % bound, so that what is asked for is kept with that confidence, on code drawn like
+the calibration's.
+"""
 DRAFT_AGREEMENT = 0.88
 """A verified draft may be as bold as this: a wrong one costs a second pass, never a wrong token."""
 
@@ -39,8 +44,19 @@ def decode_config(settings: Settings, manifest: Manifest, language: str) -> Deco
         row = _cheapest(rows, required_agreement(settings.preference))
         if row is not None:
             return DecodeConfig(policy, row.threshold)
-    draft = _cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement)
+    draft = _cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement_lower_95)
     return DecodeConfig(policy, draft.threshold, verified=True)
+
+
+def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> str | None:
+    """Return one sentence for the user where verified mode stands in for a threshold that nothing proves, else None."""
+    if settings.preference >= LOSSLESS or not decode_config(settings, manifest, language).verified:
+        return None
+    share = required_agreement(settings.preference)
+    return (
+        f"No calibrated threshold of {manifest.name} is proven to keep {share:.3g} of the full model's tokens in "
+        f"{language}; early tokens are verified instead. Lower greencode.preference to save more."
+    )
 
 
 def _rows(manifest: Manifest, language: str, policy: str) -> Sequence[CalibrationRow]:
@@ -53,5 +69,5 @@ def _rows(manifest: Manifest, language: str, policy: str) -> Sequence[Calibratio
 
 
 def _cheapest(rows: Sequence[CalibrationRow], agreement: float) -> CalibrationRow | None:
-    qualifying = [row for row in rows if row.agreement >= agreement]
+    qualifying = [row for row in rows if row.agreement_lower_95 >= agreement]
     return min(qualifying, key=lambda row: row.layer_equivalents_ratio, default=None)

@@ -1,4 +1,4 @@
-"""Preference: how careful, and the cheapest threshold that is careful enough."""
+"""Preference: how careful, and the cheapest threshold that is proven careful enough."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 
 from greencode_lsp.models.manifest import Manifest
-from greencode_lsp.preference import decode_config, required_agreement
+from greencode_lsp.preference import decode_config, fallback_reason, required_agreement
 from greencode_lsp.records import DecodeConfig
 from greencode_lsp.settings import Settings
 from tests.fakes import MANIFEST, ROWS
 
+NOTHING_PROVEN = replace(MANIFEST, calibration={"python": {"agent": ROWS[2:]}})
+
 
 @pytest.mark.parametrize(
-    ("preference", "agreement"), [(0.0, 0.88), (0.25, 0.915), (0.5, 0.95), (0.75, 0.975), (1.0, 1.0)]
+    ("preference", "agreement"), [(0.0, 0.88), (0.25, 0.93), (0.5, 0.98), (0.75, 0.99), (1.0, 1.0)]
 )
 def test_the_agreement_asked_for_is_linear_between_the_named_preferences(preference: float, agreement: float) -> None:
     assert required_agreement(preference) == pytest.approx(agreement)
@@ -25,7 +27,7 @@ def test_the_agreement_asked_for_is_linear_between_the_named_preferences(prefere
     [
         (0.0, DecodeConfig("agent", -1.0)),
         (0.5, DecodeConfig("agent", 1.0)),
-        (0.9, DecodeConfig("agent", 3.0)),
+        (0.7, DecodeConfig("agent", 3.0)),
         (0.99, DecodeConfig("agent", -1.0, verified=True)),
         (1.0, DecodeConfig("agent", -1.0, verified=True)),
     ],
@@ -35,6 +37,12 @@ def test_the_cheapest_careful_row_decides_and_verification_stands_in_where_there
     preference: float, expected: DecodeConfig
 ) -> None:
     assert decode_config(Settings(preference), MANIFEST, "python") == expected
+
+
+def test_the_proven_bound_decides_and_not_the_share_that_was_measured() -> None:
+    lucky = replace(ROWS[1], agreement=0.999, agreement_lower_95=0.97)
+    manifest = replace(MANIFEST, calibration={"python": {"agent": (ROWS[0], lucky)}})
+    assert decode_config(Settings(0.5), manifest, "python") == DecodeConfig("agent", ROWS[0].threshold)
 
 
 def test_cheapest_is_by_cost_not_by_boldness() -> None:
@@ -66,3 +74,18 @@ def test_the_policy_of_the_settings_chooses_its_own_rows() -> None:
     fixed = (replace(ROWS[0], threshold=2.0),)
     manifest = replace(MANIFEST, calibration={"python": {"agent": ROWS, "fixed": fixed}})
     assert decode_config(Settings(0.5, exit_policy="fixed"), manifest, "python") == DecodeConfig("fixed", 2.0)
+
+
+def test_the_user_is_told_when_verification_stands_in() -> None:
+    reason = fallback_reason(Settings(0.5), NOTHING_PROVEN, "python")
+    assert reason is not None
+    assert "0.98" in reason and "verified" in reason
+
+
+@pytest.mark.parametrize(
+    ("preference", "manifest"),
+    [(0.5, MANIFEST), (1.0, NOTHING_PROVEN), (0.5, Manifest("plain", "llama", (4,)))],
+    ids=["a row is proven", "verification was asked for", "nothing is calibrated"],
+)
+def test_nothing_is_said_where_nothing_stands_in(preference: float, manifest: Manifest) -> None:
+    assert fallback_reason(Settings(preference), manifest, "python") is None

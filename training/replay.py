@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -129,6 +130,20 @@ class Tree:
             state.fed += 1
         return self._finish(steps, agrees, state)
 
+    def margin(self, config: DecodeConfig, token_ids: Sequence[int]) -> float:
+        """Return how near the completion was to another: the least gap between a logit and what it was compared with.
+
+        Exit logits against the threshold, and the two likeliest tokens of each exit, at the positions after the ids.
+        """
+        node, gaps = self.root, list[float]()
+        for token in token_ids:
+            exit_logits = [v for (policy, _, _), (v, _) in node.exit_logits.items() if policy == config.policy]
+            gaps += [abs(logit - config.threshold) for logit in exit_logits]
+            top = np.partition(node.logits, -2, axis=-1)[:, -2:]  # [S, 2]
+            gaps.append(float(np.diff(top).min()))
+            node = node.children.get(token, node)
+        return min(gaps)
+
     @staticmethod
     def _finish(steps: list[Step], agrees: list[bool], state: _Decoding) -> Completion:
         return Completion(tuple(steps), tuple(agrees), state.log.finish(state.fed - state.filled[-1]))
@@ -189,7 +204,7 @@ class Tree:
             self._advance(state, deeper)
         state.log.head_positions += len(path)
         kept = [(last, node.full_depth)]
-        for before, after in zip(path, path[1:], strict=False):
+        for before, after in pairwise(path):
             if after.ids[-1] != before.full_depth:
                 break
             kept.append((last, after.full_depth))

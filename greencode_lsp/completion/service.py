@@ -17,6 +17,7 @@ from greencode_lsp.energy.ledger import Ledger, LedgerRow, Totals
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.models.store import ledger_path
+from greencode_lsp.preference import fallback_reason
 from greencode_lsp.records import Completion
 from greencode_lsp.settings import SECTION, Settings, parse
 
@@ -141,6 +142,9 @@ class CompletionService:
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
             self._fail(error, "The completion failed")
             return ""
+        reason = fallback_reason(self.settings, backend.manifest, request.language)
+        if reason is not None:
+            self._tell(reason)
         outcome = ticket.outcome if ticket.stop.is_set() else "shown" if completion.text else "empty"
         row = LedgerRow.of(completion, request.language, self.settings.preference, outcome)
         self._last = completion

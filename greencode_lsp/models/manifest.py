@@ -26,12 +26,20 @@ class CalibrationRow:
 
     threshold: float
     agreement: float
-    """Share of emitted tokens equal to the full-depth argmax after the same emitted tokens."""
+    """Mean over completions of the share of tokens equal to the full-depth argmax after the same emitted tokens."""
     agreement_lower_95: float
+    """Proven lower bound of it, one-sided 95 %, for this row and all before it together (training/guarantee.py)."""
     mean_exit_layer: float
     layer_equivalents_ratio: float
     early_share: float
     """Share of tokens that left before the last layer."""
+    exact_match: float | None = None
+    """This and the next three: the completion's first line against the rest of the author's line."""
+    edit_similarity: float | None = None
+    rouge_l: float | None = None
+    codebleu: float | None = None
+    completions: int = 0
+    """How many the row was measured on; 0 where the manifest is of before this was noted."""
 
 
 @dataclass(frozen=True, slots=True)
