@@ -113,5 +113,5 @@ def _write_tokenizer(folder: Path, out: Path) -> None:
         raise ModelNotFoundError(f"{folder} has neither tokenizer.json nor vocab.json and merges.txt; add them.")
     try:
         GPT2Tokenizer.from_pretrained(str(folder)).backend_tokenizer.save(str(out / "tokenizer.json"))
-    except Exception as error:  # noqa: BLE001  # the tokenizers library raises nothing more special
+    except Exception as error:  # the tokenizers library raises nothing more special
         raise ModelDamagedError(f"The tokenizer in {folder} cannot be read ({error}); fetch it again.") from error
