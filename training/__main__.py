@@ -28,6 +28,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("folders", nargs="*", type=Path, help="`import FOLDER OUT`, `export --dequantise FOLDER OUT`")
     parser.add_argument("--dequantise", action="store_true", help="`export` FOLDER as float32 for transformers")
     parser.add_argument("--dry-run", action="store_true", help="`lite` prints memory and time, and runs nothing")
+    parser.add_argument("--pack", action="store_true", help="`corpus` also writes WORK/shards, to be moved elsewhere")
+    parser.add_argument("--shards", type=Path, help="`corpus` makes the work folder from this folder of shards")
     parser.add_argument("--preset", default="mini", help="a recipe in training/presets (default: mini)")
     parser.add_argument("--work", type=Path, help=f"folder to work in (default: {HOME}/PRESET)")
     parser.add_argument("--out", type=Path, help="checkpoint folder to write (default: WORK/out)")
@@ -63,6 +65,19 @@ def _convert(options: argparse.Namespace) -> bool:
     return True
 
 
+def _pack_shards(work: Path) -> None:
+    from training.shards import pack_shards
+
+    packed = pack_shards(work, work / "shards")
+    print(f"{work / 'shards'}: {packed['tokens']:,} tokens in {packed['bytes'] / 1e6:.1f} MB")
+
+
+def _unpack_shards(shards: Path, work: Path) -> None:
+    from training.shards import unpack
+
+    print(f"{work}: {unpack(shards, work)['train_tokens_unique']:,} training tokens")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one step, or all that are not done; return the exit code."""
     options = build_parser().parse_args(argv)
@@ -81,12 +96,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         job = pipeline.Job(
             preset, work, out, options.minutes, options.runs, options.limit, tuple(options.heldout_sources)
         )
-        if options.step == "all":
+        if options.step == "corpus" and options.shards:
+            _unpack_shards(options.shards.expanduser(), work)
+        elif options.step == "all":
             pipeline.run_all(job)
         elif options.step == "heldout":
             pipeline.run_heldout(job)
         else:
             pipeline.run_step(job, options.step)
+        if options.step == "corpus" and options.pack:
+            _pack_shards(work)
     except GreenCodeError as error:
         print(error, file=sys.stderr)
         return 1

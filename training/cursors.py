@@ -30,6 +30,8 @@ class Cursor:
 
     text: str
     offset: int
+    package: str = ""
+    language: str = "python"
 
     @property
     def document(self) -> str:
@@ -44,25 +46,30 @@ def half_of(package: str, path: str) -> Half:
     return "agent" if digest[0] % 2 else "calibration"
 
 
-def draw(work: Path, half: Half, count: int, seed: int = 0) -> list[Cursor]:
-    """Draw cursors in `work/validation.jsonl`. Raises CorpusError where that half has fewer lines than asked for."""
+def draw(work: Path, half: Half, count: int, seed: int = 0, language: str | None = None) -> list[Cursor]:
+    """Draw cursors in `work/validation.jsonl`, in files of one language where it is given.
+
+    Raises CorpusError where that half has fewer lines than asked for.
+    """
     path = work / "validation.jsonl"
     if not path.exists():
         raise CorpusError(f"There is no {path}; run `python -m training corpus` first.")
     with path.open(encoding="utf8") as file:
         rows = [json.loads(line) for line in file]
-    texts = [row["text"] for row in rows if half_of(row["package"], row["path"]) == half]
-    lines = [(text, number) for text in texts for number, line in enumerate(text.split("\n")) if line.strip()]
+    wanted = (row for row in rows if language in (None, row.get("language", "python")))
+    files = [row for row in wanted if half_of(row["package"], row["path"]) == half]
+    lines = [(row, number) for row in files for number, line in enumerate(row["text"].split("\n")) if line.strip()]
     if len(lines) < count:
         raise CorpusError(f"The {half} half of {path} has {len(lines)} lines of {count}; name more sources.")
     rng = random.Random(f"{half}:{seed}")
     cursors = []
-    for text, number in rng.sample(lines, count):
+    for row, number in rng.sample(lines, count):
+        text = row["text"]
         before = text.split("\n")[: number + 1]
         line = before[-1]
         start = len("\n".join(before)) - len(line)
         column = rng.randrange(len(line) - len(line.lstrip()), len(line.rstrip()))
-        cursors.append(Cursor(text, start + column))
+        cursors.append(Cursor(text, start + column, row["package"], row.get("language", "python")))
     return cursors
 
 

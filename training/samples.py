@@ -61,18 +61,15 @@ def encode_sample(text: str, tokenizer: Tokenizer, rng: random.Random) -> list[i
     return [*head, *encode(prefix), *encode(middle), ids["end"]]
 
 
-def pack(texts: Iterator[str], tokenizer: Tokenizer, context: int, max_tokens: int, seed: int) -> NDArray[np.uint16]:
+def samples_of(text: str, tokenizer: Tokenizer, context: int, rng: random.Random) -> Iterator[list[int]]:
+    """Yield the samples of one file."""
+    return (encode_sample(chunk, tokenizer, rng) for chunk in chunks(text, context, rng))
+
+
+def lay_out_rows(samples: list[list[int]], context: int, max_tokens: int, rng: random.Random) -> NDArray[np.uint16]:
     """Return rows [N, context + 1] of uint16 ids: shuffled samples laid end to end, at most `max_tokens` of them."""
-    rng = random.Random(seed)
-    samples: list[list[int]] = []
-    total = 0
-    for text in texts:
-        for chunk in chunks(text, context, rng):
-            samples.append(encode_sample(chunk, tokenizer, rng))
-            total += len(samples[-1])
-        if total >= max_tokens + context:
-            break
     rng.shuffle(samples)
+    total = sum(map(len, samples))
     flat = np.fromiter((i for sample in samples for i in sample), dtype=np.uint16, count=total)
-    rows = min(len(flat), max_tokens + context) // (context + 1)
+    rows = min(total, max_tokens + context) // (context + 1)
     return flat[: rows * (context + 1)].reshape(rows, context + 1)

@@ -1,8 +1,8 @@
 """Held-out test lines: frozen pointers (package, version, file, SHA-256, line, column), never text, never trained on.
 
-Drawn once, uniformly over the non-blank lines of the packages pinned in the extra `eval`, before any training; the
-column is uniform over the line's code. Never filtered after results are seen. A file whose hash differs is left out
-and counted. Command that drew them: `python -m training heldout`.
+Drawn once, uniformly over the non-blank lines of the packages pinned in the extra `eval` (Python) and in `java.toml`,
+before any training; the column is uniform over the line's code. Never filtered after results are seen. A file whose
+hash differs is left out and counted. Command that drew them: `python -m training heldout`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import sha256
-from training.corpus import Package, discover, normalised_name, read_source
+from training.corpus import discover, read_source, texts_of
+from training.packages import Package, normalised_name
+from training.sources import manifest_of, packages_of
 
 FOLDER = Path(__file__).parent
 LINES = 1_000
+LANGUAGES = ("python", "java")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +73,65 @@ def freeze(sources: list[str], language: str = "python") -> Path:
     path = FOLDER / f"{language}.json"
     if path.exists():
         raise CorpusError(f"{path} is frozen; held-out lines are drawn once.")
-    wanted = eval_packages()
-    packages = [p for p in discover(sources) if p.name in wanted]
-    missing = wanted - {p.name for p in packages}
+    packages = held_out(sources, language)
+    missing = _names(language) - {p.name for p in packages}
     if missing:
-        raise CorpusError(f"Held-out packages are not installed: {', '.join(sorted(missing))}; pip install '.[eval]'.")
+        raise CorpusError(f"Held-out packages are not installed: {', '.join(sorted(missing))}; {_HOW_TO[language]}.")
     rows = [asdict(pointer) for pointer in draw(packages)]
     path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf8")
     return path
 
 
-def eval_packages() -> frozenset[str]:
-    """Return the names pinned in the extra `eval`: never trained on, never used to calibrate."""
+_HOW_TO = {"python": "pip install '.[eval]'", "java": f"see {FOLDER.name}/java.toml"}
+
+
+def _names(language: str) -> frozenset[str]:
+    if language == "java":
+        (source,) = manifest_of([str(FOLDER / "java.toml")]).sources
+        return frozenset(entry.name for entry in source.packages)
     text = (FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf8")
     block = text.split("eval = [", 1)[1].split("]", 1)[0]
     return frozenset(normalised_name(line.split('"')[1].split("==")[0]) for line in block.splitlines() if '"' in line)
 
 
+def eval_packages() -> frozenset[str]:
+    """Return the names held out in all languages: never trained on, never used to calibrate."""
+    return frozenset().union(*map(_names, LANGUAGES))
+
+
+def held_out(sources: list[str], language: str = "python") -> list[Package]:
+    """Return those held-out packages that are there.
+
+    `sources` are `installed` or folders: of unpacked distributions for Python; for Java, of folders of archives, where
+    `installed` is the folder that `java.toml` names.
+    """
+    if language == "python":
+        try:
+            return discover(sources, _names("python"))
+        except CorpusError:  # none is there
+            return []
+    (source,) = manifest_of([str(FOLDER / "java.toml")]).sources
+    tail = source.path.partition("{name}")[2]
+    paths = [source.path if word == "installed" else f"{word}/{{name}}{tail}" for word in sources if word != "stdlib"]
+    packages: dict[str, Package] = {}
+    for path in paths:
+        for name in sorted(_names("java") - packages.keys()):
+            try:
+                packages.update({p.name: p for p in packages_of(replace(source, path=path), frozenset({name}))})
+            except CorpusError:  # this one is not there, and is counted
+                continue
+    return list(packages.values())
+
+
+def held_out_texts(sources: list[str], language: str) -> Iterator[str]:
+    """Yield all texts of the held-out packages that are there, so that nothing like them is trained on."""
+    return (text for package in held_out(sources, language) for text in texts_of(package))
+
+
 def read_lines(sources: list[str], language: str = "python") -> tuple[list[HeldOutLine], int]:
-    """Return the frozen lines whose files are installed unchanged, and how many are missing or differ."""
+    """Return the frozen lines whose files are there unchanged, and how many are missing or differ."""
     pointers = [Pointer(**row) for row in json.loads((FOLDER / f"{language}.json").read_text(encoding="utf8"))]
-    roots = {p.name: p.root for p in discover(sources)}
+    roots = {p.name: p.root for p in held_out(sources, language)}
     lines = list(_resolve(pointers, roots))
     return lines, len(pointers) - len(lines)
 
