@@ -10,14 +10,14 @@ from gymnasium.utils.env_checker import check_env
 
 from tests.training_fakes import MANIFEST, rollouts
 from training.env import ExitEnv, ExitVecEnv, Walk
-from training.rewards import COST_WEIGHT
+from training.rewards import COST_WEIGHT, Reward
 
 GO_ON, LEAVE = 0, 1
 FULL = 7.0  # 6 layers and a head of 1
 
 
 def play(walk: Walk, actions: list[int]) -> list[float]:
-    return [float(walk.step(np.array([action]))[0][0]) for action in actions]
+    return [float(walk.step(np.array([action]), Reward(), COST_WEIGHT)[0][0]) for action in actions]
 
 
 def cost_of(reward: float, correct: int) -> float:
@@ -61,13 +61,13 @@ def test_an_early_wrong_token_earns_nothing() -> None:
 
 def test_an_episode_ends_with_its_completion() -> None:
     walk = Walk(rollouts([[(True, True)] * 2]), MANIFEST, 1)
-    ends = [bool(walk.step(np.array([LEAVE]))[1][0]) for _ in range(2)]
+    ends = [bool(walk.take(np.array([True])).ended[0]) for _ in range(2)]
     assert ends == [False, True]
 
 
 def test_parallel_walks_do_not_see_each_other() -> None:
     walk = Walk(rollouts([[(True, True)] * 3]), MANIFEST, 2)
-    walk.step(np.array([LEAVE, GO_ON]))
+    walk.take(np.array([True, False]))
     assert walk.observe()[:, 3:].tolist() == [
         pytest.approx([1, 0, np.log1p(2), 1 / 16]),
         pytest.approx([0, 1, np.log1p(1), 0]),
@@ -75,7 +75,7 @@ def test_parallel_walks_do_not_see_each_other() -> None:
 
 
 def test_the_vectorised_environment_takes_more_than_20_000_steps_a_second() -> None:
-    env = ExitVecEnv(rollouts([[(True, False)] * 16] * 50, hidden_size=192), MANIFEST, 64)
+    env = ExitVecEnv(rollouts([[(True, False)] * 16] * 50, hidden_size=192), MANIFEST, 64, Reward())
     env.reset()
     actions = np.random.default_rng(0).integers(2, size=(100, 64))
     start_s = time.process_time()

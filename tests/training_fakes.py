@@ -25,4 +25,5 @@ def rollouts(right: Sequence[Sequence[Sequence[bool]]], hidden_size: int = 3) ->
         labels=labels,
         completion=np.repeat(np.arange(len(right), dtype=np.int32), [len(c) for c in right]),
         position=np.concatenate([np.arange(len(c), dtype=np.int32) for c in right]),
+        language=np.zeros(len(flat), np.int8),
     )

@@ -52,5 +52,5 @@ class ForcedExits:
     def _tokens_of_exit(self, state: Tensor) -> tuple[Tensor, Tensor]:
         logits = self._family.head(state).float()  # [T, V]
         top, token = logits.max(-1, keepdim=True)
-        others = (logits - top).exp().scatter(-1, token, 0.0).sum(-1)
+        others = logits.sub_(top).exp_().scatter_(-1, token, 0.0).sum(-1)  # in place: [T, V] again would cost time
         return token[:, 0], -(others + 1e-12).log()

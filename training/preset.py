@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ else:
     import tomli as tomllib
 
 from greencode_lsp.errors import CorpusError
+from training.rewards import COST_WEIGHT, Reward, RewardName
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -22,7 +23,7 @@ class CorpusOptions:
     """Where the text comes from and how much of it is taken."""
 
     sources: list[str]
-    """`stdlib`, `installed`, or folders (globs) of unpacked distributions."""
+    """`stdlib`, `installed`, folders (globs) of unpacked distributions, or manifests in `presets/sources`."""
     max_package_bytes: int
     """Of each training package, so that no package dominates."""
     max_validation_bytes: int
@@ -107,6 +108,8 @@ class RolloutOptions:
     new_tokens: int
     fresh_share: float
     """Share of the prompts rolled out once more along the agent's own choices."""
+    author_prompts: int = 0
+    """Prompts more, of which the author's own text is stored without any generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +118,26 @@ class AgentOptions:
 
     steps: int
     seed: int
+    reward: RewardName = "energy"
+    """`energy` or `paper` (training/rewards.py)."""
+    cost_weight: float = COST_WEIGHT
+    """`energy`: lambda, what a token at full depth costs in units of one right token."""
+
+    @property
+    def paid(self) -> Reward:
+        """The reward as the environment wants it."""
+        return Reward(self.reward, self.cost_weight)
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrateOptions:
-    """How much is generated per threshold."""
+    """What the exits are calibrated on."""
 
     prompts: int
+    """Completions per language."""
     new_tokens: int
+    languages: list[str] = field(default_factory=lambda: ["python"])
+    """A table is made for each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ Letters: e the layer of the exit the agent stands at, e* the first exit whose to
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal, get_args
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,14 +15,30 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
-COST_WEIGHT = 0.2
+RewardName = Literal["energy", "paper"]
+COST_WEIGHT = 0.02
 """lambda: what a token at full depth costs, in units of one right token."""
 ALPHA, BETA, GAMMA, EPSILON = 1.0, 1.0, 1.0, 0.1
 
 
-def energy_reward(correct: Floats, layer_equivalents: Floats, full: float, weight: float = COST_WEIGHT) -> Floats:
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """What the agent is paid. Raises ValueError where there is no reward of that name."""
+
+    name: RewardName = "energy"
+    cost_weight: float = COST_WEIGHT
+    """lambda of the `energy` reward: what a token at full depth costs, in units of one right token."""
+
+    def __post_init__(self) -> None:
+        if self.name not in get_args(RewardName):
+            raise ValueError(f"the reward is one of {', '.join(get_args(RewardName))}, not {self.name!r}")
+
+
+def energy_reward(correct: Floats, layer_equivalents: Floats, full: float, weight: float | Floats) -> Floats:
     """Return quality - lambda x cost: what the paper says it balances, and its reward lacks.
 
+    Cost is in layer-equivalents, the unit of every reported ratio: c_s(m) as measured on the device, so that joules are
+    layer-equivalents times one factor, the joules of a layer, which lambda absorbs.
     `correct` is 1 where this action emitted the full-depth token and 0 elsewhere; `layer_equivalents` is what the
     action ran, catch-up of skipped positions included, and `full` a whole token's at full depth. Summed over an
     episode: right tokens, less lambda times its cost in tokens at full depth.

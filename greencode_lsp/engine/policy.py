@@ -121,7 +121,12 @@ class AgentPolicy:
 
     def exit_logit(self, state: ExitState) -> float:
         """Return log P(exit) - log P(continue)."""
-        x = observation(state.hidden, state.exit_index, len(self._exits), state.pending, state.position)
+        seen = observation(state.hidden, state.exit_index, len(self._exits), state.pending, state.position)
+        return float(self.exit_logits(seen))
+
+    def exit_logits(self, observations: Vector) -> Vector:
+        """Return the logit [...] of observations [..., D + S - 1 + 2]."""
+        x = observations
         for weight, bias in self._layers:
-            x = np.tanh(weight @ x + bias)
-        return float(self._out @ x) + self._bias
+            x = np.tanh(x @ weight.T + bias)
+        return np.asarray(x @ self._out + self._bias)
