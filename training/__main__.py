@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from greencode_lsp.errors import GreenCodeError, SettingError
+from greencode_lsp.models.store import resolve
 from training import pipeline
 from training.preset import load_preset
 
@@ -35,7 +36,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="checkpoint folder to write (default: WORK/out)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop `lite` after so long; it can go on later")
     parser.add_argument("--runs", type=Path, default=pipeline.RUNS, help="where `evaluate` writes (training/runs)")
-    parser.add_argument("--limit", type=int, help="`evaluate` so many held-out lines only")
+    parser.add_argument("--limit", type=int, help="`evaluate` so many held-out lines of each language only")
+    parser.add_argument("--model", help="`evaluate` this checkpoint: `bundled` or a folder (default: --out)")
+    parser.add_argument("--languages", nargs="+", default=["python", "java"], help="`evaluate` in these languages")
+    parser.add_argument("--json", action="store_true", help="`evaluate` ends with one JSON object on a line")
+    parser.add_argument("--processes", type=int, default=2, help="for `calibrate` and `evaluate` (default: 2)")
     parser.add_argument(
         "--heldout-sources",
         nargs="+",
@@ -92,9 +97,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         work = (options.work or HOME / options.preset).expanduser()
         work.mkdir(parents=True, exist_ok=True)
-        out = options.out or work / "out"
         job = pipeline.Job(
-            preset, work, out, options.minutes, options.runs, options.limit, tuple(options.heldout_sources)
+            preset,
+            work,
+            resolve(options.model) if options.model else options.out or work / "out",
+            options.minutes,
+            options.runs,
+            options.limit,
+            tuple(options.heldout_sources),
+            tuple(options.languages),
+            options.processes,
+            options.json,
         )
         if options.step == "corpus" and options.shards:
             _unpack_shards(options.shards.expanduser(), work)
@@ -102,6 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             pipeline.run_all(job)
         elif options.step == "heldout":
             pipeline.run_heldout(job)
+        elif options.step == "evaluate" and options.model:
+            pipeline.run_evaluate(job)  # no step of the preset's work
         else:
             pipeline.run_step(job, options.step)
         if options.step == "corpus" and options.pack:

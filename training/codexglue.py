@@ -169,5 +169,6 @@ def members(language: str) -> Iterator[tuple[str, bytes]]:
         source = python_source(row["code"]) if language == "python" else java_source(row["code"])
         if language == "python" and not _parses(source):
             continue
-        package = "--".join(row["path"].split("/")[:-1][-3:-1]) if row.get("path") else "javacorpus"
-        yield f"{package or 'py150'}/{number:07}{SUFFIXES[language]}", source.encode()
+        # py150: (data/)owner/repository/...
+        package = "--".join(row["path"].removeprefix("data/").split("/")[:2]) if row.get("path") else "javacorpus"
+        yield f"{package}/{number:07}{SUFFIXES[language]}", source.encode()

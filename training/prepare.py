@@ -111,7 +111,7 @@ def rows_of(
 ) -> tuple[NDArray[np.uint16], Counter[str]]:
     """Return rows [N, context + 1] of at most `max_tokens`, and the tokens encoded by language."""
     rng = random.Random(seed)
-    samples: list[list[int]] = []
+    samples: list[NDArray[np.uint16]] = []
     counts = Counter[str]()
     for file in files:
         for sample in samples_of(file.text, tokenizer, context, rng):

@@ -61,15 +61,16 @@ def encode_sample(text: str, tokenizer: Tokenizer, rng: random.Random) -> list[i
     return [*head, *encode(prefix), *encode(middle), ids["end"]]
 
 
-def samples_of(text: str, tokenizer: Tokenizer, context: int, rng: random.Random) -> Iterator[list[int]]:
-    """Yield the samples of one file."""
-    return (encode_sample(chunk, tokenizer, rng) for chunk in chunks(text, context, rng))
+def samples_of(text: str, tokenizer: Tokenizer, context: int, rng: random.Random) -> Iterator[NDArray[np.uint16]]:
+    """Yield the samples [n] of one file."""
+    return (np.array(encode_sample(chunk, tokenizer, rng), np.uint16) for chunk in chunks(text, context, rng))
 
 
-def lay_out_rows(samples: list[list[int]], context: int, max_tokens: int, rng: random.Random) -> NDArray[np.uint16]:
+def lay_out_rows(
+    samples: list[NDArray[np.uint16]], context: int, max_tokens: int, rng: random.Random
+) -> NDArray[np.uint16]:
     """Return rows [N, context + 1] of uint16 ids: shuffled samples laid end to end, at most `max_tokens` of them."""
     rng.shuffle(samples)
-    total = sum(map(len, samples))
-    flat = np.fromiter((i for sample in samples for i in sample), dtype=np.uint16, count=total)
-    rows = min(total, max_tokens + context) // (context + 1)
+    flat = np.concatenate([np.empty(0, np.uint16), *samples])
+    rows = min(len(flat), max_tokens + context) // (context + 1)
     return flat[: rows * (context + 1)].reshape(rows, context + 1)

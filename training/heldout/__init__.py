@@ -76,13 +76,13 @@ def freeze(sources: list[str], language: str = "python") -> Path:
     packages = held_out(sources, language)
     missing = _names(language) - {p.name for p in packages}
     if missing:
-        raise CorpusError(f"Held-out packages are not installed: {', '.join(sorted(missing))}; {_HOW_TO[language]}.")
+        raise CorpusError(f"Held-out packages are not installed: {', '.join(sorted(missing))}; {HOW_TO[language]}.")
     rows = [asdict(pointer) for pointer in draw(packages)]
     path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf8")
     return path
 
 
-_HOW_TO = {"python": "pip install '.[eval]'", "java": f"see {FOLDER.name}/java.toml"}
+HOW_TO = {"python": "pip install '.[eval]'", "java": f"see {FOLDER.name}/java.toml"}
 
 
 def _names(language: str) -> frozenset[str]:
