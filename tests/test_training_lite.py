@@ -19,9 +19,12 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.store import bundled_folder
 from tests import training_toy as toy
 from training import lite
+from training import start as starting
 from training import tokenizer as tokenizers
+from training.batches import Batches, Share
 from training.families import build_model
 from training.lite import Budget, learning_rate_factor, train
+from training.lite_loss import Objective
 from training.preset import ModelOptions, Preset, Stage
 
 Weights = dict[str, torch.Tensor]
@@ -32,7 +35,8 @@ def trained(work: Path, recipe: Preset | None = None, minutes: float = 10.0) -> 
     recipe = recipe or toy.preset()
     if not (work / "stage0.npy").exists():
         toy.work_folder(work, recipe)
-    return load_file(train(recipe, work, minutes) / "model.safetensors")
+    weights: Weights = load_file(train(recipe, work, minutes) / "model.safetensors")
+    return weights
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
@@ -96,18 +100,27 @@ def test_a_half_written_checkpoint_is_not_gone_on_from(
     (half / lite.COMPLETE).unlink()
     (half / "model.safetensors").write_bytes(b"cut off")
     assert equal(trained(tmp_path), uninterrupted)
+    assert not half.exists()
+
+
+def test_checkpoints_that_no_run_called_whole_are_not_written_over(tmp_path: Path) -> None:
+    recipe = toy.preset()
+    toy.work_folder(tmp_path, recipe)
+    (tmp_path / "checkpoints" / "checkpoint-5").mkdir(parents=True)
+    with pytest.raises(CorpusError, match=r"checkpoint-5 has no complete.json.*remove it"):
+        train(recipe, tmp_path)
 
 
 def test_a_run_that_diverges_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     recipe = toy.preset()
     toy.work_folder(tmp_path, recipe)
-    objective = lite.Objective.__call__
+    objective = Objective.__call__
 
-    def poisoned(self: lite.Objective, input_ids: torch.Tensor, step: int) -> torch.Tensor:
+    def poisoned(self: Objective, input_ids: torch.Tensor, step: int) -> torch.Tensor:
         return objective(self, input_ids, step) * (float("nan") if step == 7 else 1.0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lite.Objective, "__call__", poisoned)
+        patch.setattr(Objective, "__call__", poisoned)
         with pytest.raises(CorpusError, match=r"diverged before step 10 .*checkpoint-5 is kept"):
             train(recipe, tmp_path)
     assert not (tmp_path / "lite").exists()
@@ -203,15 +216,15 @@ def test_rows_are_read_in_a_circle(tmp_path: Path) -> None:
     work = toy.work_folder(tmp_path, recipe)
     rows = np.load(work / "stage0.npy")
     np.save(work / "stage0.npy", rows[:6])
-    batches = lite.Batches(work, recipe.lite, toy.VOCAB, lite.Share())
+    batches = Batches(work, recipe.lite, toy.VOCAB, Share())
     assert np.array_equal(batches[1]["input_ids"].numpy(), rows[[4, 5, 0, 1]])
 
 
 def test_two_processes_share_each_steps_rows(tmp_path: Path) -> None:
     recipe = toy.preset(accumulation=1)
     work = toy.work_folder(tmp_path, recipe)
-    whole = lite.Batches(work, recipe.lite, toy.VOCAB, lite.Share())
-    halves = [lite.Batches(work, recipe.lite, toy.VOCAB, lite.Share(rank, 2)) for rank in (0, 1)]
+    whole = Batches(work, recipe.lite, toy.VOCAB, Share())
+    halves = [Batches(work, recipe.lite, toy.VOCAB, Share(rank, 2)) for rank in (0, 1)]
     for step in range(len(whole)):
         joined = torch.cat([half[step]["input_ids"] for half in halves])
         assert torch.equal(joined, whole[step]["input_ids"])
@@ -266,6 +279,36 @@ def test_a_training_goes_on_from_any_folder(tmp_path: Path, family: str) -> None
     shutil.copyfile(work / "tokenizer.json", tmp_path / "start" / "tokenizer.json")
     before = load_file(tmp_path / "start" / "model.safetensors")
     assert equal(trained(work, recipe), before)
+
+
+def test_a_start_of_older_layout_is_imported(tmp_path: Path) -> None:
+    recipe = toy.preset(stages=toy.STAGES[:1], start=str(tmp_path / "start"), learning_rate=0.0)
+    work = toy.work_folder(tmp_path / "work", recipe)
+    model = build_model(recipe.model, toy.VOCAB)
+    model.config.save_pretrained(tmp_path / "start")
+    torch.save(model.state_dict(), tmp_path / "start" / "pytorch_model.bin")
+    shutil.copyfile(work / "tokenizer.json", tmp_path / "start" / "tokenizer.json")
+    assert equal(trained(work, recipe), {n: t for n, t in model.state_dict().items() if n != "lm_head.weight"})
+
+
+def test_a_start_that_the_hub_does_not_give_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> str:
+        raise OSError("no network")
+
+    monkeypatch.setattr(starting, "snapshot_download", offline)
+    with pytest.raises(CorpusError, match=r"'someone/model' is no folder.*no network"):
+        trained(tmp_path, toy.preset(start="someone/model"))
+
+
+def test_a_start_that_lacks_weights_is_one_sentence(tmp_path: Path) -> None:
+    recipe = toy.preset(start=str(tmp_path / "start"))
+    work = toy.work_folder(tmp_path / "work", recipe)
+    model = build_model(recipe.model, toy.VOCAB)
+    state = {n: t for n, t in model.state_dict().items() if "layers.2.mlp" not in n}
+    model.save_pretrained(tmp_path / "start", state_dict=state)
+    shutil.copyfile(work / "tokenizer.json", tmp_path / "start" / "tokenizer.json")
+    with pytest.raises(CorpusError, match=r"lacks model.layers.2.mlp"):
+        train(recipe, work)
 
 
 def test_a_start_of_another_depth_is_one_sentence(tmp_path: Path) -> None:

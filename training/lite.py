@@ -10,12 +10,13 @@ counts once its `complete.json` is there, which is written last and says what it
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +100,11 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise CorpusError(_diverged(step, self._work))
         folder = Path(self.args.output_dir) / f"checkpoint-{step}"
-        try:
+        with _writing(folder, self._work):
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
-                write_complete(folder, self._preset, self._work)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise CorpusError(
-                f"The checkpoint {folder} could not be written ({error}); {_kept(self._work)}; "
-                "free some space and run again."
-            ) from error
+                identity = json.dumps(_identity(self._preset, self._work), indent=1)
+                (folder / COMPLETE).write_text(identity, encoding="utf8")
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score every exit on the validation rows; append one line to `metrics.jsonl`, once per step."""
@@ -150,11 +147,6 @@ class Budget(TrainerCallback):  # type: ignore[misc]  # transformers has no type
             raise CorpusError(_diverged(state.global_step, self._work))
 
 
-def write_complete(folder: Path, preset: Preset, work: Path) -> None:
-    """Mark a checkpoint as whole and say what it belongs to."""
-    (folder / COMPLETE).write_text(json.dumps(_identity(preset, work), indent=1), encoding="utf8")
-
-
 def _identity(preset: Preset, work: Path) -> dict[str, Any]:
     """Return what must not change between the parts of one run."""
     stages = [dataclasses.asdict(stage) for stage in preset.lite.stages]
@@ -173,13 +165,32 @@ def _kept(work: Path) -> str:
     return f"{whole[-1]} is kept" if whole else "there is none before it"
 
 
+@contextlib.contextmanager
+def _writing(folder: Path, work: Path) -> Iterator[None]:
+    """Turn what a full disk makes the writers raise into one sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CorpusError(
+            f"{folder} could not be written ({error}); {_kept(work)}; free some space and run again."
+        ) from error
+
+
 def _diverged(step: int, work: Path) -> str:
     return f"The training diverged before step {step} (NaN): {_kept(work)}; lower [lite] learning_rate and run again."
 
 
 def last_checkpoint(preset: Preset, work: Path) -> Path | None:
-    """Return the checkpoint to go on from, if any. Raises CorpusError where it belongs to another run."""
+    """Return the checkpoint to go on from, if any; those cut off while they were written are removed.
+
+    Raises CorpusError where it belongs to another run, or where there are only checkpoints that no run called whole.
+    """
     whole = _complete(work)
+    cut_off = sorted(set((work / "checkpoints").glob("checkpoint-*")) - set(whole))
+    if cut_off and not whole:
+        raise CorpusError(f"{cut_off[-1]} has no {COMPLETE}: it was cut off, or made by another trainer; remove it.")
+    for folder in cut_off:
+        shutil.rmtree(folder, ignore_errors=True)
     if not whole:
         return None
     stated = json.loads((whole[-1] / COMPLETE).read_text(encoding="utf8"))
@@ -282,9 +293,10 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
     Raises CorpusError, before any step where it can: for data, checkpoints or a disk that do not fit the preset, and
     where the run diverges; the last whole checkpoint is kept.
     """
-    model = _model(preset, work)
-    _check_room(model, work)
     args = _arguments(preset.lite, work)
+    with args.main_process_first(local=False):  # a start may have to be made in the work folder
+        model = _model(preset, work)
+    _check_room(model, work)
     batches = Batches(work, preset.lite, model.config.vocab_size, Share(args.process_index, args.world_size))
     resume = last_checkpoint(preset, work)
     kwargs = {"train_dataset": batches, "eval_dataset": batches, "optimizers": _optimiser(model, preset.lite)}
@@ -294,7 +306,8 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
     if args.should_save:
         part = work / "lite.part"  # renamed when whole: what is under the final name can be exported
         shutil.rmtree(part, ignore_errors=True)
-        model.save_pretrained(part)
+        with _writing(part, work):
+            model.save_pretrained(part)
         shutil.rmtree(work / "lite", ignore_errors=True)
         part.rename(work / "lite")
     return work / "lite"

@@ -19,8 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from training.families import exit_states, to_head
 from training.schedules import Schedule
 
-MAX_LOGITS = {"cpu": 2**27, "cuda": 2**30}
-"""Entries alive at a time, by device: 512 MiB and 4 GiB in float32."""
+MAX_LOGITS = {"cpu": 2**27, "cuda": 2**31}
+"""Entries alive at a time, by device: 512 MiB and 8 GiB in float32."""
 PieceLoss = Callable[[Tensor, Tensor, Tensor, "Tensor | None", float], Tensor]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -158,9 +159,7 @@ def _this_cpu() -> Device:
 
 
 def _memory_gib() -> float:
-    import psutil  # comes with accelerate
-
-    return float(psutil.virtual_memory().total) / GIB
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 def _device_row(figures: Plan, device: Device, lite: LiteOptions) -> dict[str, Any]:
