@@ -58,7 +58,8 @@ class _Latents(nn.Module):
 
     def forward_actor(self, seen: Tensor) -> Tensor:
         """Return [n, 1] for [n, observation and threshold]."""
-        return (self.network(seen[:, :-1]) - seen[:, -1])[:, None]
+        logit: Tensor = self.network(seen[:, :-1])
+        return (logit - seen[:, -1])[:, None]
 
     def forward_critic(self, seen: Tensor) -> Tensor:
         return self.critic(seen)  # type: ignore[no-any-return]  # torch's own

@@ -24,7 +24,7 @@ from training.probe import ExitNetwork
 from training.rewards import Booleans, Floats, Integers
 from training.rollout import Rollouts
 
-Logits = Callable[[Walk], Floats]
+Logits = Callable[[Walk], NDArray[np.floating[Any]]]
 """Exit logits [n] of the walks as they stand."""
 THRESHOLDS = 400
 """Candidates per policy, of which bisection finds the boldest that keeps the agreement wanted."""

@@ -37,17 +37,17 @@ class ExitNetwork(nn.Module):
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(inputs, WIDTHS[0]), nn.Tanh(), nn.Linear(WIDTHS[0], WIDTHS[1]), nn.Tanh())
+        self.first, self.second = nn.Linear(inputs, WIDTHS[0]), nn.Linear(*WIDTHS)
         self.out = nn.Linear(WIDTHS[1], 1)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Return exit logits [...] of observations [..., D + S - 1 + 2]."""
-        return self.out(self.body(observations)).squeeze(-1)  # type: ignore[no-any-return]  # torch's own
+        logits: Tensor = self.out(torch.tanh(self.second(torch.tanh(self.first(observations)))))
+        return logits.squeeze(-1)
 
     def tensors(self) -> dict[str, Vector]:
         """Return the weights as `AgentPolicy` reads them."""
-        first, second = self.body[0], self.body[2]
-        tensors = {"w1": first.weight, "b1": first.bias, "w2": second.weight, "b2": second.bias}
+        tensors = {"w1": self.first.weight, "b1": self.first.bias, "w2": self.second.weight, "b2": self.second.bias}
         tensors |= {"w3": self.out.weight[0], "b3": self.out.bias}
         return {name: np.ascontiguousarray(t.detach().numpy(), np.float32) for name, t in tensors.items()}
 

@@ -59,7 +59,7 @@ class Rollouts:
     @property
     def right(self) -> NDArray[np.bool_]:
         """[N, S] whether an exit's token is the full model's."""
-        return np.asarray(self.choices) == np.asarray(self.labels)[:, None]
+        return np.equal(self.choices, np.asarray(self.labels)[:, None])
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -149,11 +149,13 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self.tokens:
-            for name in self._files:
-                self._head(name)
-        self._stack.close()
+        with self._stack:
+            if kind is None and self.tokens:
+                for name in self._files:
+                    self._head(name)
         if kind is None:
+            if not self.tokens:
+                raise CorpusError(f"There are no tokens to store in {self._folder}; the prompts are too short.")
             shutil.rmtree(self._folder, ignore_errors=True)
             self._part.rename(self._folder)
 

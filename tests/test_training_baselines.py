@@ -1,0 +1,95 @@
+"""The agent's rivals on completions worked by hand: 2 + 2 + 2 layers, two positions cost 1.5 of one, a head 1."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from greencode_lsp.engine.policy import AgentPolicy
+from tests.training_fakes import MANIFEST, rollouts
+from training import baselines, probe
+from training.baselines import Policy
+
+FULL_OF_THREE = 2 * 6 + 3 * 1
+"""Layer-equivalents of three tokens at full depth: the first one's layers are the prompt's."""
+NEVER, FIRST = (False, False), (True, True)
+
+
+def measured(right: list[Any], policy: Policy, threshold: float) -> tuple[float, float, float]:
+    found = baselines.measure(rollouts(right), MANIFEST, policy, threshold)
+    return found.agreement, found.layer_equivalents_ratio, found.mean_exit_layer
+
+
+def test_a_fixed_exit_at_the_last_layer_is_full_depth() -> None:
+    assert measured([[NEVER] * 3, [FIRST] * 5], baselines.fixed(MANIFEST), 5.5) == (1.0, 1.0, 6.0)
+
+
+def test_a_fixed_exit_at_the_first_leaves_everything_pending() -> None:
+    ratio = (2 * 2 + 3) / FULL_OF_THREE
+    assert measured([[FIRST, FIRST, NEVER]], baselines.fixed(MANIFEST), 1.5) == pytest.approx(
+        (2 / 3, ratio, 2), abs=1e-4
+    )
+
+
+def test_the_oracle_is_always_right_and_pays_for_catching_up() -> None:
+    right = [[FIRST, FIRST, NEVER]]
+    # the third token runs its own first two layers; then two segments over two positions: its own and the second's
+    ratio = (2 * 2 + 2 * 2 * 1.5 + 3) / FULL_OF_THREE
+    assert measured(right, baselines.oracle(rollouts(right)), 0.5) == pytest.approx((1, ratio, 10 / 3), abs=5e-3)
+
+
+def test_confidence_pays_for_the_head_at_every_exit_it_does_not_take() -> None:
+    right = [[FIRST, (False, True), NEVER]]
+    policy = baselines.confidence(rollouts(right))
+    without = dataclasses.replace(policy, needs_head=False)
+    extra = measured(right, policy, 0.0)[1] - measured(right, without, 0.0)[1]
+    assert extra == pytest.approx((0 + 1 + 2) / FULL_OF_THREE, abs=2e-4)
+
+
+def test_completions_of_different_lengths_are_each_walked_once() -> None:
+    right = [[FIRST], [NEVER] * 4, [FIRST] * 2]
+    found = baselines.replay(rollouts(right), MANIFEST, baselines.oracle(rollouts(right)), 0.5)
+    assert found.exit_index.tolist() == [0, 2, 2, 2, 2, 0, 0]
+    assert found.layer_equivalents.tolist() == [1, 3 * 6 + 4, 2 + 2]
+
+
+def test_the_cheapest_threshold_is_the_boldest_that_keeps_the_share() -> None:
+    stored = rollouts([[FIRST] * 6 + [NEVER] * 2])
+    odds = np.array([[9.0, 0], [8, 0], [7, 0], [6, 0], [4, 0], [3, 0], [5, 0], [1, 0]])
+    policy = baselines.confidence(dataclasses.replace(stored, confidence=odds.astype(np.float32)))
+    exact = dataclasses.replace(policy, thresholds=[9.5, 5.5, 2.0, 0.5])
+    found = baselines.cheapest(stored, MANIFEST, exact, 0.87)
+    assert found is not None
+    assert (found.threshold, found.agreement) == (2.0, 0.875)
+
+
+def test_a_policy_that_keeps_the_share_nowhere_has_no_figures() -> None:
+    policy = dataclasses.replace(baselines.fixed(MANIFEST), thresholds=[1.5])
+    assert baselines.cheapest(rollouts([[NEVER] * 3]), MANIFEST, policy, 0.9) is None
+
+
+def test_a_networks_replay_is_shown_what_the_agent_is_shown() -> None:
+    rng = np.random.default_rng(0)
+    stored = rollouts([[(bool(a), bool(b)) for a, b in rng.integers(2, size=(6, 2))] for _ in range(40)])
+    weights = probe.fit(stored, MANIFEST.exits)
+    policy = baselines.network("probe", AgentPolicy(weights.tensors(), MANIFEST.exits), stored, MANIFEST)
+    found = baselines.measure(stored, MANIFEST, policy, 0.0)
+    best = baselines.measure(stored, MANIFEST, baselines.oracle(stored), 0.5)
+    assert found == dataclasses.replace(best, policy="probe", threshold=0.0)  # the toy's state tells what is right
+
+
+@pytest.mark.parametrize(
+    ("ratios", "said"),
+    [
+        pytest.param({"agent": 0.8, "probe": 0.8}, "no better than probe", id="level"),
+        pytest.param({"agent": 0.8, "fixed": 0.7, "probe": 0.6}, "no better than fixed and probe", id="two"),
+        pytest.param({"agent": 0.8, "probe": 0.9, "oracle": 0.5}, "is the cheapest", id="won"),
+        pytest.param({"probe": 0.9}, "at no threshold", id="none"),
+    ],
+)
+def test_an_agent_no_better_than_its_rivals_is_said_to_be_so(ratios: dict[str, float], said: str) -> None:
+    rows = [{"policy": name, "wanted": 0.98, "layer_equivalents_ratio": ratio} for name, ratio in ratios.items()]
+    assert said in baselines._verdict(rows)
