@@ -74,12 +74,12 @@ def test_a_clause_goes_back_to_the_statement_it_continues() -> None:
 
 def test_methods_stand_in_their_class_and_functions_at_the_left() -> None:
     tokens = (
-        "class A ( object ) : <EOL> def f ( self ) : <EOL> self . a = <NUM_LIT:1> <EOL> @ property <EOL> def g ( self ) : "
-        "<EOL> return self . a <EOL> def h ( ) : <EOL> pass <EOL> class B : <EOL> pass <EOL>"
+        "class A ( object ) : <EOL> def f ( self ) : <EOL> self . a = <NUM_LIT:1> <EOL> @ property <EOL> "
+        "def g ( self ) : <EOL> return self . a <EOL> def h ( ) : <EOL> pass <EOL> class B : <EOL> pass <EOL>"
     )
     assert python(tokens) == (
-        "class A(object):\n    def f(self):\n        self.a = 1\n    @property\n    def g(self):\n        return self.a\n"
-        "def h():\n    pass\nclass B:\n    pass\n"
+        "class A(object):\n    def f(self):\n        self.a = 1\n    @property\n    def g(self):\n"
+        "        return self.a\ndef h():\n    pass\nclass B:\n    pass\n"
     )
 
 
@@ -90,8 +90,8 @@ def test_the_main_guard_stands_at_the_left() -> None:
 
 def test_javas_braces_give_the_indentation() -> None:
     tokens = (
-        "<s> package a . b ; <EOL> class A < T > { <EOL> @ Override <EOL> int f ( int n ) { <EOL> if ( n < <NUM_LIT:0> ) { "
-        "<EOL> i ++ ; <EOL> } else { <EOL> return x [ <NUM_LIT:0> ] ; <EOL> } <EOL> } <EOL> } </s>"
+        "<s> package a . b ; <EOL> class A < T > { <EOL> @ Override <EOL> int f ( int n ) { <EOL> if ( n < "
+        "<NUM_LIT:0> ) { <EOL> i ++ ; <EOL> } else { <EOL> return x [ <NUM_LIT:0> ] ; <EOL> } <EOL> } <EOL> } </s>"
     )
     assert java(tokens) == (
         "package a.b;\nclass A<T> {\n    @Override\n    int f(int n) {\n        if (n < 0) {\n            i++;\n"

@@ -104,7 +104,7 @@ def test_packages_without_an_archive_are_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_distributions_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="nowhere.* does not exist"):
+    with pytest.raises(CorpusError, match=r"nowhere.* does not exist"):
         find([str(tmp_path / "nowhere")])
 
 
@@ -135,7 +135,7 @@ def test_json_lines_are_packages_by_row(tmp_path: Path) -> None:
 def test_a_row_that_is_no_file_is_named_by_its_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "a = 1"}\n' + line)
     table = f'[[sources]]\nkind = "jsonl"\npath = "{tmp_path}/rows.jsonl"\n'
-    with pytest.raises(CorpusError, match="rows.jsonl, line 2: no JSON object with a string `text`"):
+    with pytest.raises(CorpusError, match=r"rows\.jsonl, line 2: no JSON object with a string `text`"):
         find([write_manifest(tmp_path, table)])
 
 

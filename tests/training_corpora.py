@@ -9,7 +9,20 @@ from pathlib import Path
 
 from training.preset import Preset, Stage, load_preset
 
-_WORDS = "alpha bravo carrot delta ember falcon garden harbor island jungle kettle lantern meadow nectar orchid".split()
+_WORDS = (
+    "alpha",
+    "bravo",
+    "carrot",
+    "delta",
+    "ember",
+    "falcon",
+    "garden",
+    "harbor",
+    "island",
+    "jungle",
+    "kettle",
+    "orchid",
+)
 
 
 def code(seed: int, functions: int = 12) -> str:
