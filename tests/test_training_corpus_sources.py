@@ -96,6 +96,7 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "src.tar.xz").write_bytes(content[: len(content) // 2])
     with pytest.raises(CorpusError, match="is damaged or no archive"):
         only(archive_manifest(tmp_path, "src.tar.xz"))
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_packages_without_an_archive_are_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import lzma
+import os
 import shutil
 import tarfile
 import zipfile
@@ -88,20 +89,18 @@ def json_members(path: Path, language: str) -> Iterator[tuple[str, bytes]]:
             yield f"{package}/{name}", content
 
 
-def lay_out(key: str, members: Callable[[], Iterable[tuple[str, bytes]]], cache: Path | None = None) -> Path:
+def lay_out(key: str, members: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
     """Return the folder that holds `members` as files, writing it once per `key`.
 
     Names that would leave the folder are skipped. Raises CorpusError where the disk is full.
     """
-    folder = (cache or CACHE).expanduser() / hashlib.sha256(key.encode()).hexdigest()[:24]
+    folder = CACHE.expanduser() / hashlib.sha256(key.encode()).hexdigest()[:24]
     if folder.exists():
         return folder
-    part = folder.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)
-    entries = members()
+    part = folder.with_suffix(f".{os.getpid()}.part")
     try:
         part.mkdir(parents=True)
-        for name, content in entries:
+        for name, content in members():
             relative = PurePosixPath(name)
             if relative.is_absolute() or ".." in relative.parts:
                 continue
@@ -110,8 +109,10 @@ def lay_out(key: str, members: Callable[[], Iterable[tuple[str, bytes]]], cache:
             target.write_bytes(content)
         part.rename(folder)
     except OSError as error:
+        if not folder.exists():  # or else another process was first
+            raise disk_error(error, str(folder)) from error
+    finally:
         shutil.rmtree(part, ignore_errors=True)
-        raise disk_error(error, str(folder)) from error
     return folder
 
 
