@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.store import bundled_folder
+from tests import training_corpora
 from tests import training_toy as toy
 from training import lite
 from training import start as starting
@@ -25,6 +26,7 @@ from training.batches import Batches, Share
 from training.families import build_model
 from training.lite import Budget, learning_rate_factor, train
 from training.lite_loss import Objective
+from training.prepare import prepare
 from training.preset import ModelOptions, Preset, Stage
 
 Weights = dict[str, torch.Tensor]
@@ -336,3 +338,21 @@ def test_the_bundled_model_can_be_gone_on_from(tmp_path: Path) -> None:
     stored = Stored(bundled_folder(), torch.float32, "cpu")
     weights = trained(work, recipe)
     assert all(torch.equal(weights[name], stored(name)) for name in stored.names())
+
+
+def test_a_fine_tuning_takes_its_starts_tokenizer_from_corpus_to_weights(tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    build_model(toy.SHAPE, toy.VOCAB).save_pretrained(start)
+    tokenizers.build([toy.TEXT] * 40, 280).save(str(start / "tokenizer.json"))
+    text = (start / "tokenizer.json").read_text().replace("<|fim_", "<|other_")  # as published: no fill-in-the-middle
+    (start / "tokenizer.json").write_text(text)
+    files = {f"{i}.py": training_corpora.code(i) for i in range(4)}
+    sources = training_corpora.two_packages(tmp_path, files, {"a.py": training_corpora.code(99)})
+    recipe = toy.preset(start=str(start), learning_rate=1e-3)
+    recipe = dataclasses.replace(recipe, corpus=dataclasses.replace(recipe.corpus, sources=[sources]))
+    work = tmp_path / "work"
+    prepare(recipe, work)
+    assert tokenizers.load(work).to_str() == tokenizers.load(start).to_str()
+    special = set(range(4))
+    assert not special & set(np.load(work / "stage0.npy").ravel().tolist())
+    assert not equal(trained(work, recipe), load_file(start / "model.safetensors"))

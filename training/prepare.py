@@ -88,7 +88,7 @@ def choose(found: Found, options: CorpusOptions) -> Texts:
 
 
 def _write(preset: Preset, work: Path, texts: Texts) -> dict[str, Any]:
-    tokenizer = tokenizers.build((f.text for f in texts.train[:TOKENIZER_FILES]), preset.corpus.vocab_size)
+    tokenizer = _tokenizer(preset, work, texts)
     tokenizer.save(str(work / "tokenizer.json"))
     counts = _write_rows(preset, work, texts, tokenizer)
     with (work / "validation.jsonl").open("w", encoding="utf8") as file:
@@ -97,6 +97,15 @@ def _write(preset: Preset, work: Path, texts: Texts) -> dict[str, Any]:
             row = {"package": package.name, "language": package.language, "path": source.path, "text": source.text}
             file.write(json.dumps(row) + "\n")
     return counts
+
+
+def _tokenizer(preset: Preset, work: Path, texts: Texts) -> Tokenizer:
+    """Fit the tokenizer; a training that goes on from a checkpoint takes that checkpoint's."""
+    if preset.lite.start:
+        from training.start import start_folder  # imports transformers: seconds
+
+        return tokenizers.load(start_folder(preset.lite.start, work))
+    return tokenizers.build((f.text for f in texts.train[:TOKENIZER_FILES]), preset.corpus.vocab_size)
 
 
 def parts_of(files: Sequence[SourceFile], stages: Sequence[Stage]) -> list[Sequence[SourceFile]]:
@@ -108,10 +117,10 @@ def parts_of(files: Sequence[SourceFile], stages: Sequence[Stage]) -> list[Seque
 
 def rows_of(
     files: Sequence[SourceFile], tokenizer: Tokenizer, context: int, max_tokens: int, seed: int
-) -> tuple[NDArray[np.uint16], Counter[str]]:
+) -> tuple[NDArray[Any], Counter[str]]:
     """Return rows [N, context + 1] of at most `max_tokens`, and the tokens encoded by language."""
     rng = random.Random(seed)
-    samples: list[NDArray[np.uint16]] = []
+    samples: list[NDArray[Any]] = []
     counts = Counter[str]()
     for file in files:
         for sample in samples_of(file.text, tokenizer, context, rng):

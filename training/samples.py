@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +47,15 @@ def parts(text: str, rng: random.Random) -> tuple[str, str, str]:
 
 
 def encode_sample(text: str, tokenizer: Tokenizer, rng: random.Random) -> list[int]:
-    """Return the ids of one chunk, plain or rearranged for fill-in-the-middle."""
-    ids = {role: index for index, role in enumerate(SPECIAL_TOKENS)}  # they come first in the vocabulary
+    """Return the ids of one chunk, plain or rearranged; a tokenizer without the special tokens has them plain."""
+    found = {role: tokenizer.token_to_id(token) for role, token in SPECIAL_TOKENS.items()}
+    ids = {role: index for role, index in found.items() if index is not None}
 
     def encode(part: str) -> list[int]:
         return list(tokenizer.encode(part, add_special_tokens=False).ids)
 
+    if len(ids) < len(SPECIAL_TOKENS):
+        return encode(text)
     if rng.random() >= FIM_SHARE:
         return [ids["document"], *encode(text)]
     prefix, middle, suffix = parts(text, rng)
@@ -61,15 +65,14 @@ def encode_sample(text: str, tokenizer: Tokenizer, rng: random.Random) -> list[i
     return [*head, *encode(prefix), *encode(middle), ids["end"]]
 
 
-def samples_of(text: str, tokenizer: Tokenizer, context: int, rng: random.Random) -> Iterator[NDArray[np.uint16]]:
-    """Yield the samples [n] of one file."""
-    return (np.array(encode_sample(chunk, tokenizer, rng), np.uint16) for chunk in chunks(text, context, rng))
+def samples_of(text: str, tokenizer: Tokenizer, context: int, rng: random.Random) -> Iterator[NDArray[Any]]:
+    """Yield the samples [n] of one file, as uint16 where the vocabulary allows it."""
+    dtype = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
+    return (np.array(encode_sample(chunk, tokenizer, rng), dtype) for chunk in chunks(text, context, rng))
 
 
-def lay_out_rows(
-    samples: list[NDArray[np.uint16]], context: int, max_tokens: int, rng: random.Random
-) -> NDArray[np.uint16]:
-    """Return rows [N, context + 1] of uint16 ids: shuffled samples laid end to end, at most `max_tokens` of them."""
+def lay_out_rows(samples: list[NDArray[Any]], context: int, max_tokens: int, rng: random.Random) -> NDArray[Any]:
+    """Return rows [N, context + 1] of ids: shuffled samples laid end to end, at most `max_tokens` of them."""
     rng.shuffle(samples)
     flat = np.concatenate([np.empty(0, np.uint16), *samples])
     rows = min(len(flat), max_tokens + context) // (context + 1)
