@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from training.rewards import energy_reward, paper_reward
+from greencode_lsp.errors import CorpusError
+from training import preset
+from training.rewards import Reward, energy_reward, paper_reward
 
 EXITS = (4, 8, 12)
 
@@ -48,3 +52,25 @@ def test_paper_reward_stays_between_minus_one_and_one() -> None:
         for leave in (False, True)
     ]
     assert -1 <= min(grid) < max(grid) <= 1
+
+
+@pytest.mark.parametrize(("name", "weight"), [("speed", 0.1), ("energy", 0.0), ("energy", float("nan"))])
+def test_a_reward_that_is_none_is_refused(name: str, weight: float) -> None:
+    with pytest.raises(ValueError, match=r"the reward is one of energy, paper|the cost weight is above 0"):
+        Reward(name, weight)  # type: ignore[arg-type]  # as a preset might
+
+
+def test_a_preset_with_an_unknown_reward_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (preset.FOLDER / "nano.toml").read_text(encoding="utf8")
+    (tmp_path / "wrong.toml").write_text(text.replace("[agent]", '[agent]\nreward = "speed"'), encoding="utf8")
+    monkeypatch.setattr(preset, "FOLDER", tmp_path)
+    with pytest.raises(CorpusError, match="the reward is one of energy, paper, not 'speed'"):
+        preset.load_preset("wrong")
+
+
+def test_a_preset_names_its_reward_and_its_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (preset.FOLDER / "nano.toml").read_text(encoding="utf8")
+    chosen = '[agent]\nreward = "paper"\ncost_weight = 0.5'
+    (tmp_path / "paper.toml").write_text(text.replace("[agent]", chosen), encoding="utf8")
+    monkeypatch.setattr(preset, "FOLDER", tmp_path)
+    assert preset.load_preset("paper").agent.paid == Reward("paper", 0.5)

@@ -172,8 +172,9 @@ class ExitVecEnv(VecEnv):  # type: ignore[misc]  # stable-baselines3 is untyped 
 
     def _begin(self, which: Booleans) -> None:
         self.walk.begin(which)
-        drawn = self._rng.uniform(-1, 1, int(which.sum()))
-        self._cost_weight[which] = self._reward.cost_weight * COST_WEIGHT_SPREAD**drawn
+        if self._reward.name == "energy":  # the paper's reward has no lambda in it
+            drawn = self._rng.uniform(-1, 1, int(which.sum()))
+            self._cost_weight[which] = self._reward.cost_weight * COST_WEIGHT_SPREAD**drawn
 
     def _observe(self) -> Vector:
         threshold = -np.log(self._cost_weight).astype(np.float32)

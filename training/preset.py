@@ -123,6 +123,9 @@ class AgentOptions:
     cost_weight: float = COST_WEIGHT
     """`energy`: lambda, what a token at full depth costs in units of one right token."""
 
+    def __post_init__(self) -> None:
+        _ = self.paid  # raises ValueError: now rather than after the rollouts
+
     @property
     def paid(self) -> Reward:
         """The reward as the environment wants it."""
@@ -171,5 +174,5 @@ def load_preset(name: str) -> Preset:
             agent=AgentOptions(**data["agent"]),
             calibrate=CalibrateOptions(**data["calibrate"]),
         )
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise CorpusError(f"{path} is not a preset: {error}.") from error

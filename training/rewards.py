@@ -23,7 +23,7 @@ ALPHA, BETA, GAMMA, EPSILON = 1.0, 1.0, 1.0, 0.1
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """What the agent is paid. Raises ValueError where there is no reward of that name."""
+    """What the agent is paid. Raises ValueError where there is no reward of that name, or energy is free."""
 
     name: RewardName = "energy"
     cost_weight: float = COST_WEIGHT
@@ -32,6 +32,8 @@ class Reward:
     def __post_init__(self) -> None:
         if self.name not in get_args(RewardName):
             raise ValueError(f"the reward is one of {', '.join(get_args(RewardName))}, not {self.name!r}")
+        if not self.cost_weight > 0:
+            raise ValueError(f"the cost weight is above 0, not {self.cost_weight}")
 
 
 def energy_reward(correct: Floats, layer_equivalents: Floats, full: float, weight: float | Floats) -> Floats:
