@@ -21,11 +21,11 @@ from training import cursors, heldout, pipeline
 from training.__main__ import main
 from training.corpus import discover
 from training.env import Walk
-from training.evaluate import evaluate
+from training.evaluate import HeldOut, contract, evaluate
 from training.forced import ForcedExits
 from training.preset import load_preset
-from training.rewards import COST_WEIGHT
-from training.rollout import Rollouts, Setup, roll
+from training.rewards import COST_WEIGHT, Reward
+from training.rollout import Prompt, Rollouts, Setup, roll
 
 NOT_INSTALLED = "--heldout-sources=stdlib"  # so that the evaluation is left out, installed packages or not
 
@@ -106,7 +106,7 @@ def test_the_halves_of_the_validation_files_have_no_file_in_common(work: Path) -
 
 
 def test_rollouts_of_the_full_model_are_its_own_tokens(setup: Setup, prompts: list[list[int]]) -> None:
-    stored = roll(setup, prompts[:1])
+    (stored,) = roll(setup, [Prompt(prompts[0])])
     emitted = [step.token_id for step in setup.engine.generate(prompts[0], FixedControl(), max_new_tokens=8)]
     assert stored.labels.tolist() == emitted
 
@@ -115,7 +115,7 @@ def test_rollouts_along_early_choices_keep_the_full_models_token_as_label(
     setup: Setup, prompts: list[list[int]]
 ) -> None:
     config = DecodeConfig("fixed", setup.engine.exits[0] - 0.5)
-    stored = roll(setup, prompts[:1], config)
+    (stored,) = roll(setup, [Prompt(prompts[0])], config)
     emitted = [s.token_id for s in setup.engine.generate(prompts[0], FixedControl(config), max_new_tokens=8)]
     assert stored.choices[:, 0].tolist() == emitted
     assert stored.labels.tolist() == setup.engine.full_depth_argmax(prompts[0], emitted, FixedControl())
@@ -124,14 +124,15 @@ def test_rollouts_along_early_choices_keep_the_full_models_token_as_label(
 def test_the_authors_text_before_the_cursor_is_stored_in_completions_of_its_own(
     setup: Setup, prompts: list[list[int]]
 ) -> None:
-    stored = roll(setup, prompts[:1], author_tokens=20)
-    assert stored.position.tolist() == [*range(8), *range(8), *range(4), *range(8)]
-    assert stored.completion.tolist() == [0] * 8 + [1] * 8 + [2] * 4 + [3] * 8
+    (stored,) = roll(setup, [Prompt([0, *range(2, 22)])], author=True)
+    emitted = len(stored) - 20
+    assert stored.position.tolist() == [*range(8), *range(8), *range(4), *range(emitted)]
+    assert stored.completion.tolist() == [0] * 8 + [1] * 8 + [2] * 4 + [3] * emitted
 
 
 def test_the_environment_charges_and_shows_what_the_engine_runs(setup: Setup, prompts: list[list[int]]) -> None:
     leaves_at = [0, 1, 0, 0, 2, 0, 1, 0]
-    stored, scripted, engine = roll(setup, prompts[:1]), Scripted(leaves_at), setup.engine
+    (stored,), scripted, engine = roll(setup, [Prompt(prompts[0])]), Scripted(leaves_at), setup.engine
     labels = stored.labels.tolist()
     engine.policies["scripted"] = scripted
     control = FixedControl(DecodeConfig("scripted", 0.0))
@@ -143,7 +144,7 @@ def test_the_environment_charges_and_shows_what_the_engine_runs(setup: Setup, pr
     for leave in leaves_at:
         for action in [0] * leave + [1] * (leave < 2):
             shown.append(walk.observe()[0])
-            reward += float(walk.step(np.array([action]))[0][0])
+            reward += float(walk.step(np.array([action]), Reward(), COST_WEIGHT)[0][0])
     full = engine.layers + engine.manifest.head_layers
     assert np.allclose(shown, scripted.seen, atol=0.01)  # states are stored in half precision
     assert (len(leaves_at) - reward) * full / COST_WEIGHT == pytest.approx(engine.work.layer_equivalents)
@@ -159,12 +160,19 @@ def test_the_evaluation_writes_its_results_and_a_report(work: Path, tmp_path: Pa
     package = dataclasses.replace(package, files=("textwrap.py",))
     pointers = heldout.draw([package], count=4)
     lines = list(heldout._resolve(pointers, {package.name: package.root}))
-    evaluate(work / "out", lines, tmp_path, missing=0)
+    evaluate(work / "out", {"python": HeldOut(lines, missing=0)}, tmp_path)
     results = json.loads((tmp_path / "nano" / "results.json").read_text(encoding="utf8"))
-    assert results["preferences"]["accuracy"]["agreement"] == 1.0
-    assert results["teacher_forced"]["exits"][-1]["agreement"] == 1.0
+    python = results["languages"]["python"]
+    assert python["preferences"]["accuracy"]["agreement"] == 1.0
+    assert python["oracle_ratio"] <= python["best_fixed_ratio"] <= 1.0
+    assert python["preferences"]["accuracy"]["exact_match"] == python["full_depth"]["exact_match"]
     assert set(results["speed"]["tokens_per_s"]) == {"hugging_face", "full_depth", "with_exits"}
-    assert (tmp_path / "nano" / "results.md").read_text(encoding="utf8").count("\n| `") >= 1
+    assert "rest of the line" in (tmp_path / "nano" / "results.md").read_text(encoding="utf8").lower()
+    sizes = [path.stat().st_size for path in (tmp_path / "nano").glob("*.png")]
+    assert len(sizes) == 3
+    assert max(sizes) < 150_000
+    printed = contract(json.loads(json.dumps(results)))
+    assert set(printed["languages"]["python"]["preferences"]) == {"accuracy", "balanced", "energy"}
 
 
 def test_a_step_without_what_it_needs_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,16 +1,18 @@
 """Calibration: what each threshold of each policy keeps and costs, of what is served.
 
-    python -m training calibrate --preset mini        # 5 minutes on two cores
+    python -m training calibrate --preset mini --processes 2
 
-Free-running through the engine, on the exported weights, at cursors of files that neither the model nor the agent
-was trained on. A token agrees when it equals the full-depth argmax after the same emitted tokens. The lower bound is a
-percentile bootstrap over completions, since tokens of one completion are not independent.
+Free-running on the exported weights, at cursors of packages that neither the model nor the agent was trained on, by
+replay (training/replay.py), one table per language. A token agrees when it equals the full-depth argmax after the same
+emitted tokens; the unit is the completion, and what is promised of a row is training/guarantee.py. A share of all
+(completion, row) pairs is run again through the engine itself and must come out the same.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,39 +21,62 @@ from numpy.typing import NDArray
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.policy import AgentPolicy, ExitPolicy, ExitState, Vector
 from greencode_lsp.models.manifest import CalibrationRow
-from greencode_lsp.records import DecodeConfig, FixedControl
-from training.rollout import Rollouts, emit
+from greencode_lsp.preference import DEFAULT, required_agreement
+from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from greencode_lsp.records import DecodeConfig
+from training import cursors
+from training.cursors import Cursor
+from training.guarantee import DELTA, fixed_sequence
+from training.metrics import line_scores
+from training.replay import ORACLE, Completion, Grower, Tree
+from training.rollout import LANGUAGES, Rollouts, emit
 
-AGREEMENTS = (0.999, 0.995, 0.99, 0.98, 0.97, 0.95, 0.92, 0.88)
+AGREEMENTS = (
+    *(0.9995, 0.999, 0.998, 0.9965, 0.995, 0.993, 0.991, 0.9885, 0.986, 0.983),
+    *(0.98, 0.976, 0.97, 0.96, 0.95, 0.935, 0.92, 0.90, 0.88, 0.85),
+)
 """A threshold is tried for each: the boldest that keeps this share on the rollouts."""
-WANTED_AGREEMENT = 0.98
-"""Policies are compared at this share."""
-RESAMPLES = 1000
 GRID_TOKENS = 8_000
 """Stored tokens that thresholds are placed by."""
+METHOD = (
+    f"Learn then Test with Hoeffding-Bentkus p-values, delta {DELTA}, fixed sequence from `never` downwards; "
+    "unit: a completion's mean loss"
+)
+REPORTED_ONLY = ("probe", ORACLE)
+"""Measured beside the policies that are served, for comparison."""
+FIXED_EVERY = 5
+"""Fixed exits leave the other policies' paths for good, so that they cost most: each fifth completion bounds them."""
+CHECKED_PROMPTS, CHECKED_ROWS = 0.05, 0.2
+"""Shares whose product is that of the pairs run again; a checked prompt's cache serves its rows."""
+FIGURES = (
+    *("agreement", "tokens", "exit_layers", "early", "layer_equivalents", "full_layer_equivalents"),
+    *("exact_match", "edit_similarity", "rouge_l", "codebleu"),
+)
+"""What is kept of a completion under a row: shares and scores of it, sums over its tokens."""
+Settings = list[tuple[str, float]]
+"""(policy, threshold) of every row to measure, each policy's from careful to bold."""
 Tables = dict[str, tuple[CalibrationRow, ...]]
+Floats = NDArray[np.float64]
 
 
-@dataclass(slots=True)
-class _Tally:
-    """One entry per completion, but `exit_layers`: one per token."""
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The loaded checkpoint and how it is completed with."""
 
-    agreeing: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    layer_equivalents: list[float] = field(default_factory=list)
-    full_layer_equivalents: list[float] = field(default_factory=list)
-    exit_layers: list[int] = field(default_factory=list)
+    engine: Engine
+    tokenizer: CodeTokenizer
+    grower: Grower
+    new_tokens: int
 
+    def tree(self, cursor: Cursor) -> tuple[list[int], Tree]:
+        """Return the prompt the server would build and its completions."""
+        prompt = cursors.prompt_ids(self.engine, self.tokenizer, cursor, self.new_tokens)
+        return prompt, Tree(self.engine, self.grower, prompt)
 
-def lower_bound_95(agreeing: NDArray[np.int64], tokens: NDArray[np.int64], seed: int = 0) -> float:
-    """Return the one-sided 95 % lower bound of sum(agreeing) / sum(tokens) over completions.
-
-    Where every token agrees a bootstrap knows no doubt; then it is the exact bound for n successes of n completions.
-    """
-    if (agreeing == tokens).all():
-        return float(0.05 ** (1 / len(tokens)))
-    drawn = np.random.default_rng(seed).integers(len(tokens), size=(RESAMPLES, len(tokens)))
-    return float(np.quantile(agreeing[drawn].sum(axis=1) / tokens[drawn].sum(axis=1), 0.05))
+    def first_line(self, token_ids: Sequence[int]) -> str:
+        """Return the text up to the end of its first line, special tokens left out."""
+        kept = [token for token in token_ids if token not in self.tokenizer.special_ids]
+        return self.tokenizer.decode(kept).split("\n", 1)[0].rstrip()
 
 
 def agent_logits(policy: ExitPolicy, rollouts: Rollouts, exits: tuple[int, ...]) -> Vector:
@@ -73,7 +98,7 @@ def thresholds(logits: Vector, rollouts: Rollouts) -> list[float]:
     Which quantile keeps which share is read off the stored rollouts; the calibration then measures it.
     """
     right = np.asarray(rollouts.choices)[:, :-1] == np.asarray(rollouts.labels)[:, None]
-    candidates = np.unique(np.quantile(logits, np.linspace(1, 0, 200)))[::-1]
+    candidates = np.unique(np.quantile(logits, np.linspace(1, 0, 400)))[::-1]
     kept = []
     for threshold in candidates:
         leaves = logits > threshold
@@ -83,75 +108,141 @@ def thresholds(logits: Vector, rollouts: Rollouts) -> list[float]:
     return [float(candidates[i]) for i in sorted(picked)]
 
 
-def grid(engine: Engine, rollouts: Rollouts) -> dict[str, list[float]]:
-    """Return the thresholds to measure for each policy, from careful to bold."""
-    out: dict[str, list[float]] = {}
-    rollouts = rollouts.every(max(1, len(rollouts) // GRID_TOKENS))
-    agent = engine.policies.get("agent")
-    if isinstance(agent, AgentPolicy):
-        out["agent"] = thresholds(agent_logits(agent, rollouts, engine.exits), rollouts)
-    out["confidence"] = thresholds(np.asarray(rollouts.confidence), rollouts)
-    out["fixed"] = [exit_layer - 0.5 for exit_layer in reversed(engine.exits[:-1])]
-    return out
+def grid(engine: Engine, rollouts: Rollouts, language: str) -> Settings:
+    """Return what to measure, from careful to bold: agent, confidence, fixed exits, and the policies reported only."""
+    spoken = np.flatnonzero(np.asarray(rollouts.language) == LANGUAGES.index(language))
+    chosen = spoken if len(spoken) else np.arange(len(rollouts))
+    rollouts = rollouts.rows(chosen[:: max(1, len(chosen) // GRID_TOKENS)])
+    out: Settings = []
+    for name in ("agent", "probe"):
+        policy = engine.policies.get(name)
+        if isinstance(policy, AgentPolicy):
+            out += [(name, t) for t in thresholds(agent_logits(policy, rollouts, engine.exits), rollouts)]
+    out += [("confidence", t) for t in thresholds(np.asarray(rollouts.confidence), rollouts)]
+    out += [("fixed", exit_layer - 0.5) for exit_layer in reversed(engine.exits[:-1])]
+    return [*out, (ORACLE, 0.0)]
 
 
-def calibrate(
-    engine: Engine,
-    prompts: Sequence[Sequence[int]],
-    new_tokens: int,
-    stop_ids: frozenset[int],
-    settings: dict[str, list[float]],
-) -> Tables:
-    """Measure every threshold on every prompt; a prompt's cache serves all of them."""
-    tallies = {(policy, t): _Tally() for policy, values in settings.items() for t in values}
-    for prompt in prompts:
-        labels: dict[tuple[int, ...], list[int]] = {}  # policies often say the same
-        for (policy, threshold), tally in tallies.items():
-            steps = emit(engine, prompt, DecodeConfig(policy, threshold), new_tokens, stop_ids)
-            work = engine.work
-            emitted = tuple(step.token_id for step in steps)
-            if emitted not in labels:
-                labels[emitted] = engine.full_depth_argmax(prompt, emitted, FixedControl())
-            tally.agreeing.append(sum(a == b for a, b in zip(emitted, labels[emitted], strict=True)))
-            tally.tokens.append(len(emitted))
-            tally.exit_layers += [step.exit_layer for step in steps]
-            tally.layer_equivalents.append(work.layer_equivalents)
-            tally.full_layer_equivalents.append(work.full_depth_layer_equivalents)
-    return {
-        policy: tuple(_row(tallies[policy, t], t, engine.layers) for t in values) for policy, values in settings.items()
-    }
+def measure(subject: Subject, cursor: Cursor, index: int, settings: Settings) -> dict[str, Any]:
+    """Return one cursor's record: a row of FIGURES per setting (None where left out), and what the check found."""
+    prompt, tree = subject.tree(cursor)
+    reference = cursor.text[cursor.offset :].split("\n", 1)[0].rstrip()
+    rng = random.Random(index)
+    is_checked = rng.random() < CHECKED_PROMPTS
+    rows: list[list[float] | None] = []
+    checks: dict[str, Any] = {"pairs": 0, "mismatches": []}
+    for policy, threshold in settings:
+        if policy == "fixed" and index % FIXED_EVERY:
+            rows.append(None)
+            continue
+        config = DecodeConfig(policy, threshold)
+        completion = tree.complete(config, subject.new_tokens, subject.tokenizer.special_ids)
+        scores = line_scores(subject.first_line(completion.token_ids), reference, cursor.language)
+        rows.append([*_figures(completion, subject.engine.layers), *scores])
+        if is_checked and policy != ORACLE and rng.random() < CHECKED_ROWS:
+            checks["pairs"] += 1
+            steps = emit(subject.engine, prompt, config, subject.new_tokens, subject.tokenizer.special_ids)
+            if tuple(steps) != completion.steps:
+                gap = tree.margin(config, completion.token_ids)
+                checks["mismatches"].append({"policy": policy, "threshold": threshold, "cursor": index, "gap": gap})
+    return {"cursor": index, "rows": rows, "checks": checks}
 
 
-def _row(tally: _Tally, threshold: float, layers: int) -> CalibrationRow:
-    agreeing, tokens = np.asarray(tally.agreeing), np.asarray(tally.tokens)
-    exits = np.asarray(tally.exit_layers)
+def _figures(completion: Completion, layers: int) -> list[float]:
+    exits = [step.exit_layer for step in completion.steps]
+    work = completion.work
+    early = sum(exit_layer < layers for exit_layer in exits)
+    equivalents = (work.layer_equivalents, work.full_depth_layer_equivalents)
+    return [completion.agreement, len(exits), sum(exits), early, *equivalents]
+
+
+def tables_of(records: Sequence[dict[str, Any]], settings: Settings) -> Tables:
+    """Return the rows per policy. One that is bolder than another and no cheaper is left out: no one would take it."""
+    tables: dict[str, tuple[CalibrationRow, ...]] = {}
+    for policy in dict.fromkeys(name for name, _ in settings):
+        found = [(i, threshold) for i, (name, threshold) in enumerate(settings) if name == policy]
+        measured = [
+            np.asarray([record["rows"][i] for record in records if record["rows"][i] is not None], np.float64)
+            for i, _ in found
+        ]
+        if not all(len(rows) for rows in measured):
+            continue
+        bounds = fixed_sequence([1 - rows[:, 0] for rows in measured])
+        rows = [_row(t, figures, bound) for (_, t), figures, bound in zip(found, measured, bounds, strict=True)]
+        shares = np.minimum.accumulate([row.agreement for row in rows])  # a bolder row is not better: that is luck
+        rows = [replace(row, agreement=float(share)) for row, share in zip(rows, shares, strict=True)]
+        tables[policy] = _cheaper_and_cheaper(rows)
+    return tables
+
+
+def _row(threshold: float, figures: Floats, bound: float) -> CalibrationRow:
+    """Return the row of completions [n, len(FIGURES)]: means over completions, and over tokens of what each costs."""
+    total = dict(zip(FIGURES, figures.sum(axis=0).tolist(), strict=True))
+    mean = dict(zip(FIGURES, figures.mean(axis=0).tolist(), strict=True))
     return CalibrationRow(
         threshold=threshold,
-        agreement=round(float(agreeing.sum() / tokens.sum()), 4),
-        agreement_lower_95=round(lower_bound_95(agreeing, tokens), 4),
-        mean_exit_layer=round(float(exits.mean()), 2),
-        layer_equivalents_ratio=round(sum(tally.layer_equivalents) / sum(tally.full_layer_equivalents), 4),
-        early_share=round(float((exits < layers).mean()), 4),
+        agreement=round(mean["agreement"], 4),
+        agreement_lower_95=int(bound * 10_000) / 10_000,  # rounded down: it is a promise
+        mean_exit_layer=round(total["exit_layers"] / total["tokens"], 2),
+        layer_equivalents_ratio=round(total["layer_equivalents"] / total["full_layer_equivalents"], 4),
+        early_share=round(total["early"] / total["tokens"], 4),
+        **{name: round(mean[name], 4) for name in ("exact_match", "edit_similarity", "rouge_l", "codebleu")},
+        completions=len(figures),
     )
 
 
-def winner(tables: Tables) -> tuple[str, dict[str, Any]]:
-    """Return the policy that is cheapest at the wanted agreement, ties to the agent, and the figures it won by.
+def _cheaper_and_cheaper(rows: Sequence[CalibrationRow]) -> tuple[CalibrationRow, ...]:
+    kept: list[CalibrationRow] = []
+    for row in rows:
+        if not kept or row.layer_equivalents_ratio < kept[-1].layer_equivalents_ratio:
+            kept.append(row)
+    return tuple(kept)
 
-    Where no policy keeps the agreement at any threshold, the one that keeps most of it.
+
+def served(tables: Tables) -> Tables:
+    """Return the tables of policies that a server can run."""
+    return {policy: rows for policy, rows in tables.items() if policy not in REPORTED_ONLY}
+
+
+def best_rows(tables: Tables) -> dict[str, CalibrationRow]:
+    """Return each policy's cheapest row that is proven to keep what the default preference asks, where one is."""
+    wanted = required_agreement(DEFAULT)
+    proven = {p: [row for row in rows if row.agreement_lower_95 >= wanted] for p, rows in tables.items()}
+    return {p: min(rows, key=lambda row: row.layer_equivalents_ratio) for p, rows in proven.items() if rows}
+
+
+def winner(tables: Tables) -> str:
+    """Return the policy that is cheapest at what the default preference asks, ties to the agent.
+
+    Where no row is proven to keep that, the policy with the best bound; the service then verifies.
     """
-    best: dict[str, CalibrationRow] = {}
-    for policy, rows in tables.items():
-        good = [row for row in rows if row.agreement >= WANTED_AGREEMENT]
-        if good:
-            best[policy] = min(good, key=lambda row: row.layer_equivalents_ratio)
-    figures = {
-        "compared_at_agreement": WANTED_AGREEMENT,
-        "layer_equivalents_ratio": {policy: row.layer_equivalents_ratio for policy, row in best.items()},
-        "lower_bound": "percentile bootstrap over completions, one-sided 95 %",
-    }
+    best = best_rows(served(tables))
     if best:
-        name = min(best, key=lambda policy: (best[policy].layer_equivalents_ratio, policy != "agent"))
-    else:
-        name = max(tables, key=lambda policy: (max(row.agreement for row in tables[policy]), policy == "agent"))
-    return name, figures
+        return min(best, key=lambda policy: (best[policy].layer_equivalents_ratio, policy != "agent"))
+    rows = served(tables)
+    return max(rows, key=lambda p: (max(row.agreement_lower_95 for row in rows[p]), p == "agent"))
+
+
+def notes_of(records: Sequence[dict[str, Any]], places: Sequence[Cursor], tables: Tables) -> dict[str, Any]:
+    """Return what a language's table rests on: counts, the check against the engine, the policies compared."""
+    best = best_rows(tables)
+    return {
+        "completions": len(records),
+        "packages": sorted({place.package for place in places}),
+        "checked_pairs": sum(record["checks"]["pairs"] for record in records),
+        "mismatches": [found for record in records for found in record["checks"]["mismatches"]],
+        "compared_at_agreement_lower_95": required_agreement(DEFAULT),
+        "layer_equivalents_ratio": {policy: row.layer_equivalents_ratio for policy, row in best.items()},
+        "reported_only": {p: [asdict(row) for row in tables[p]] for p in REPORTED_ONLY if p in tables},
+    }
+
+
+def to_text(tables: Tables) -> str:
+    """Return one line per row, to be read on a terminal."""
+    return "\n".join(
+        f"{policy:>10} {row.threshold:8.3f}  agreement {row.agreement:.4f} (>= {row.agreement_lower_95:.4f})"
+        f"  mean exit layer {row.mean_exit_layer:5.2f}  ratio {row.layer_equivalents_ratio:.3f}"
+        f"  early {row.early_share:.2f}  exact {row.exact_match:.3f}  edit {row.edit_similarity:.3f}"
+        for policy, rows in tables.items()
+        for row in rows
+    )

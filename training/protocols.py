@@ -1,0 +1,166 @@
+"""The three ways a checkpoint is asked, and what a completion is scored for.
+
+- `rest_of_line`: only what stands before the cursor is given; greedy to the end of the line (CodeXGLUE's line level).
+- `fill_in_the_middle`: the prompt the server builds, suffix included; greedy to the end of the line.
+- `context`: the paper's. The first 0.2 to 0.6 of a file's tokens (their end, where the model's window is shorter), then
+  15 tokens, against the author's next 15 (GREEN-CODE, arXiv 2501.11006).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from greencode_lsp.models.manifest import Manifest
+from greencode_lsp.preference import decode_config
+from greencode_lsp.prompt.context import build_prompt
+from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from greencode_lsp.records import DecodeConfig
+from greencode_lsp.settings import Settings
+from training import metrics
+from training.calibrate import Subject
+from training.cursors import PROMPT_TOKENS, Cursor, prompt_ids
+from training.heldout import HeldOutLine
+from training.replay import ORACLE, Completion, Tree
+from training.sweep import subject_of
+from training.tokens import token_class
+
+LINE_TOKENS = 16
+"""Generated at most for the rest of a line."""
+CONTEXT_TOKENS = 15
+FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6)
+CONTEXT_FILES = 20
+PREFERENCES = {"accuracy": 1.0, "balanced": 0.5, "energy": 0.0}
+CURVE_POINTS = 6
+"""Thresholds of a policy that are drawn beside those of the preferences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One prompt and what the author wrote there."""
+
+    protocol: str
+    language: str
+    prompt: list[int]
+    reference: str
+    name: str
+    """The file and place, for people."""
+    before: str = ""
+    """The line up to the cursor."""
+
+    @property
+    def is_line(self) -> bool:
+        """Whether the completion ends with its line."""
+        return self.protocol != "context"
+
+
+def configs(manifest: Manifest, language: str) -> dict[str, DecodeConfig]:
+    """Return every configuration that is scored, by name: preferences, fixed exits, points of each policy's table."""
+    out = {"full_depth": DecodeConfig()}
+    for name, preference in PREFERENCES.items():
+        out[name] = decode_config(Settings(preference=preference), manifest, language)
+    out |= {f"fixed {exit_layer}": DecodeConfig("fixed", exit_layer - 0.5) for exit_layer in manifest.exits[:-1]}
+    tables = manifest.calibration.get(language) or next(iter(manifest.calibration.values()), {})
+    for policy in ("agent", "confidence"):
+        rows = tables.get(policy, ())
+        step = max(1, len(rows) // CURVE_POINTS)
+        out |= {f"{policy} {row.threshold:.3f}": DecodeConfig(policy, row.threshold) for row in rows[::step]}
+    return out | {ORACLE: DecodeConfig(ORACLE, 0.0)}
+
+
+def tasks_of(subject: Subject, line: HeldOutLine, language: str) -> Iterator[Task]:
+    """Yield a held-out line as the first two protocols ask it."""
+    engine, cursor = subject.engine, Cursor(line.text, line.offset)
+    where = f"{line.pointer.package} {line.pointer.version}, {line.pointer.file}:{line.pointer.line}"
+    budget = min(PROMPT_TOKENS, engine.max_positions - LINE_TOKENS - 1)
+    before = line.text[: line.offset]
+    prefix = build_prompt(before, line.offset, subject.tokenizer, engine.manifest.fim, budget)
+    served = prompt_ids(engine, subject.tokenizer, cursor, LINE_TOKENS)
+    reference, shown = line.rest_of_line.rstrip(), before.rsplit("\n", 1)[-1].lstrip()
+    yield Task("rest_of_line", language, prefix, reference, where, shown)
+    yield Task("fill_in_the_middle", language, served, reference, where, shown)
+
+
+def context_tasks(subject: Subject, lines: Sequence[HeldOutLine], language: str) -> Iterator[Task]:
+    """Yield the paper's prompts, in the files of these lines."""
+    texts = {f"{line.pointer.package}, {line.pointer.file}": line.text for line in lines}
+    document = subject.tokenizer.token_id(subject.engine.manifest.fim.get("document", ""))
+    window = subject.engine.max_positions - CONTEXT_TOKENS - 1
+    for name, text in texts.items():
+        ids = subject.tokenizer.encode(text)
+        for fraction in FRACTIONS:
+            start = int(len(ids) * fraction)
+            following = ids[start : start + CONTEXT_TOKENS]
+            opening = [] if document is None else [document]
+            if start and len(following) == CONTEXT_TOKENS:
+                prompt = [*opening, *ids[:start]][-window:]
+                yield Task("context", language, prompt, subject.tokenizer.decode(following), f"{name} at {fraction}")
+
+
+def score(subject: Subject, task: Task, line_ends: frozenset[int]) -> dict[str, dict[str, Any]]:
+    """Complete a task under every configuration; return figures by the configuration's name."""
+    tree = Tree(subject.engine, subject.grower, task.prompt)
+    out: dict[str, dict[str, Any]] = {}
+    for name, config in configs(subject.engine.manifest, task.language).items():
+        if task.is_line:
+            completion = tree.complete(config, LINE_TOKENS, line_ends)
+            text = subject.first_line(completion.token_ids)
+        elif name == "full_depth" or name in PREFERENCES:
+            completion = tree.complete(config, CONTEXT_TOKENS)
+            text = subject.tokenizer.decode(list(completion.token_ids))
+        else:
+            continue
+        out[name] = _figures(completion) | {"text": text, "scores": _scores(task, text)}
+        if name == "balanced":
+            out[name]["classes"] = _classes(subject.tokenizer, completion, task)
+    return out
+
+
+def _scores(task: Task, text: str) -> dict[str, float]:
+    if task.is_line:
+        exact, edit = metrics.exact_match(text, task.reference), metrics.edit_similarity(text, task.reference)
+        return {"exact_match": exact, "edit_similarity": edit}
+    return metrics.all_scores(text, task.reference, task.language)
+
+
+def _figures(completion: Completion) -> dict[str, Any]:
+    return {
+        "agrees": [int(agrees) for agrees in completion.agrees],
+        "exit_layers": [step.exit_layer for step in completion.steps],
+        "layer_equivalents": completion.work.layer_equivalents,
+        "full_layer_equivalents": completion.work.full_depth_layer_equivalents,
+    }
+
+
+def _classes(tokenizer: CodeTokenizer, completion: Completion, task: Task) -> list[str]:
+    """Return the class of each emitted token."""
+    found, text = [], task.before
+    for token in completion.token_ids:
+        piece = tokenizer.decode([token])
+        found.append(token_class(piece, task.language, text))
+        text += piece
+    return found
+
+
+def line_ends(tokenizer: CodeTokenizer) -> frozenset[int]:
+    """Return the ids after which a line is complete."""
+    newlines = (i for i in range(tokenizer.vocab_size) if b"\n" in tokenizer.token_bytes(i))
+    return tokenizer.special_ids | frozenset(newlines)
+
+
+def score_share(checkpoint: Path, share: Sequence[HeldOutLine], files: Sequence[HeldOutLine], language: str) -> Any:
+    """Score some lines and the files of others, in one process and thread: [(task, figures by configuration)]."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a model this small is slower on more, and the other core has its own share
+    try:
+        subject = subject_of(checkpoint, checkpoint, LINE_TOKENS)
+        ends = line_ends(subject.tokenizer)
+        tasks = [task for line in share for task in tasks_of(subject, line, language)]
+        tasks += context_tasks(subject, files, language)
+        return [(task, score(subject, task, ends)) for task in tasks]
+    finally:
+        torch.set_num_threads(threads)
