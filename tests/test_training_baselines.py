@@ -82,14 +82,17 @@ def test_a_networks_replay_is_shown_what_the_agent_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratios", "said"),
+    ("ratios", "agent", "said"),
     [
-        pytest.param({"agent": 0.8, "probe": 0.8}, "no better than probe", id="level"),
-        pytest.param({"agent": 0.8, "fixed": 0.7, "probe": 0.6}, "no better than fixed and probe", id="two"),
-        pytest.param({"agent": 0.8, "probe": 0.9, "oracle": 0.5}, "is the cheapest", id="won"),
-        pytest.param({"probe": 0.9}, "at no threshold", id="none"),
+        pytest.param({"ppo": 0.8, "start": 0.9, "probe": 0.8}, "ppo", "no better than probe", id="level"),
+        pytest.param({"ppo": 0.8, "fixed": 0.7, "probe": 0.6}, "ppo", "no better than fixed and probe", id="two"),
+        pytest.param({"ppo": 0.8, "start": 0.8, "probe": 0.9, "oracle": 0.5}, "ppo", "is the cheapest", id="won"),
+        pytest.param({"ppo": 0.8, "start": 0.7, "probe": 0.75}, "start", "is the cheapest", id="PPO made it worse"),
+        pytest.param({"probe": 0.9}, "ppo", "at no threshold", id="none"),
     ],
 )
-def test_an_agent_no_better_than_its_rivals_is_said_to_be_so(ratios: dict[str, float], said: str) -> None:
+def test_an_agent_no_better_than_its_rivals_is_said_to_be_so(ratios: dict[str, float], agent: str, said: str) -> None:
     rows = [{"policy": name, "wanted": 0.98, "layer_equivalents_ratio": ratio} for name, ratio in ratios.items()]
-    assert said in baselines._verdict(rows)
+    found = baselines._judge(rows)
+    assert found["agent"] == agent
+    assert said in found["verdict"]

@@ -32,6 +32,9 @@ AGREEMENTS = (0.99, 0.98, 0.95)
 """Policies are compared where they keep these shares."""
 WANTED_AGREEMENT = 0.98
 """The share by which the agent is judged."""
+CANDIDATES = ("ppo", "start")
+"""What may be the agent: the trained network, or its start where PPO made that no cheaper."""
+RIVALS = ("fixed", "confidence", "probe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +156,9 @@ def cheapest(rollouts: Rollouts, manifest: Manifest, policy: Policy, agreement: 
 
 
 def compare(rollouts: Rollouts, manifest: Manifest, networks: Mapping[str, ExitNetwork]) -> dict[str, Any]:
-    """Return the cheapest threshold of every policy at each of AGREEMENTS, and what the agent is better than.
+    """Return the cheapest threshold of every policy at each of AGREEMENTS, which network is the agent, and a verdict.
 
-    `networks` hold `agent`. A policy that keeps an agreement at no threshold has no row there.
+    `networks` hold CANDIDATES and the probe. A policy that keeps an agreement at no threshold has no row there.
     """
     policies = [fixed(manifest), confidence(rollouts), oracle(rollouts)]
     for name, weights in networks.items():
@@ -167,18 +170,21 @@ def compare(rollouts: Rollouts, manifest: Manifest, networks: Mapping[str, ExitN
         for share, figures in zip(AGREEMENTS, several, strict=True)
         if figures
     ]
-    return {"tokens": len(rollouts), "rows": rows, "verdict": _verdict(rows)}
+    return {"tokens": len(rollouts), "rows": rows} | _judge(rows)
 
 
-def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say in a sentence what the agent is no better than at WANTED_AGREEMENT."""
+def _judge(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return which of CANDIDATES is the agent, and in a sentence what it is no better than at WANTED_AGREEMENT."""
     ratio = {row["policy"]: row["layer_equivalents_ratio"] for row in rows if row["wanted"] == WANTED_AGREEMENT}
-    if "agent" not in ratio:
-        return f"The agent keeps {WANTED_AGREEMENT} at no threshold."
-    beaten_by = [name for name in ("fixed", "confidence", "probe") if ratio.get(name, np.inf) <= ratio["agent"]]
-    if beaten_by:
-        return f"The agent is no better than {' and '.join(beaten_by)} at an agreement of {WANTED_AGREEMENT}."
-    return f"The agent is the cheapest at an agreement of {WANTED_AGREEMENT}, the oracle apart."
+    agent = min(CANDIDATES, key=lambda name: ratio.get(name, np.inf))
+    beaten_by = [name for name in RIVALS if ratio.get(name, np.inf) <= ratio.get(agent, np.inf)]
+    if agent not in ratio:
+        verdict = f"The agent keeps an agreement of {WANTED_AGREEMENT} at no threshold."
+    elif beaten_by:
+        verdict = f"The agent ({agent}) is no better than {' and '.join(beaten_by)} at {WANTED_AGREEMENT}."
+    else:
+        verdict = f"The agent ({agent}) is the cheapest at an agreement of {WANTED_AGREEMENT}, the oracle apart."
+    return {"agent": agent, "verdict": verdict}
 
 
 def as_text(table: Mapping[str, Any]) -> str:

@@ -144,10 +144,10 @@ def run_agent(job: Job) -> None:
     model.engine.policies["agent"] = AgentPolicy(agent.network_of(trained).tensors(), exits)
     joined = _with_own_choices(job, model, stored)
     trained = agent.train(joined, model.manifest, options, options.steps - options.steps // 2, trained)
-    probe.save(agent.network_of(trained), job.out / AGENT_FILE, exits)
     trained.save(job.work / "agent.zip")
-    networks = {"agent": agent.network_of(trained), "agent's start": start, "probe": supervised}
+    networks = {"ppo": agent.network_of(trained), "start": start, "probe": supervised}
     table = baselines.compare(check, model.manifest, networks)
+    probe.save(networks[table["agent"]], job.out / AGENT_FILE, exits)
     print(baselines.as_text(table))
     notes: dict[str, Any] = {"steps": options.steps, "tokens": len(joined)}
     notes |= {"tokens_of_own_choices": len(joined) - len(stored)}
