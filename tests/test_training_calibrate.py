@@ -1,4 +1,4 @@
-"""Thresholds, bounds and the choice of a policy, by hand."""
+"""Thresholds, rows and the choice of a policy, by hand; the long loop on a random model."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import pytest
 
 from greencode_lsp.models.manifest import CalibrationRow
 from tests.training_fakes import rollouts
-from training.calibrate import lower_bound_95, thresholds, winner
+from training.calibrate import FIGURES, Setting, best_rows, served, tables_of, thresholds, winner
+
+SETTINGS = [Setting("agent", 2.0), Setting("agent", 1.0), Setting("agent", 0.0)]
 
 
-def row(agreement: float, ratio: float) -> CalibrationRow:
-    return CalibrationRow(0.0, agreement, agreement, 3.0, ratio, 0.5)
+def row(bound: float, ratio: float) -> CalibrationRow:
+    return CalibrationRow(0.0, 1.0, bound, 3.0, ratio, 0.5)
 
 
-def test_the_bound_of_perfect_agreement_is_the_exact_one_for_the_completions() -> None:
-    tokens = np.full(59, 16)
-    assert lower_bound_95(tokens, tokens) == pytest.approx(0.95, abs=0.001)
+def figures(agreement: float, ratio: float) -> list[float]:
+    """A completion of 10 tokens that left after 2 layers each."""
+    known = {"agreement": agreement, "tokens": 10, "exit_layers": 20, "early": 5}
+    known |= {"layer_equivalents": 40 * ratio, "full_layer_equivalents": 40}
+    return [known.get(name, 0.25) for name in FIGURES]
 
 
-def test_the_bound_lies_below_the_share_and_tightens_with_more_completions() -> None:
-    agreeing, tokens = np.array([10, 8] * 10), np.full(20, 10)
-    few, many = lower_bound_95(agreeing, tokens), lower_bound_95(np.tile(agreeing, 20), np.full(400, 10))
-    assert few < many < 0.9
+def records(*rows: tuple[float, float], completions: int = 400) -> list[dict[str, object]]:
+    return [{"cursor": i, "rows": [figures(*row) for row in rows], "checks": {}} for i in range(completions)]
 
 
 def test_thresholds_run_from_careful_to_bold() -> None:
@@ -34,15 +36,45 @@ def test_thresholds_run_from_careful_to_bold() -> None:
     assert found == sorted(found, reverse=True)
 
 
-def test_the_cheapest_policy_at_the_wanted_agreement_wins() -> None:
+def test_a_row_states_means_over_completions_and_costs_over_tokens() -> None:
+    (found,) = tables_of(records((0.95, 0.8)), SETTINGS[:1])["agent"]
+    assert (found.agreement, found.mean_exit_layer, found.layer_equivalents_ratio) == (0.95, 2.0, 0.8)
+    assert (found.early_share, found.codebleu, found.completions) == (0.5, 0.25, 400)
+    assert 0.9 < found.agreement_lower_95 < 0.95
+
+
+def test_rows_are_monotone_and_a_bolder_one_that_is_no_cheaper_is_left_out() -> None:
+    found = tables_of(records((0.97, 0.9), (0.99, 0.8), (0.9, 0.85)), SETTINGS)["agent"]
+    assert [found_row.threshold for found_row in found] == [2.0, 1.0]
+    assert [found_row.agreement for found_row in found] == [0.97, 0.97]  # what the second had more was luck
+    assert found[0].agreement_lower_95 == found[1].agreement_lower_95
+
+
+def test_a_row_that_was_measured_on_some_completions_is_bounded_by_those() -> None:
+    sparse = records((1.0, 0.9), (1.0, 0.5))
+    for i, record in enumerate(sparse):
+        if i % 5:
+            record["rows"] = [*record["rows"][:1], None]  # type: ignore[index]  # a list here
+    careful, bold = tables_of(sparse, SETTINGS[:2])["agent"]
+    assert (careful.completions, bold.completions) == (400, 80)
+    assert bold.agreement_lower_95 == pytest.approx(0.05 ** (1 / 80), abs=1e-3)
+
+
+def test_the_cheapest_policy_that_is_proven_at_the_default_preference_wins() -> None:
     tables = {"agent": (row(0.99, 0.8), row(0.9, 0.4)), "confidence": (row(0.98, 0.7),)}
-    name, figures = winner(tables)
-    assert (name, figures["layer_equivalents_ratio"]) == ("confidence", {"agent": 0.8, "confidence": 0.7})
+    assert winner(tables) == "confidence"
+    assert best_rows(tables)["agent"].layer_equivalents_ratio == 0.8
 
 
 def test_a_tie_goes_to_the_agent() -> None:
-    assert winner({"confidence": (row(0.99, 0.7),), "agent": (row(0.99, 0.7),)})[0] == "agent"
+    assert winner({"confidence": (row(0.99, 0.7),), "agent": (row(0.99, 0.7),)}) == "agent"
 
 
-def test_without_enough_agreement_the_most_careful_policy_wins() -> None:
-    assert winner({"agent": (row(0.9, 0.2),), "fixed": (row(0.95, 0.9),)})[0] == "fixed"
+def test_without_a_proven_row_the_policy_with_the_best_bound_wins() -> None:
+    assert winner({"agent": (row(0.9, 0.2),), "fixed": (row(0.95, 0.9),)}) == "fixed"
+
+
+def test_what_is_reported_only_is_neither_served_nor_wins() -> None:
+    tables = {"oracle": (row(1.0, 0.4),), "probe": (row(0.99, 0.5),), "agent": (row(0.99, 0.9),)}
+    assert winner(tables) == "agent"
+    assert set(served(tables)) == {"agent"}

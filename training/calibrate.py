@@ -44,8 +44,10 @@ METHOD = (
 )
 REPORTED_ONLY = ("probe", ORACLE)
 """Measured beside the policies that are served, for comparison."""
-FIXED_EVERY = 5
-"""Fixed exits leave the other policies' paths for good, so that they cost most: each fifth completion bounds them."""
+CAREFUL = 0.945
+SPARSE_EVERY = 5
+"""Bold rows, and fixed exits, leave the full model's path for good and cost most to replay; a looser bound serves them:
+those that keep less than CAREFUL on the rollouts are measured on each fifth completion."""
 CHECKED_PROMPTS, CHECKED_ROWS = 0.05, 0.2
 """Shares whose product is that of the pairs run again; a checked prompt's cache serves its rows."""
 FIGURES = (
@@ -53,10 +55,18 @@ FIGURES = (
     *("exact_match", "edit_similarity", "rouge_l", "codebleu"),
 )
 """What is kept of a completion under a row: shares and scores of it, sums over its tokens."""
-Settings = list[tuple[str, float]]
-"""(policy, threshold) of every row to measure, each policy's from careful to bold."""
 Tables = dict[str, tuple[CalibrationRow, ...]]
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row to measure; each policy's stand from careful to bold."""
+
+    policy: str
+    threshold: float
+    every: int = 1
+    """Measured on each n-th completion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +102,12 @@ def agent_logits(policy: ExitPolicy, rollouts: Rollouts, exits: tuple[int, ...])
     return np.asarray(rows, np.float32)
 
 
-def thresholds(logits: Vector, rollouts: Rollouts) -> list[float]:
-    """Return quantiles of the exit logit [N, S - 1], from careful to bold: for each of AGREEMENTS, if they differ.
+def thresholds(logits: Vector, rollouts: Rollouts) -> list[tuple[float, float]]:
+    """Return quantiles of the exit logit [N, S - 1] and the share that each keeps on the rollouts, careful to bold.
 
-    Which quantile keeps which share is read off the stored rollouts; the calibration then measures it.
+    One for each of AGREEMENTS, if they differ; the calibration then measures what is kept.
     """
-    right = np.asarray(rollouts.choices)[:, :-1] == np.asarray(rollouts.labels)[:, None]
+    right = rollouts.right[:, :-1]
     candidates = np.unique(np.quantile(logits, np.linspace(1, 0, 400)))[::-1]
     kept = []
     for threshold in candidates:
@@ -105,25 +115,30 @@ def thresholds(logits: Vector, rollouts: Rollouts) -> list[float]:
         kept.append(np.where(leaves.any(axis=1), right[np.arange(len(right)), leaves.argmax(axis=1)], True).mean())
     shares = np.minimum.accumulate(kept)
     picked = {int(np.flatnonzero(shares >= wanted)[-1]) for wanted in AGREEMENTS if (shares >= wanted).any()}
-    return [float(candidates[i]) for i in sorted(picked)]
+    return [(float(candidates[i]), float(shares[i])) for i in sorted(picked)]
 
 
-def grid(engine: Engine, rollouts: Rollouts, language: str) -> Settings:
-    """Return what to measure, from careful to bold: agent, confidence, fixed exits, and the policies reported only."""
-    spoken = np.flatnonzero(np.asarray(rollouts.language) == LANGUAGES.index(language))
-    chosen = spoken if len(spoken) else np.arange(len(rollouts))
-    rollouts = rollouts.rows(chosen[:: max(1, len(chosen) // GRID_TOKENS)])
-    out: Settings = []
+def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[Setting]:
+    """Return what to measure: agent, confidence, fixed exits, and the policies that are reported only."""
+    spoken = np.asarray(rollouts.language) == LANGUAGES.index(language)
+    chosen = spoken if spoken.any() else np.ones(len(rollouts), bool)
+    rank = np.cumsum(chosen)
+    rollouts = rollouts.rows(chosen & (rank % max(1, rank[-1] // GRID_TOKENS) == 0))
+    logits = {"confidence": np.asarray(rollouts.confidence)}
     for name in ("agent", "probe"):
         policy = engine.policies.get(name)
         if isinstance(policy, AgentPolicy):
-            out += [(name, t) for t in thresholds(agent_logits(policy, rollouts, engine.exits), rollouts)]
-    out += [("confidence", t) for t in thresholds(np.asarray(rollouts.confidence), rollouts)]
-    out += [("fixed", exit_layer - 0.5) for exit_layer in reversed(engine.exits[:-1])]
-    return [*out, (ORACLE, 0.0)]
+            logits[name] = agent_logits(policy, rollouts, engine.exits)
+    out = [
+        Setting(name, threshold, 1 if kept >= CAREFUL else SPARSE_EVERY)
+        for name, found in logits.items()
+        for threshold, kept in thresholds(found, rollouts)
+    ]
+    out += [Setting("fixed", exit_layer - 0.5, SPARSE_EVERY) for exit_layer in reversed(engine.exits[:-1])]
+    return [*out, Setting(ORACLE, 0.0)]
 
 
-def measure(subject: Subject, cursor: Cursor, index: int, settings: Settings) -> dict[str, Any]:
+def measure(subject: Subject, cursor: Cursor, index: int, settings: Sequence[Setting]) -> dict[str, Any]:
     """Return one cursor's record: a row of FIGURES per setting (None where left out), and what the check found."""
     prompt, tree = subject.tree(cursor)
     reference = cursor.text[cursor.offset :].split("\n", 1)[0].rstrip()
@@ -131,20 +146,20 @@ def measure(subject: Subject, cursor: Cursor, index: int, settings: Settings) ->
     is_checked = rng.random() < CHECKED_PROMPTS
     rows: list[list[float] | None] = []
     checks: dict[str, Any] = {"pairs": 0, "mismatches": []}
-    for policy, threshold in settings:
-        if policy == "fixed" and index % FIXED_EVERY:
+    for setting in settings:
+        if index % setting.every:
             rows.append(None)
             continue
-        config = DecodeConfig(policy, threshold)
+        config = DecodeConfig(setting.policy, setting.threshold)
         completion = tree.complete(config, subject.new_tokens, subject.tokenizer.special_ids)
         scores = line_scores(subject.first_line(completion.token_ids), reference, cursor.language)
         rows.append([*_figures(completion, subject.engine.layers), *scores])
-        if is_checked and policy != ORACLE and rng.random() < CHECKED_ROWS:
+        if is_checked and setting.policy != ORACLE and rng.random() < CHECKED_ROWS:
             checks["pairs"] += 1
             steps = emit(subject.engine, prompt, config, subject.new_tokens, subject.tokenizer.special_ids)
             if tuple(steps) != completion.steps:
                 gap = tree.margin(config, completion.token_ids)
-                checks["mismatches"].append({"policy": policy, "threshold": threshold, "cursor": index, "gap": gap})
+                checks["mismatches"].append({**asdict(setting), "cursor": index, "gap": gap})
     return {"cursor": index, "rows": rows, "checks": checks}
 
 
@@ -156,11 +171,11 @@ def _figures(completion: Completion, layers: int) -> list[float]:
     return [completion.agreement, len(exits), sum(exits), early, *equivalents]
 
 
-def tables_of(records: Sequence[dict[str, Any]], settings: Settings) -> Tables:
+def tables_of(records: Sequence[dict[str, Any]], settings: Sequence[Setting]) -> Tables:
     """Return the rows per policy. One that is bolder than another and no cheaper is left out: no one would take it."""
     tables: dict[str, tuple[CalibrationRow, ...]] = {}
-    for policy in dict.fromkeys(name for name, _ in settings):
-        found = [(i, threshold) for i, (name, threshold) in enumerate(settings) if name == policy]
+    for policy in dict.fromkeys(setting.policy for setting in settings):
+        found = [(i, setting.threshold) for i, setting in enumerate(settings) if setting.policy == policy]
         measured = [
             np.asarray([record["rows"][i] for record in records if record["rows"][i] is not None], np.float64)
             for i, _ in found

@@ -28,7 +28,8 @@ def _figure() -> tuple[Any, Any]:
     mpl.use("agg")
     from matplotlib import pyplot
 
-    return pyplot.subplots(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout="constrained")
+    figure, axes = pyplot.subplots(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout="constrained")
+    return figure, axes
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from greencode_lsp.engine.policy import AGENT_FILE, AgentPolicy
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
-from training.calibrate import Settings, Subject, measure
+from training.calibrate import Setting, Subject, measure
 from training.cursors import Cursor
 from training.forced import DEVICE
 from training.probe import PROBE_FILE
@@ -42,7 +42,7 @@ class Sweep:
     work: Path
     language: str
     new_tokens: int
-    settings: Settings
+    settings: Sequence[Setting]
     cursors: Sequence[Cursor]
 
     @property
@@ -55,7 +55,9 @@ class Sweep:
         """A digest of all that the records depend on."""
         manifest = read_manifest(self.checkpoint, verify=False)
         known = [manifest.files, manifest.cost_curve, manifest.head_layers] if manifest else []
-        digest = hashlib.sha256(json.dumps([known, self.new_tokens, self.settings]).encode())
+        digest = hashlib.sha256(
+            json.dumps([known, self.new_tokens, [asdict(setting) for setting in self.settings]]).encode()
+        )
         for cursor in self.cursors:
             digest.update(f"{cursor.offset}\n{cursor.text}".encode())
         return digest.hexdigest()
