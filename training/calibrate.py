@@ -11,7 +11,7 @@ emitted tokens; the unit is the completion, and what is promised of a row is tra
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -55,7 +55,7 @@ FIGURES = (
     *("exact_match", "edit_similarity", "rouge_l", "codebleu"),
 )
 """What is kept of a completion under a row: shares and scores of it, sums over its tokens."""
-Tables = dict[str, tuple[CalibrationRow, ...]]
+Tables = Mapping[str, tuple[CalibrationRow, ...]]
 Floats = NDArray[np.float64]
 
 

@@ -187,13 +187,13 @@ def run_calibrate(job: Job) -> None:
         notes[language] = calibrate.notes_of(records, places, tables[language])
     policy = calibrate.winner(tables[options.languages[0]])
     manifest = read_manifest(job.out) or subject.engine.manifest
-    figures = {"promise": PROMISE, "method": calibrate.METHOD, "device": DEVICE, "dtype": "float32"}
+    figures: dict[str, Any] = {"promise": PROMISE, "method": calibrate.METHOD, "device": DEVICE, "dtype": "float32"}
     figures |= {"new_tokens": options.new_tokens, "prompt_tokens": cursors.PROMPT_TOKENS, "languages": notes}
     write_manifest(
         job.out,
         dataclasses.replace(
             manifest,
-            calibration={language: calibrate.served(table) for language, table in tables.items()},
+            calibration={language: dict(calibrate.served(table)) for language, table in tables.items()},
             exit_policy=policy,
             training=manifest.training | {"calibration": figures},
         ),
