@@ -123,6 +123,13 @@ def test_exits_and_checkpointing_cost_arithmetic() -> None:
     assert plan(toy.preset(schedule="plain", gradient_checkpointing=True)).flops > plain
 
 
+def test_protect_costs_below_one_and_a_half_times_plain_at_minis_shape() -> None:
+    mini = load_preset("mini")
+    plain = dataclasses.replace(mini, lite=dataclasses.replace(mini.lite, schedule="plain"))
+    assert mini.lite.schedule == "protect"
+    assert 1.0 < plan(mini).flops / plan(plain).flops < 1.5
+
+
 def test_checkpointing_keeps_less() -> None:
     figures = plan(toy.preset())
     assert figures.memory_bytes(checkpointing=True) < figures.memory_bytes(checkpointing=False)
