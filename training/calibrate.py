@@ -79,9 +79,10 @@ class Subject:
     new_tokens: int
 
     def tree(self, cursor: Cursor) -> tuple[list[int], Tree]:
-        """Return the prompt the server would build and its completions."""
+        """Return the prompt the server would build and its completions, of which the author's is a likely one."""
         prompt = cursors.prompt_ids(self.engine, self.tokenizer, cursor, self.new_tokens)
-        return prompt, Tree(self.engine, self.grower, prompt)
+        likely = self.tokenizer.encode(cursor.text[cursor.offset :].split("\n", 1)[0])
+        return prompt, Tree(self.engine, self.grower, prompt, likely)
 
     def first_line(self, token_ids: Sequence[int]) -> str:
         """Return the text up to the end of its first line, special tokens left out."""
