@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from greencode_lsp.engine.policy import AgentPolicy, observation_size
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
-from training.replay import ORACLE, Completion, Node, Replayer, Tree
+from training.replay import ORACLE, Completion, Replayer, Tree
 from training.rollout import emit
 
 EXITS = reference.EXITS
@@ -52,26 +51,7 @@ def engine(folder: Path) -> Engine:
 
 @pytest.fixture(scope="module")
 def trees(folder: Path, engine: Engine) -> list[Tree]:
-    guess = [int(i) for i in np.random.default_rng(5).integers(0, 190, NEW_TOKENS)]
-    return [Tree(engine, Replayer(folder, EXITS), prompt, guess) for prompt in PROMPTS]
-
-
-class Counting(Replayer):
-    """Counts batches."""
-
-    batches = 0
-
-    def nodes(self, prompt: Sequence[int], ids: tuple[int, ...], guess: Sequence[int]) -> list[Node]:
-        self.batches += 1
-        return super().nodes(prompt, ids, guess)
-
-
-def test_a_right_guess_saves_passes_and_changes_nothing(engine: Engine, folder: Path) -> None:
-    plain, guessing = Counting(folder, EXITS), Counting(folder, EXITS)
-    without = Tree(engine, plain, PROMPTS[0]).complete(DecodeConfig("never"), NEW_TOKENS)
-    guess = without.token_ids
-    assert Tree(engine, guessing, PROMPTS[0], guess).complete(DecodeConfig("never"), NEW_TOKENS).steps == without.steps
-    assert (plain.batches, guessing.batches) == (9, 3)  # the prompt, then 8 nodes one by one or four at a time
+    return [Tree(engine, Replayer(folder, EXITS), prompt) for prompt in PROMPTS]
 
 
 def assert_equal(

@@ -47,7 +47,7 @@ REPORTED_ONLY = ("probe", ORACLE)
 CAREFUL = 0.945
 SPARSE_EVERY = 5
 """Bold rows, and fixed exits, leave the full model's path for good and cost most to replay; a looser bound serves them:
-those that keep less than CAREFUL on the rollouts are measured on each fifth completion."""
+those that keep less than CAREFUL on the rollouts, and what is only reported, are measured on each fifth completion."""
 CHECKED_PROMPTS, CHECKED_ROWS = 0.05, 0.2
 """Shares whose product is that of the pairs run again; a checked prompt's cache serves its rows."""
 FIGURES = (
@@ -79,10 +79,9 @@ class Subject:
     new_tokens: int
 
     def tree(self, cursor: Cursor) -> tuple[list[int], Tree]:
-        """Return the prompt the server would build and its completions, of which the author's is a likely one."""
+        """Return the prompt the server would build and its completions."""
         prompt = cursors.prompt_ids(self.engine, self.tokenizer, cursor, self.new_tokens)
-        likely = self.tokenizer.encode(cursor.text[cursor.offset :].split("\n", 1)[0])
-        return prompt, Tree(self.engine, self.grower, prompt, likely)
+        return prompt, Tree(self.engine, self.grower, prompt)
 
     def first_line(self, token_ids: Sequence[int]) -> str:
         """Return the text up to the end of its first line, special tokens left out."""
@@ -131,7 +130,7 @@ def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[Setting]:
         if isinstance(policy, AgentPolicy):
             logits[name] = agent_logits(policy, rollouts, engine.exits)
     out = [
-        Setting(name, threshold, 1 if kept >= CAREFUL else SPARSE_EVERY)
+        Setting(name, threshold, 1 if kept >= CAREFUL and name not in REPORTED_ONLY else SPARSE_EVERY)
         for name, found in logits.items()
         for threshold, kept in thresholds(found, rollouts)
     ]

@@ -103,7 +103,7 @@ def context_tasks(subject: Subject, lines: Sequence[HeldOutLine], language: str)
 
 def score(subject: Subject, task: Task, line_ends: frozenset[int]) -> dict[str, dict[str, Any]]:
     """Complete a task under every configuration; return figures by the configuration's name."""
-    tree = Tree(subject.engine, subject.grower, task.prompt, subject.tokenizer.encode(task.reference))
+    tree = Tree(subject.engine, subject.grower, task.prompt)
     out: dict[str, dict[str, Any]] = {}
     for name, config in configs(subject.engine.manifest, task.language).items():
         if task.is_line:

@@ -26,8 +26,6 @@ from training.forced import load_segments
 
 ORACLE = "oracle"
 """The policy that leaves at the first exit whose token is the full model's, and pays no head to know it."""
-GUESSED_TOKENS = 3
-"""Positions run beside one that is needed: four together cost a third more than one (`cost_curve`)."""
 
 
 @dataclass(slots=True)
@@ -75,8 +73,8 @@ class Completion:
 class Grower(Protocol):
     """Makes nodes."""
 
-    def nodes(self, prompt: Sequence[int], ids: tuple[int, ...], guess: Sequence[int]) -> list[Node]:
-        """Return the node after the prompt and the emitted ids, and those after each of the guessed ids in turn."""
+    def node(self, prompt: Sequence[int], ids: tuple[int, ...]) -> Node:
+        """Return the node after the prompt and the emitted ids."""
         ...
 
 
@@ -87,19 +85,14 @@ class Replayer:
         self._family, self._segments = load_segments(folder, exits)
 
     @torch.inference_mode()
-    def nodes(self, prompt: Sequence[int], ids: tuple[int, ...], guess: Sequence[int]) -> list[Node]:
-        """Feed what the cache lacks and run all segments over it, the guess in the same batch."""
-        path, count = (*ids, *guess), 1 + len(guess)
-        self._segments.crop(len(prompt) + len(ids) - 1)  # the rows asked for must be run, not found in the cache
-        self._segments.reuse([*prompt, *path])
-        last = [self._segments.advance(i, lambda: False)[-count:] for i in range(len(self._segments))]
-        normalised = self._family.normalise(torch.stack(last, dim=1))  # [count, S, D]
-        logits = self._family.head(normalised).float().numpy()  # [count, S, V]
-        hidden, tokens = normalised[:, :-1].float().numpy(), logits.argmax(-1)
-        return [
-            Node(path[: len(ids) + i], hidden[i], logits[i], tuple(int(token) for token in tokens[i]))
-            for i in range(count)
-        ]
+    def node(self, prompt: Sequence[int], ids: tuple[int, ...]) -> Node:
+        """Feed what the cache lacks and run all segments over it."""
+        self._segments.reuse([*prompt, *ids])
+        last = [self._segments.advance(i, lambda: False)[-1:] for i in range(len(self._segments))]  # S times [1, D]
+        normalised = self._family.normalise(torch.cat(last))  # [S, D]
+        logits = self._family.head(normalised).float().numpy()  # [S, V]
+        tokens = tuple(int(i) for i in logits.argmax(-1))
+        return Node(ids, normalised[:-1].float().numpy(), logits, tokens)
 
 
 @dataclass(slots=True)
@@ -114,11 +107,10 @@ class _Decoding:
 class Tree:
     """All completions of one prompt."""
 
-    def __init__(self, engine: Engine, grower: Grower, prompt: Sequence[int], likely: Sequence[int] = ()) -> None:
-        """`likely` is what may follow, such as the author's ids: a good guess saves time, a bad one changes nothing."""
-        self._engine, self._grower, self._prompt, self._likely = engine, grower, prompt, tuple(likely)
+    def __init__(self, engine: Engine, grower: Grower, prompt: Sequence[int]) -> None:
+        self._engine, self._grower, self._prompt = engine, grower, prompt
         self._widths = [int(width) for width in np.diff((0, *engine.exits))]
-        (self.root,) = grower.nodes(prompt, (), ())
+        self.root = grower.node(prompt, ())
 
     def complete(self, config: DecodeConfig, new_tokens: int, stop_ids: frozenset[int] = frozenset()) -> Completion:
         """Return what `generate` yields under `config`, up to and with the first stop id."""
@@ -134,7 +126,7 @@ class Tree:
                 if token in stop_ids:
                     return self._finish(steps, agrees, state)
                 if len(steps) < new_tokens:
-                    node = self._child(node, token, new_tokens)
+                    node = self._child(node, token)
             state.fed += 1
         return self._finish(steps, agrees, state)
 
@@ -156,28 +148,10 @@ class Tree:
     def _finish(steps: list[Step], agrees: list[bool], state: _Decoding) -> Completion:
         return Completion(tuple(steps), tuple(agrees), state.log.finish(state.fed - state.filled[-1]))
 
-    def _child(self, node: Node, token: int, new_tokens: int) -> Node:
-        """Return the node one token on, in a completion of at most `new_tokens`."""
+    def _child(self, node: Node, token: int) -> Node:
         if token not in node.children:
-            depth = len(node.ids) + 1
-            room = min(new_tokens - 1, self._engine.max_positions - len(self._prompt)) - depth
-            guess = self._guess(node, token)[: max(0, min(room, GUESSED_TOKENS))]
-            made = self._grower.nodes(self._prompt, (*node.ids, token), guess)
-            for before, after in pairwise([node, *made]):
-                before.children[after.ids[-1]] = after
+            node.children[token] = self._grower.node(self._prompt, (*node.ids, token))
         return node.children[token]
-
-    def _guess(self, node: Node, token: int) -> tuple[int, ...]:
-        """Return what may follow the token: what follows its sibling, or what is likely from the start."""
-        sibling = next(iter(node.children.values()), None)
-        if sibling is None:
-            ids = (*node.ids, token)
-            return self._likely[len(ids) :] if self._likely[: len(ids)] == ids else ()
-        found: list[int] = []
-        while sibling is not None:
-            found.append(sibling.full_depth)
-            sibling = sibling.children.get(sibling.full_depth)
-        return tuple(found)
 
     def _advance(self, state: _Decoding, index: int) -> None:
         """Run a segment over all it has not consumed."""
@@ -224,7 +198,7 @@ class Tree:
             index, token = self._decide(path[-1], config, state, len(path) - 1)
             if index == last or len(path) == DRAFT_TOKENS or length + len(path) >= self._engine.max_positions:
                 break
-            path.append(self._child(path[-1], token, 0))
+            path.append(self._child(path[-1], token))
             state.fed += 1
         for deeper in range(index + 1, last + 1):
             self._advance(state, deeper)
