@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,15 @@ def test_many_observations_give_the_logits_that_each_gives_alone(policy: AgentPo
 def test_the_agent_leaves_where_the_exit_is_right_and_goes_on_where_it_is_wrong(policy: AgentPolicy) -> None:
     right, wrong = np.array([1, 0, 0], np.float32), np.array([0, 0, 0], np.float32)
     assert policy.exit_logit(state(right)) > -math.log(COST_WEIGHT) > policy.exit_logit(state(wrong))
+
+
+def test_the_probes_logit_is_the_log_odds_and_the_starts_the_log_of_what_is_saved_over_the_risk() -> None:
+    stored = rollouts([[(True, True), (True, False), (True, True), (False, True)]] * 100)  # 3 of 4 at either exit
+    stored = dataclasses.replace(stored, hidden=np.zeros_like(stored.hidden), position=np.zeros_like(stored.position))
+    seen = torch.from_numpy(np.stack([observation(np.zeros(3, np.float32), i, 3, 1, 0) for i in (0, 1)]))
+    odds, price = (probe.fit(stored, MANIFEST.exits, weighs_cost=w)(seen).tolist() for w in (False, True))
+    assert odds == pytest.approx([math.log(0.75 / 0.25)] * 2, abs=0.1)
+    assert price == pytest.approx([math.log(4 / 6 / 0.25), math.log(2 / 6 / 0.25)], abs=0.1)
 
 
 def test_the_same_seed_trains_the_same_agent() -> None:

@@ -1,6 +1,6 @@
 """The exit agent: PPO by stable-baselines3 over stored rollouts, exported to safetensors.
 
-    python -m training agent --preset mini        # 3 minutes on one core
+    python -m training agent --preset mini        # 5 minutes on one core
 
 The paper's network is two tanh layers of 64, whose probabilities PPO drives to a cliff: no threshold on them trades
 agreement for cost smoothly. Here every episode has its own price of energy, lambda, and the action logit is the

@@ -89,19 +89,21 @@ class Batches:
 def fit(rollouts: Rollouts, exits: tuple[int, ...], seed: int = 0, weighs_cost: bool = False) -> ExitNetwork:
     """Fit the exit logit to whether an exit's token is the full model's (cross-entropy); return the network.
 
-    The logit is log P(right) / P(wrong). With `weighs_cost` it is that plus the log of what leaving saves: where it is
-    above -log(lambda), leaving saves more than lambda times what a wrong token costs, if going on meant full depth.
+    The logit is log P(right) / P(wrong). With `weighs_cost` it is log(saved / P(wrong)), saved being the share of full
+    depth that leaving saves: above -log(lambda), leaving pays at that price of energy, if going on means full depth.
     """
     torch.manual_seed(seed)
     network = ExitNetwork(observation_size(rollouts.hidden.shape[-1], len(exits)))
     right = torch.from_numpy(rollouts.right[:, :-1].astype(np.float32))
-    shift = torch.from_numpy(np.log(saved_share(exits))) if weighs_cost else torch.zeros(len(exits) - 1)
+    saved = torch.from_numpy(saved_share(exits))
     steps = max(LEAST_STEPS, EPOCHS * len(rollouts) // BATCH_TOKENS)
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps + 1, pct_start=0.1)
     batches = Batches(rollouts, exits)
     for rows in batches.draw(np.random.default_rng(seed), steps):
-        loss = F.binary_cross_entropy_with_logits(network(batches.seen(rows)) - shift, right[rows])
+        logits = network(batches.seen(rows))
+        gain = saved if weighs_cost else right[rows]
+        loss = (gain * F.softplus(-logits) + (1 - right[rows]) * F.softplus(logits)).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature
         optimiser.step()

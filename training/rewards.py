@@ -16,7 +16,7 @@ Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
 RewardName = Literal["energy", "paper"]
-COST_WEIGHT = 0.02
+COST_WEIGHT = 0.1
 """lambda: what a token at full depth costs, in units of one right token."""
 ALPHA, BETA, GAMMA, EPSILON = 1.0, 1.0, 1.0, 0.1
 
