@@ -30,7 +30,7 @@ from training.forced import DEVICE
 from training.guarantee import lower_bound
 from training.heldout import HeldOutLine
 from training.metrics import NAMES
-from training.protocols import CONTEXT_FILES, LINE_TOKENS, PREFERENCES, Task, configs, score_share
+from training.protocols import CONTEXT_FILES, LINE_TOKENS, PREFERENCES, Task, preferences, score_share
 from training.replay import ORACLE
 from training.report import to_markdown
 from training.tokens import exit_histogram
@@ -64,6 +64,7 @@ def summary(figures: Sequence[dict[str, Any]], layers: int) -> dict[str, Any]:
         "agreement": float(shares.mean()),
         "agreement_lower_95": lower_bound(1 - shares),
         "agreement_by_token": float(np.concatenate(agrees).mean()),
+        "completions": len(figures),
         "tokens": len(exits),
         "mean_exit_layer": float(exits.mean()),
         "early_share": float((exits < layers).mean()),
@@ -72,7 +73,10 @@ def summary(figures: Sequence[dict[str, Any]], layers: int) -> dict[str, Any]:
 
 
 def best_fixed_ratio(rows: Mapping[str, dict[str, Any]]) -> float:
-    """Return the cost ratio of the cheapest fixed exit that agrees as often as `balanced`; 1.0 for full depth."""
+    """Return the cost ratio of the cheapest fixed exit that agrees as often as `balanced`; 1.0 for full depth.
+
+    All rows are of the same lines.
+    """
     wanted = rows["balanced"]["agreement"]
     fixed = [row for name, row in rows.items() if name.startswith("fixed ") and row["agreement"] >= wanted]
     return min([1.0, *(float(row["layer_equivalents_ratio"]) for row in fixed)])
@@ -85,6 +89,7 @@ def of_language(engine: Engine, scored: Scored, held_out: HeldOut) -> dict[str, 
         for protocol in dict.fromkeys(task.protocol for task, _ in scored)
     }
     rows = protocols["rest_of_line"]
+    lines = [found for task, found in scored if task.protocol == "rest_of_line" and task.is_compared]
     filled = [found["balanced"] for task, found in scored if task.protocol == "fill_in_the_middle"]
     classes = [name for row in filled for name in row["classes"]]
     exits = [exit_layer for row in filled for exit_layer in row["exit_layers"]]
@@ -93,7 +98,7 @@ def of_language(engine: Engine, scored: Scored, held_out: HeldOut) -> dict[str, 
         "lines_missing": held_out.missing,
         "full_depth": rows["full_depth"],
         "preferences": {name: rows[name] for name in PREFERENCES},
-        "best_fixed_ratio": best_fixed_ratio(rows),
+        "best_fixed_ratio": best_fixed_ratio(_by_config(lines, engine.layers)),
         "oracle_ratio": rows[ORACLE]["layer_equivalents_ratio"],
         "protocols": protocols,
         "exits_by_class": exit_histogram(classes, exits),
@@ -101,7 +106,9 @@ def of_language(engine: Engine, scored: Scored, held_out: HeldOut) -> dict[str, 
 
 
 def _by_config(found: Sequence[dict[str, dict[str, Any]]], layers: int) -> dict[str, Any]:
-    return {name: summary([row[name] for row in found], layers) for name in found[0]}
+    """Return a summary per configuration, over the completions that it was scored on."""
+    names = dict.fromkeys(name for row in found for name in row)
+    return {name: summary([row[name] for row in found if name in row], layers) for name in names}
 
 
 def samples(scored: Scored) -> list[dict[str, Any]]:
@@ -152,9 +159,9 @@ def evaluate(checkpoint: Path, held_out: Mapping[str, HeldOut], runs: Path, proc
         "exit_policy": engine.manifest.exit_policy,
         "configs": {
             language: {
-                name: dataclasses.asdict(c)
-                for name, c in configs(engine.manifest, language).items()
-                if c.policy != "never"
+                name: dataclasses.asdict(config)
+                for name, config in preferences(engine.manifest, language).items()
+                if config.policy != "never"  # its threshold is infinite, which JSON is not
             }
             for language in held_out
         },

@@ -33,10 +33,12 @@ LINE_TOKENS = 16
 """Generated at most for the rest of a line."""
 CONTEXT_TOKENS = 15
 FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6)
-CONTEXT_FILES = 20
+CONTEXT_FILES = 12
 PREFERENCES = {"accuracy": 1.0, "balanced": 0.5, "energy": 0.0}
 CURVE_POINTS = 6
 """Thresholds of a policy that are drawn beside those of the preferences."""
+COMPARED_EVERY = 5
+"""Fixed exits and the points of the curves are scored on each n-th line; preferences and the oracle on all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Task:
     """The file and place, for people."""
     before: str = ""
     """The line up to the cursor."""
+    is_compared: bool = False
+    """Scored under everything, not the preferences and the oracle alone."""
 
     @property
     def is_line(self) -> bool:
@@ -58,21 +62,24 @@ class Task:
         return self.protocol != "context"
 
 
-def configs(manifest: Manifest, language: str) -> dict[str, DecodeConfig]:
-    """Return every configuration that is scored, by name: preferences, fixed exits, points of each policy's table."""
-    out = {"full_depth": DecodeConfig()}
-    for name, preference in PREFERENCES.items():
-        out[name] = decode_config(Settings(preference=preference), manifest, language)
-    out |= {f"fixed {exit_layer}": DecodeConfig("fixed", exit_layer - 0.5) for exit_layer in manifest.exits[:-1]}
+def preferences(manifest: Manifest, language: str) -> dict[str, DecodeConfig]:
+    """Return full depth and the configuration of each named preference, by name."""
+    named = {n: decode_config(Settings(preference=p), manifest, language) for n, p in PREFERENCES.items()}
+    return {"full_depth": DecodeConfig(), **named}
+
+
+def compared(manifest: Manifest, language: str) -> dict[str, DecodeConfig]:
+    """Return what the preferences are compared with: every fixed exit, and points of each policy's table."""
+    out = {f"fixed {exit_layer}": DecodeConfig("fixed", exit_layer - 0.5) for exit_layer in manifest.exits[:-1]}
     tables = manifest.calibration.get(language) or next(iter(manifest.calibration.values()), {})
     for policy in ("agent", "confidence"):
         rows = tables.get(policy, ())
         step = max(1, len(rows) // CURVE_POINTS)
         out |= {f"{policy} {row.threshold:.3f}": DecodeConfig(policy, row.threshold) for row in rows[::step]}
-    return out | {ORACLE: DecodeConfig(ORACLE, 0.0)}
+    return out
 
 
-def tasks_of(subject: Subject, line: HeldOutLine, language: str) -> Iterator[Task]:
+def tasks_of(subject: Subject, line: HeldOutLine, language: str, is_compared: bool) -> Iterator[Task]:
     """Yield a held-out line as the first two protocols ask it."""
     engine, cursor = subject.engine, Cursor(line.text, line.offset)
     where = f"{line.pointer.package} {line.pointer.version}, {line.pointer.file}:{line.pointer.line}"
@@ -81,8 +88,8 @@ def tasks_of(subject: Subject, line: HeldOutLine, language: str) -> Iterator[Tas
     prefix = build_prompt(before, line.offset, subject.tokenizer, engine.manifest.fim, budget)
     served = prompt_ids(engine, subject.tokenizer, cursor, LINE_TOKENS)
     reference, shown = line.rest_of_line.rstrip(), before.rsplit("\n", 1)[-1].lstrip()
-    yield Task("rest_of_line", language, prefix, reference, where, shown)
-    yield Task("fill_in_the_middle", language, served, reference, where, shown)
+    yield Task("rest_of_line", language, prefix, reference, where, shown, is_compared)
+    yield Task("fill_in_the_middle", language, served, reference, where, shown, is_compared)
 
 
 def context_tasks(subject: Subject, lines: Sequence[HeldOutLine], language: str) -> Iterator[Task]:
@@ -102,18 +109,20 @@ def context_tasks(subject: Subject, lines: Sequence[HeldOutLine], language: str)
 
 
 def score(subject: Subject, task: Task, line_ends: frozenset[int]) -> dict[str, dict[str, Any]]:
-    """Complete a task under every configuration; return figures by the configuration's name."""
+    """Complete a task under every configuration that is due; return figures by the configuration's name."""
     tree = Tree(subject.engine, subject.grower, task.prompt)
+    manifest = subject.engine.manifest
+    due = preferences(manifest, task.language) | {ORACLE: DecodeConfig(ORACLE, 0.0)}
+    if task.is_compared:
+        due |= compared(manifest, task.language)
     out: dict[str, dict[str, Any]] = {}
-    for name, config in configs(subject.engine.manifest, task.language).items():
+    for name, config in due.items():
         if task.is_line:
             completion = tree.complete(config, LINE_TOKENS, line_ends)
             text = subject.first_line(completion.token_ids)
-        elif name == "full_depth" or name in PREFERENCES:
+        else:
             completion = tree.complete(config, CONTEXT_TOKENS)
             text = subject.tokenizer.decode(list(completion.token_ids))
-        else:
-            continue
         out[name] = _figures(completion) | {"text": text, "scores": _scores(task, text)}
         if name == "balanced":
             out[name]["classes"] = _classes(subject.tokenizer, completion, task)
@@ -159,7 +168,8 @@ def score_share(checkpoint: Path, share: Sequence[HeldOutLine], files: Sequence[
     try:
         subject = subject_of(checkpoint, checkpoint, LINE_TOKENS)
         ends = line_ends(subject.tokenizer)
-        tasks = [task for line in share for task in tasks_of(subject, line, language)]
+        marked = ((line, index % COMPARED_EVERY == 0) for index, line in enumerate(share))
+        tasks = [task for line, is_compared in marked for task in tasks_of(subject, line, language, is_compared)]
         tasks += context_tasks(subject, files, language)
         return [(task, score(subject, task, ends)) for task in tasks]
     finally:

@@ -39,7 +39,8 @@ def _lines(rows: dict[str, Any], layers: int) -> str:
         for name, row in rows.items()
     ]
     head = ("policy", "exact match", "edit similarity", "agreement (95 % bound)", "mean exit layer", "cost ratio")
-    return _table(head, cells)
+    compared = min(row["completions"] for row in rows.values())
+    return f"{_table(head, cells)}\n\nFixed exits and the policies' other thresholds: on {compared} of the lines."
 
 
 def _context(rows: dict[str, Any]) -> str:

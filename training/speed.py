@@ -19,8 +19,8 @@ from greencode_lsp.records import DecodeConfig, FixedControl
 from greencode_lsp.settings import Settings
 from training.export import dequantise
 
-PROMPTS = 6
-ROUNDS = 4
+PROMPTS = 4
+ROUNDS = 3
 """The first warms up and is left out."""
 NEW_TOKENS = 32
 
