@@ -177,15 +177,15 @@ def run_calibrate(job: Job) -> None:
     subject = sweep.subject_of(job.out, job.work, options.new_tokens)
     tables: dict[str, calibrate.Tables] = {}
     notes: dict[str, Any] = {}
-    for language in options.languages:
-        places = cursors.draw(job.work, "calibration", options.prompts, language=language)
+    for language, count in options.prompts.items():
+        places = cursors.draw(job.work, "calibration", count, language=language)
         settings = calibrate.grid(subject.engine, stored, language)
         records = sweep.run(
             sweep.Sweep(job.out, job.work, language, options.new_tokens, settings, places), job.processes
         )
         tables[language] = calibrate.tables_of(records, settings)
         notes[language] = calibrate.notes_of(records, places, tables[language])
-    policy = calibrate.winner(tables[options.languages[0]])
+    policy = calibrate.winner(next(iter(tables.values())))
     manifest = read_manifest(job.out) or subject.engine.manifest
     figures: dict[str, Any] = {"promise": PROMISE, "method": calibrate.METHOD, "device": DEVICE, "dtype": "float32"}
     figures |= {"new_tokens": options.new_tokens, "prompt_tokens": cursors.PROMPT_TOKENS, "languages": notes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +136,9 @@ class AgentOptions:
 class CalibrateOptions:
     """What the exits are calibrated on."""
 
-    prompts: int
-    """Completions per language."""
+    prompts: dict[str, int]
+    """Completions by language; a table is made for each, and the first decides what `auto` means."""
     new_tokens: int
-    languages: list[str] = field(default_factory=lambda: ["python"])
-    """A table is made for each."""
 
 
 @dataclass(frozen=True, slots=True)
