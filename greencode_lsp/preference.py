@@ -19,7 +19,7 @@ It is compared with a row's lower 95 % bound, so that what is asked for is kept 
 the calibration's.
 """
 DRAFT_AGREEMENT = 0.88
-"""A verified draft may be as bold as this: a wrong one costs a second pass, never a wrong token."""
+"""A verified draft may be as bold as this where the table does not say what verified drafts cost."""
 
 
 def required_agreement(preference: float) -> float:
@@ -33,30 +33,49 @@ def required_agreement(preference: float) -> float:
 def decode_config(settings: Settings, manifest: Manifest, language: str) -> DecodeConfig:
     """Return the cheapest configuration that keeps what the preference asks for.
 
-    Verified at preference 1 and where no calibrated threshold is careful enough; full depth for every token where the
-    checkpoint has no table for the policy.
+    Lossless at preference 1 and where no calibrated threshold is careful enough: verified, or full depth for every
+    token where that is the cheaper, or the checkpoint has no table for the policy.
     """
-    policy = manifest.exit_policy if settings.exit_policy == "auto" else settings.exit_policy
+    policy = _policy(settings, manifest)
     rows = _rows(manifest, language, policy)
     if policy == "never" or not rows:
         return DecodeConfig()
-    if settings.preference < LOSSLESS:
-        row = _cheapest(rows, required_agreement(settings.preference))
-        if row is not None:
-            return DecodeConfig(policy, row.threshold)
-    draft = _cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement_lower_95)
-    return DecodeConfig(policy, draft.threshold, verified=True)
+    row = _proven(settings, rows)
+    return _lossless(policy, rows) if row is None else DecodeConfig(policy, row.threshold)
 
 
 def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> str | None:
-    """Return one sentence for the user where verified mode stands in for a threshold that nothing proves, else None."""
-    if settings.preference >= LOSSLESS or not decode_config(settings, manifest, language).verified:
+    """Return one sentence for the user where full depth stands in for a threshold that nothing proves, else None."""
+    policy = _policy(settings, manifest)
+    rows = _rows(manifest, language, policy)
+    if settings.preference >= LOSSLESS or policy == "never" or not rows or _proven(settings, rows) is not None:
         return None
     share = required_agreement(settings.preference)
     return (
         f"No calibrated threshold of {manifest.name} is proven to keep {share:.3g} of the full model's tokens in "
-        f"{language}; early tokens are verified instead. Lower greencode.preference to save more."
+        f"{language}; every token is verified at full depth instead. Lower greencode.preference to save more."
     )
+
+
+def _policy(settings: Settings, manifest: Manifest) -> str:
+    return manifest.exit_policy if settings.exit_policy == "auto" else settings.exit_policy
+
+
+def _proven(settings: Settings, rows: Sequence[CalibrationRow]) -> CalibrationRow | None:
+    """Return the cheapest row that keeps what a lossy preference asks for."""
+    if settings.preference >= LOSSLESS:
+        return None
+    return _cheapest(rows, required_agreement(settings.preference))
+
+
+def _lossless(policy: str, rows: Sequence[CalibrationRow]) -> DecodeConfig:
+    """Return verified drafts by the row that makes them cheapest, or full depth where none saves anything."""
+    measured = [(row.verified_ratio, row.threshold) for row in rows if row.verified_ratio is not None]
+    if measured:
+        ratio, threshold = min(measured)
+        return DecodeConfig(policy, threshold, verified=True) if ratio < 1 else DecodeConfig()
+    draft = _cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement_lower_95)
+    return DecodeConfig(policy, draft.threshold, verified=True)
 
 
 def _rows(manifest: Manifest, language: str, policy: str) -> Sequence[CalibrationRow]:

@@ -89,3 +89,16 @@ def test_the_user_is_told_when_verification_stands_in() -> None:
 )
 def test_nothing_is_said_where_nothing_stands_in(preference: float, manifest: Manifest) -> None:
     assert fallback_reason(Settings(preference), manifest, "python") is None
+
+
+def test_lossless_drafts_by_the_row_that_makes_them_cheapest() -> None:
+    rows = tuple(replace(row, verified_ratio=ratio) for row, ratio in zip(ROWS, (0.97, 0.93, 0.99, 1.3), strict=True))
+    manifest = replace(MANIFEST, calibration={"python": {"agent": rows}})
+    assert decode_config(Settings(1.0), manifest, "python") == DecodeConfig("agent", ROWS[1].threshold, verified=True)
+
+
+def test_lossless_is_plain_full_depth_where_verification_costs_more() -> None:
+    rows = tuple(replace(row, verified_ratio=1.05) for row in ROWS[2:])
+    manifest = replace(MANIFEST, calibration={"python": {"agent": rows}})
+    assert decode_config(Settings(1.0), manifest, "python") == DecodeConfig()
+    assert fallback_reason(Settings(0.5), manifest, "python") is not None

@@ -41,6 +41,7 @@ def test_a_row_states_means_over_completions_and_costs_over_tokens() -> None:
     assert (found.agreement, found.mean_exit_layer, found.layer_equivalents_ratio) == (0.95, 2.0, 0.8)
     assert (found.early_share, found.codebleu, found.completions) == (0.5, 0.25, 400)
     assert 0.9 < found.agreement_lower_95 < 0.95
+    assert found.verified_ratio is None
 
 
 def test_rows_are_monotone_and_a_bolder_one_that_is_no_cheaper_is_left_out() -> None:
@@ -58,6 +59,13 @@ def test_a_row_that_was_measured_on_some_completions_is_bounded_by_those() -> No
     careful, bold = tables_of(sparse, SETTINGS[:2])["agent"]
     assert (careful.completions, bold.completions) == (400, 80)
     assert bold.agreement_lower_95 == pytest.approx(0.05 ** (1 / 80), abs=1e-3)
+
+
+def test_the_cost_of_verified_drafts_is_that_of_the_completions_it_was_measured_on() -> None:
+    some = records((0.95, 0.8))
+    some[0]["verified"], some[5]["verified"] = [(30.0, 40.0)], [(50.0, 60.0)]
+    (found,) = tables_of(some, SETTINGS[:1])["agent"]
+    assert found.verified_ratio == 0.8
 
 
 def test_the_cheapest_policy_that_is_proven_at_the_default_preference_wins() -> None:

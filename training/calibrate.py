@@ -48,6 +48,8 @@ CAREFUL = 0.945
 SPARSE_EVERY = 5
 """Bold rows, and fixed exits, leave the full model's path for good and cost most to replay; a looser bound serves them:
 those that keep less than CAREFUL on the rollouts, and what is only reported, are measured on each fifth completion."""
+DRAFTERS = ("agent", "confidence")
+"""Policies whose early tokens may be verified drafts."""
 CHECKED_PROMPTS, CHECKED_ROWS = 0.05, 0.2
 """Shares whose product is that of the pairs run again; a checked prompt's cache serves its rows."""
 FIGURES = (
@@ -139,7 +141,10 @@ def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[Setting]:
 
 
 def measure(subject: Subject, cursor: Cursor, index: int, settings: Sequence[Setting]) -> dict[str, Any]:
-    """Return one cursor's record: a row of FIGURES per setting (None where left out), and what the check found."""
+    """Return one cursor's record: a row of FIGURES per setting (None where left out), and what the check found.
+
+    On each SPARSE_EVERY-th also what every row costs with its early tokens as verified drafts, `verified`.
+    """
     prompt, tree = subject.tree(cursor)
     reference = cursor.text[cursor.offset :].split("\n", 1)[0].rstrip()
     rng = random.Random(index)
@@ -160,7 +165,17 @@ def measure(subject: Subject, cursor: Cursor, index: int, settings: Sequence[Set
             if tuple(steps) != completion.steps:
                 gap = tree.margin(config, completion.token_ids)
                 checks["mismatches"].append({**asdict(setting), "cursor": index, "gap": gap})
-    return {"cursor": index, "rows": rows, "checks": checks}
+    drafts = [] if index % SPARSE_EVERY else [_verified(subject, tree, setting) for setting in settings]
+    return {"cursor": index, "rows": rows, "verified": drafts, "checks": checks}
+
+
+def _verified(subject: Subject, tree: Tree, setting: Setting) -> tuple[float, float]:
+    """Return the layer-equivalents of the lossless completion that drafts by this row, and those at full depth."""
+    if setting.policy not in DRAFTERS:
+        return 0.0, 0.0
+    config = DecodeConfig(setting.policy, setting.threshold, verified=True)
+    work = tree.complete(config, subject.new_tokens, subject.tokenizer.special_ids).work
+    return work.layer_equivalents, work.full_depth_layer_equivalents
 
 
 def _figures(completion: Completion, layers: int) -> list[float]:
@@ -184,6 +199,9 @@ def tables_of(records: Sequence[dict[str, Any]], settings: Sequence[Setting]) ->
             continue
         bounds = fixed_sequence([1 - rows[:, 0] for rows in measured])
         rows = [_row(t, figures, bound) for (_, t), figures, bound in zip(found, measured, bounds, strict=True)]
+        rows = [
+            replace(row, verified_ratio=_verified_ratio(records, i)) for row, (i, _) in zip(rows, found, strict=True)
+        ]
         shares = np.minimum.accumulate([row.agreement for row in rows])  # a bolder row is not better: that is luck
         rows = [replace(row, agreement=float(share)) for row, share in zip(rows, shares, strict=True)]
         tables[policy] = _cheaper_and_cheaper(rows)
@@ -204,6 +222,12 @@ def _row(threshold: float, figures: Floats, bound: float) -> CalibrationRow:
         **{name: round(mean[name], 4) for name in ("exact_match", "edit_similarity", "rouge_l", "codebleu")},
         completions=len(figures),
     )
+
+
+def _verified_ratio(records: Sequence[dict[str, Any]], index: int) -> float | None:
+    drafts = [record["verified"][index] for record in records if record.get("verified")]
+    full = sum(at_full_depth for _, at_full_depth in drafts)
+    return round(sum(cost for cost, _ in drafts) / full, 4) if full else None
 
 
 def _cheaper_and_cheaper(rows: Sequence[CalibrationRow]) -> tuple[CalibrationRow, ...]:

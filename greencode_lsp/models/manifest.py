@@ -38,6 +38,8 @@ class CalibrationRow:
     edit_similarity: float | None = None
     rouge_l: float | None = None
     codebleu: float | None = None
+    verified_ratio: float | None = None
+    """`layer_equivalents_ratio` where tokens that leave here are drafts, verified at full depth; may exceed 1."""
     completions: int = 0
     """How many the row was measured on; 0 where the manifest is of before this was noted."""
 
