@@ -93,3 +93,12 @@ def test_a_full_disk_is_one_sentence(six: Sweep, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sweep, "_begin", full)
     with pytest.raises(CorpusError, match="No space left on device"):
         sweep.run(six, 1)
+
+
+def test_a_process_whose_parent_is_gone_stops(six: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def is_alive(self) -> bool:
+            return False
+
+    monkeypatch.setattr(sweep, "parent_process", Gone)
+    assert sweep.run(six, 1) == []

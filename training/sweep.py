@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,8 @@ def _measure_share(sweep: Sweep, key: str, process: int, share: Sequence[int]) -
         _begin(path, key)
         with path.open("a", encoding="utf8") as file:
             for count, index in enumerate(share, 1):
+                if _is_orphan():
+                    return
                 record = measure(subject, sweep.cursors[index], index, sweep.settings)
                 file.write(json.dumps(record) + "\n")
                 file.flush()
@@ -123,6 +125,12 @@ def _measure_share(sweep: Sweep, key: str, process: int, share: Sequence[int]) -
         raise CorpusError(f"The calibration cannot be written to {path}: {error.strerror}.") from error
     finally:
         torch.set_num_threads(threads)
+
+
+def _is_orphan() -> bool:
+    """Say whether the process that shares the work is gone: a killed calibration leaves no one running on."""
+    parent = parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def _begin(path: Path, key: str) -> None:
