@@ -33,14 +33,14 @@ def required_agreement(preference: float) -> float:
 def decode_config(settings: Settings, manifest: Manifest, language: str) -> DecodeConfig:
     """Return the cheapest configuration that keeps what the preference asks for.
 
-    Lossless at preference 1 and where no calibrated threshold is careful enough: verified, or full depth for every
-    token where that is the cheaper, or the checkpoint has no table for the policy.
+    Lossless at preference 1 and where no threshold calibrated for the language is careful enough: verified, or full
+    depth for every token where that is the cheaper, or the checkpoint has no table for the policy.
     """
     policy = _policy(settings, manifest)
     rows = _rows(manifest, language, policy)
     if policy == "never" or not rows:
         return DecodeConfig()
-    row = _proven(settings, rows)
+    row = _proven(settings, manifest, language)
     return _lossless(policy, rows) if row is None else DecodeConfig(policy, row.threshold)
 
 
@@ -48,12 +48,12 @@ def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> st
     """Return one sentence for the user where full depth stands in for a threshold that nothing proves, else None."""
     policy = _policy(settings, manifest)
     rows = _rows(manifest, language, policy)
-    if settings.preference >= LOSSLESS or policy == "never" or not rows or _proven(settings, rows) is not None:
+    if settings.preference >= LOSSLESS or policy == "never" or not rows or _proven(settings, manifest, language):
         return None
     share = required_agreement(settings.preference)
     return (
         f"No calibrated threshold of {manifest.name} is proven to keep {share:.3g} of the full model's tokens in "
-        f"{language}; every token is verified at full depth instead. Lower greencode.preference to save more."
+        f"{language}; every token is the full model's instead. Lower greencode.preference to save more."
     )
 
 
@@ -61,10 +61,11 @@ def _policy(settings: Settings, manifest: Manifest) -> str:
     return manifest.exit_policy if settings.exit_policy == "auto" else settings.exit_policy
 
 
-def _proven(settings: Settings, rows: Sequence[CalibrationRow]) -> CalibrationRow | None:
-    """Return the cheapest row that keeps what a lossy preference asks for."""
+def _proven(settings: Settings, manifest: Manifest, language: str) -> CalibrationRow | None:
+    """Return the language's cheapest row that keeps what a lossy preference asks for: another's proves nothing."""
     if settings.preference >= LOSSLESS:
         return None
+    rows = manifest.calibration.get(language, {}).get(_policy(settings, manifest), ())
     return _cheapest(rows, required_agreement(settings.preference))
 
 
@@ -79,7 +80,7 @@ def _lossless(policy: str, rows: Sequence[CalibrationRow]) -> DecodeConfig:
 
 
 def _rows(manifest: Manifest, language: str, policy: str) -> Sequence[CalibrationRow]:
-    """Return the policy's rows for the language, else for the table's first language that has some."""
+    """Return the policy's rows for the language, else another's: good enough to draft by."""
     for name in (language, *manifest.calibration):
         rows = manifest.calibration.get(name, {}).get(policy)
         if rows:

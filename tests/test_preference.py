@@ -51,8 +51,9 @@ def test_cheapest_is_by_cost_not_by_boldness() -> None:
     assert decode_config(Settings(0.0), manifest, "python").threshold == -1.0
 
 
-def test_a_language_without_a_table_uses_the_first_one() -> None:
-    assert decode_config(Settings(0.0), MANIFEST, "rust") == DecodeConfig("agent", -1.0)
+def test_a_language_without_a_table_is_promised_nothing_and_drafts_by_another() -> None:
+    assert decode_config(Settings(0.0), MANIFEST, "rust") == DecodeConfig("agent", -1.0, verified=True)
+    assert "rust" in (fallback_reason(Settings(0.0), MANIFEST, "rust") or "")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_the_policy_of_the_settings_chooses_its_own_rows() -> None:
 def test_the_user_is_told_when_verification_stands_in() -> None:
     reason = fallback_reason(Settings(0.5), NOTHING_PROVEN, "python")
     assert reason is not None
-    assert "0.98" in reason and "verified" in reason
+    assert "0.98" in reason and "the full model's instead" in reason
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ def test_the_report_says_how_much_of_the_gap_is_closed() -> None:
         "preferences": {name: by_name[name] for name in PREFERENCES},
         "best_fixed_ratio": 1.0,
         "oracle_ratio": 0.5,
+        "balanced_ratio": 0.8,
     }
     speed = {"tokens_per_s": {"full_depth": 10.0}, "new_tokens": 4, "prompt_tokens": 8.0, "rounds": 2}
     text = to_markdown(

@@ -7,10 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from training.guarantee import fixed_sequence, lower_bound, p_value, selected
+from training.guarantee import fixed_sequence, lower_bound, p_value
 
 TRUE_RISKS = np.linspace(0.0, 0.15, 16)
 """From the most careful row to the boldest."""
+
+
+def selected(bounds: list[float], share: float) -> int | None:
+    """The boldest row that keeps the share by the fixed sequence."""
+    return max((i for i, bound in enumerate(bounds) if bound >= share), default=None)
 
 
 def drawn(rng: np.random.Generator, completions: int) -> list[np.ndarray[tuple[int], np.dtype[np.float64]]]:

@@ -43,11 +43,6 @@ class Found:
     left_out: list[Package]
     """Those without a permissive licence, where the manifest does not allow them."""
 
-    @property
-    def copyleft(self) -> list[Package]:
-        """Packages in use whose licence is not permissive: a model trained on them has to name them."""
-        return [package for package in self.packages if not is_permissive(package.licence)]
-
 
 def find(sources: list[str], names: frozenset[str] | None = None) -> Found:
     """Return the packages of `sources` (words of a preset); only those called `names` where given.

@@ -1,4 +1,4 @@
-"""Cursor positions in validation files: one half of the files for the agent, the other for calibration.
+"""Cursor positions in validation files: half of the packages for the agent, the other half for calibration.
 
 Drawn as the held-out lines are: uniform over non-blank lines, the column uniform over the line's code. Validation
 packages are never trained on, and the held-out lines are in other packages still.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 
 Half = Literal["agent", "calibration"]
+HALVES: tuple[Half, ...] = ("calibration", "agent")
 
 PROMPT_TOKENS = 320
 """Prefix and suffix together; the suffix has a quarter at most."""
@@ -40,10 +42,19 @@ class Cursor:
         return self.text[: self.offset] + newline + after
 
 
-def half_of(package: str, path: str) -> Half:
-    """Return the half a file belongs to, a function of its name alone."""
-    digest = hashlib.sha256(f"{package}/{path}".encode()).digest()
-    return "agent" if digest[0] % 2 else "calibration"
+def half_of(rows: Sequence[dict[str, str]], half: Half) -> list[dict[str, str]]:
+    """Return the files of one half: the packages of each language in turn, in an order of their names' hashes.
+
+    So no package is in both; where a language has one package only, no file is.
+    """
+    kept: list[dict[str, str]] = []
+    for language in sorted({row.get("language", "python") for row in rows}):
+        files = [row for row in rows if row.get("language", "python") == language]
+        key = "package" if len({row["package"] for row in files}) > 1 else "path"
+        order = sorted({row[key] for row in files}, key=lambda name: hashlib.sha256(name.encode()).digest())
+        chosen = set(order[HALVES.index(half) :: len(HALVES)])
+        kept += [row for row in files if row[key] in chosen]
+    return kept
 
 
 def draw(work: Path, half: Half, count: int, seed: int = 0, language: str | None = None) -> list[Cursor]:
@@ -53,11 +64,10 @@ def draw(work: Path, half: Half, count: int, seed: int = 0, language: str | None
     """
     path = work / "validation.jsonl"
     if not path.exists():
-        raise CorpusError(f"There is no {path}; run `python -m training corpus` first.")
+        raise CorpusError(f"There is no {path}; `python -m training corpus` makes it, where the sources are.")
     with path.open(encoding="utf8") as file:
         rows = [json.loads(line) for line in file]
-    wanted = (row for row in rows if language in (None, row.get("language", "python")))
-    files = [row for row in wanted if half_of(row["package"], row["path"]) == half]
+    files = [row for row in half_of(rows, half) if language in (None, row.get("language", "python"))]
     lines = [(row, number) for row in files for number, line in enumerate(row["text"].split("\n")) if line.strip()]
     if len(lines) < count:
         raise CorpusError(f"The {half} half of {path} has {len(lines)} lines of {count}; name more sources.")

@@ -90,6 +90,7 @@ def of_language(engine: Engine, scored: Scored, held_out: HeldOut) -> dict[str, 
     }
     rows = protocols["rest_of_line"]
     lines = [found for task, found in scored if task.protocol == "rest_of_line" and task.is_compared]
+    compared = _by_config(lines, engine.layers)  # three ratios of the same lines
     filled = [found["balanced"] for task, found in scored if task.protocol == "fill_in_the_middle"]
     classes = [name for row in filled for name in row["classes"]]
     exits = [exit_layer for row in filled for exit_layer in row["exit_layers"]]
@@ -98,8 +99,9 @@ def of_language(engine: Engine, scored: Scored, held_out: HeldOut) -> dict[str, 
         "lines_missing": held_out.missing,
         "full_depth": rows["full_depth"],
         "preferences": {name: rows[name] for name in PREFERENCES},
-        "best_fixed_ratio": best_fixed_ratio(_by_config(lines, engine.layers)),
-        "oracle_ratio": rows[ORACLE]["layer_equivalents_ratio"],
+        "best_fixed_ratio": best_fixed_ratio(compared),
+        "oracle_ratio": compared[ORACLE]["layer_equivalents_ratio"],
+        "balanced_ratio": compared["balanced"]["layer_equivalents_ratio"],
         "protocols": protocols,
         "exits_by_class": exit_histogram(classes, exits),
     }

@@ -23,9 +23,10 @@ Floats = NDArray[np.float64]
 DELTA = 0.05
 """One less the confidence."""
 PROMISE = (
-    "On code drawn like the held-out packages: with 95 % confidence over the draw of the calibration packages' "
-    "cursors, the mean share of a completion's tokens that equal the full model's is at least `agreement_lower_95`. "
-    "It says nothing about one file, such as yours, nor about another numeric mode or language."
+    "On code of the calibration packages: with 95 % confidence over the draw of the cursors, the mean share of a "
+    "completion's tokens that equal the full model's is at least `agreement_lower_95`, for greedy completions of at "
+    "most `new_tokens` after prompts of at most `prompt_tokens`. It says nothing about one file, such as yours, nor "
+    "about another numeric mode or language."
 )
 
 
@@ -53,8 +54,3 @@ def lower_bound(losses: Floats, delta: float = DELTA) -> float:
 def fixed_sequence(losses: Sequence[Floats], delta: float = DELTA) -> list[float]:
     """Return each row's bound, rows from careful to bold: the least bound of the rows so far."""
     return [float(bound) for bound in np.minimum.accumulate([lower_bound(row, delta) for row in losses])]
-
-
-def selected(bounds: Sequence[float], share: float) -> int | None:
-    """Return the boldest row that keeps `share` by the fixed sequence, or None where none does."""
-    return max((i for i, bound in enumerate(bounds) if bound >= share), default=None)

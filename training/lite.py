@@ -151,7 +151,8 @@ def _identity(preset: Preset, work: Path) -> dict[str, Any]:
     """Return what must not change between the parts of one run."""
     stages = [dataclasses.asdict(stage) for stage in preset.lite.stages]
     model = dataclasses.asdict(preset.model)
-    return {"tokenizer_sha256": sha256(work / "tokenizer.json"), "model": model, "stages": stages}
+    options = {key: getattr(preset.lite, key) for key in ("schedule", "accumulation", "seed")}
+    return {"tokenizer_sha256": sha256(work / "tokenizer.json"), "model": model, "stages": stages, **options}
 
 
 def _complete(work: Path) -> list[Path]:
@@ -244,7 +245,7 @@ def _arguments(options: LiteOptions, work: Path) -> TrainingArguments:
         logging_nan_inf_filter=False,  # the filter hides a diverging run, and waits for the device at each step
         max_grad_norm=1.0,
         bf16=options.bf16,
-        tf32=None if on_cpu else True,
+        tf32=True if not on_cpu and torch.cuda.get_device_capability() >= (8, 0) else None,
         remove_unused_columns=False,
         report_to="tensorboard",
         use_cpu=on_cpu,
@@ -294,6 +295,11 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
     where the run diverges; the last whole checkpoint is kept.
     """
     args = _arguments(preset.lite, work)
+    if args.n_gpu > 1:
+        raise CorpusError(
+            f"One process sees {args.n_gpu} GPUs; run `accelerate launch --multi_gpu -m training lite`, or show it one "
+            "of them (CUDA_VISIBLE_DEVICES=0)."
+        )
     with args.main_process_first(local=False):  # a start may have to be made in the work folder
         model = _model(preset, work)
     _check_room(model, work)

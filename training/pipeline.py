@@ -63,11 +63,6 @@ class _Model:
     tokenizer: CodeTokenizer
     manifest: Manifest
 
-    def prompts(self, job: Job, half: cursors.Half, count: int, new_tokens: int) -> list[list[int]]:
-        """Return the prompts at `count` cursors of one half of the validation files."""
-        places = cursors.draw(job.work, half, count)
-        return [cursors.prompt_ids(self.engine, self.tokenizer, place, new_tokens) for place in places]
-
     def rollout_prompt(self, place: cursors.Cursor, new_tokens: int) -> rollout.Prompt:
         """Return the prompt at one cursor, with its language."""
         return rollout.Prompt(cursors.prompt_ids(self.engine, self.tokenizer, place, new_tokens), place.language)
@@ -87,7 +82,7 @@ def run_corpus(job: Job) -> None:
     """Build tokenizer, training rows and validation files."""
     from training.prepare import prepare
 
-    manifest = prepare(job.preset, job.work)
+    manifest = prepare(job.preset, job.work, job.heldout_sources)
     print(f"{len(manifest['packages'])} packages, {manifest['train_tokens_unique']:,} training tokens")
 
 
@@ -183,6 +178,7 @@ def run_calibrate(job: Job) -> None:
         records = sweep.run(
             sweep.Sweep(job.out, job.work, language, options.new_tokens, settings, places), job.processes
         )
+        calibrate.expect_same(records)
         tables[language] = calibrate.tables_of(records, settings)
         notes[language] = calibrate.notes_of(records, places, tables[language])
     policy = calibrate.winner(next(iter(tables.values())))
@@ -266,7 +262,10 @@ def is_done(job: Job, name: str) -> bool:
 
 
 def run_all(job: Job) -> None:
-    """Run every step that is not done; without the held-out packages, all but the evaluation."""
+    """Run every step that is not done; without the held-out packages, all but the evaluation.
+
+    Ends where the time for `lite` is up: later steps would be done for a model that is not.
+    """
     for name in STEPS:
         if is_done(job, name):
             continue
@@ -276,3 +275,6 @@ def run_all(job: Job) -> None:
             print("Not evaluated: no held-out package is installed as pinned; run `pip install '.[eval]'` first.")
             continue
         run_step(job, name)
+        if name == "lite" and not is_done(job, name):
+            print("The time is up; the same command goes on with the training.")
+            return

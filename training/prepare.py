@@ -43,7 +43,7 @@ class Texts:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def prepare(preset: Preset, work: Path) -> dict[str, Any]:
+def prepare(preset: Preset, work: Path, heldout_sources: Sequence[str] = ("installed",)) -> dict[str, Any]:
     """Build the work folder's corpus unless it is complete; returns the corpus manifest.
 
     Raises CorpusError where sources are missing or empty, or the disk is full.
@@ -53,7 +53,7 @@ def prepare(preset: Preset, work: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(done.read_text(encoding="utf8"))
         return manifest
     found = find(preset.corpus.sources)
-    texts = choose(found, preset.corpus)
+    texts = choose(found, preset.corpus, heldout_sources)
     try:
         work.mkdir(parents=True, exist_ok=True)
         manifest = _write(preset, work, texts) | _account(found, texts)
@@ -65,11 +65,14 @@ def prepare(preset: Preset, work: Path) -> dict[str, Any]:
     return manifest
 
 
-def choose(found: Found, options: CorpusOptions) -> Texts:
-    """Return the files to train on and to validate on: no package on both sides, nothing like a held-out file."""
+def choose(found: Found, options: CorpusOptions, heldout_sources: Sequence[str]) -> Texts:
+    """Return the files to train on and to validate on.
+
+    No package is on both sides, and nothing is like a held-out file that `heldout_sources` hold.
+    """
     screen, refused, held = Screen(), Counter[str](), eval_packages()
     for language in sorted({package.language for package in found.packages}):
-        for text in held_out_texts(["installed"], language):
+        for text in held_out_texts(list(heldout_sources), language):
             screen.show(text)
     packages = [p for p in found.packages if p.name not in held]
     # validation first: a training file like one of them is the copy that goes

@@ -118,7 +118,7 @@ class Tree:
         state = _Decoding(log, len(self._prompt), [0] * len(self._engine.exits))
         node, steps, agrees = self.root, list[Step](), list[bool]()
         while len(steps) < new_tokens and state.fed < self._engine.max_positions:
-            chosen = self._verified(node, config, state) if config.verified else [self._decide(node, config, state, 0)]
+            chosen = self._verified(node, config, state) if config.verified else [self._decide(node, config, state)]
             for index, token in chosen[: new_tokens - len(steps)]:
                 steps.append(Step(token, self._engine.exits[index]))
                 agrees.append(token == node.full_depth)
@@ -159,8 +159,8 @@ class Tree:
         state.log.count_run(index, self._widths[index], state.filled[index], positions)
         state.filled[index] = state.fed
 
-    def _decide(self, node: Node, config: DecodeConfig, state: _Decoding, drafted: int) -> tuple[int, int]:
-        """Return (exit index, token) as `Engine._decode_one` finds them; `drafted` ids are fed but not emitted."""
+    def _decide(self, node: Node, config: DecodeConfig, state: _Decoding) -> tuple[int, int]:
+        """Return (exit index, token) as `Engine._decode_one` finds them."""
         last = len(self._widths) - 1
         for index in range(last):
             self._advance(state, index)
@@ -195,7 +195,7 @@ class Tree:
         """Draft, verify and crop as `Engine._decode_verified` does; return the kept (last exit, token)."""
         length, last, path = state.fed, len(self._widths) - 1, [node]
         while True:
-            index, token = self._decide(path[-1], config, state, len(path) - 1)
+            index, token = self._decide(path[-1], config, state)
             if index == last or len(path) == DRAFT_TOKENS or length + len(path) >= self._engine.max_positions:
                 break
             path.append(self._child(path[-1], token))

@@ -56,12 +56,12 @@ def _language(name: str, row: dict[str, Any], layers: int) -> str:
     if "context" in row["protocols"]:
         note = "The paper's protocol, 0.2 to 0.6 of a file given, 15 tokens, means of sentence scores:"
         parts.append(f"{note}\n\n{_context(row['protocols']['context'])}")
-    balanced, oracle = row["preferences"]["balanced"]["layer_equivalents_ratio"], row["oracle_ratio"]
+    balanced, oracle = row["balanced_ratio"], row["oracle_ratio"]
     gap = row["best_fixed_ratio"] - oracle
     closed = (row["best_fixed_ratio"] - balanced) / gap if gap > 0 else 0.0
     parts.append(
         f"Best fixed exit that agrees as often as balanced: {row['best_fixed_ratio']:.3f}; oracle: {oracle:.3f}; "
-        f"balanced closes {closed:.0%} of the gap between them."
+        f"balanced, on the same lines, {balanced:.3f}: it closes {closed:.0%} of the gap between them."
     )
     parts.append(f"![quality](quality-{name}.png) ![exits](exits-{name}.png)")
     return "\n\n".join(parts)

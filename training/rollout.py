@@ -70,10 +70,6 @@ class Rollouts:
         """Return some of the tokens; unless they are whole completions they make none any more."""
         return Rollouts(*(getattr(self, item.name)[which] for item in fields(self)))
 
-    def every(self, nth: int) -> Rollouts:
-        """Return each n-th token; they make no completions any more."""
-        return self.rows(slice(None, None, nth))
-
     def save(self, folder: Path) -> None:
         """Write one `.npy` per array."""
         with Writer(folder) as writer:

@@ -3,6 +3,9 @@
     python -m training corpus --preset base --pack              # writes WORK/shards, at most 45 MB
     python -m training corpus --preset base --shards FOLDER     # there: makes the work folder from them
 
+The steps after `export` draw cursors in the validation files, which stay where the corpus was made: bring the trained
+folder back there.
+
 A shard is a run of rows as little-endian uint16, compressed with xz: half a byte per token of source code. The manifest
 (hashes, counts) is written last, so that its presence means complete.
 """
@@ -52,6 +55,8 @@ def _arrays(work: Path) -> Iterator[tuple[str, NDArray[Any]]]:
 
 def _write_shards(work: Path, shards: Path) -> Iterator[Shard]:
     for name, rows in _arrays(work):
+        if rows.dtype.itemsize > 2:
+            raise CorpusError(f"{name} has a vocabulary above 65,536 entries; shards hold two bytes a token.")
         step = max(1, TOKENS_PER_SHARD // rows.shape[1])
         for number, start in enumerate(range(0, len(rows), step)):
             part = np.ascontiguousarray(rows[start : start + step], dtype="<u2")

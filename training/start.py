@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,24 @@ def start_folder(start: str, work: Path) -> Path:
     folder = bundled_folder() if start == BUNDLED else Path(start).expanduser()
     if not folder.is_dir():
         folder = _fetched(start)
-    made = work / "start"
     manifest = read_manifest(folder)
     if manifest is not None and manifest.weight_format == "int8":
-        shutil.rmtree(made, ignore_errors=True)
-        return dequantise(folder, made)
+        return _made(folder, work / "start", dequantise)
     if not any(folder.glob("model*.safetensors")) or not (folder / "tokenizer.json").exists():
-        shutil.rmtree(made, ignore_errors=True)
-        return import_folder(folder, made)
+        return _made(folder, work / "start", import_folder)
     return folder
+
+
+def _made(folder: Path, made: Path, make: Callable[[Path, Path], Path]) -> Path:
+    """Make the folder unless it is there, whole and of the same source: of several processes the first makes it."""
+    mark = made / "made-from.txt"
+    newest_ns = max(path.stat().st_mtime_ns for path in folder.iterdir())
+    source = f"{folder.resolve()} {newest_ns}"
+    if not mark.exists() or mark.read_text(encoding="utf8") != source:
+        shutil.rmtree(made, ignore_errors=True)
+        make(folder, made)
+        mark.write_text(source, encoding="utf8")
+    return made
 
 
 def _fetched(name: str) -> Path:

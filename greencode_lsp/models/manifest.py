@@ -26,7 +26,9 @@ class CalibrationRow:
 
     threshold: float
     agreement: float
-    """Mean over completions of the share of tokens equal to the full-depth argmax after the same emitted tokens."""
+    """Mean over completions of the share of tokens equal to the full-depth argmax after the same emitted tokens.
+
+    Of a bolder row never more than of the rows before it."""
     agreement_lower_95: float
     """Proven lower bound of it, one-sided 95 %, for this row and all before it together (training/guarantee.py)."""
     mean_exit_layer: float
