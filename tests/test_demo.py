@@ -117,7 +117,7 @@ def test_the_bundled_model_completes_offline_and_leaves_early_by_token(
     assert sum(bool(row["text"].strip()) for row in rows) >= 8
     depths = [layer for row in rows for layer in row["exit_layers"]]
     early = [layer for layer in depths if layer < rows[0]["layers"]]
-    assert len(early) >= len(depths) / 3
+    assert len(early) >= len(depths) / 5
     assert len(set(depths)) > 1
     assert all(row["energy_j"] > 0.0 and row["elapsed_ms"] > 0.0 for row in rows)
     manifest = read_manifest(bundled_folder())
