@@ -15,8 +15,8 @@ DEFAULT = 0.5
 REQUIRED_AGREEMENT = ((0.0, 0.88), (DEFAULT, 0.98), (LOSSLESS, 1.0))
 """(preference, smallest share of tokens that must equal the full model's); linear in between.
 
-It is compared with a row's lower 95 % bound, so that what is asked for is kept with that confidence, on code drawn like
-the calibration's.
+It is compared with a row's lower 95 % bound, so that what is asked for is kept with that confidence, on code of
+the calibration packages.
 """
 DRAFT_AGREEMENT = 0.88
 """A verified draft may be as bold as this where the table does not say what verified drafts cost."""
@@ -50,6 +50,8 @@ def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> st
     rows = _rows(manifest, language, policy)
     if settings.preference >= LOSSLESS or policy == "never" or not rows or _proven(settings, manifest, language):
         return None
+    if not manifest.calibration.get(language, {}).get(policy):
+        return f"{manifest.name} is not calibrated for {language}; every token is the full model's."
     share = required_agreement(settings.preference)
     return (
         f"No calibrated threshold of {manifest.name} is proven to keep {share:.3g} of the full model's tokens in "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ import pytest
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.engine.policy import ExitState, Vector, observation
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig, FixedControl
+from tests.training_fakes import Scripted
 from training import cursors, heldout, pipeline
 from training.__main__ import main
 from training.corpus import discover
@@ -52,17 +51,6 @@ def setup(work: Path, engine: Engine) -> Setup:
 def prompts(work: Path, engine: Engine) -> list[list[int]]:
     tokenizer = CodeTokenizer.from_folder(work / "out")
     return [cursors.prompt_ids(engine, tokenizer, c, 8) for c in cursors.draw(work, "calibration", 4)]
-
-
-class Scripted:
-    """Leaves each token at a given exit and notes what it was shown."""
-
-    def __init__(self, exit_indices: Sequence[int]) -> None:
-        self.exit_indices, self.seen = exit_indices, list[Vector]()
-
-    def exit_logit(self, state: ExitState) -> float:
-        self.seen.append(observation(state.hidden, state.exit_index, len(state.exits), state.pending, state.position))
-        return 1.0 if state.exit_index == self.exit_indices[state.position] else -1.0
 
 
 def test_the_checkpoint_is_whole(work: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 from collections import namedtuple
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,11 @@ import pytest
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.engine.policy import ExitState, Vector, observation
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
-from tests.training_fakes import rollouts
+from tests.training_fakes import Scripted, rollouts
 from training import experience
 from training.cursors import Cursor
 from training.env import Walk
@@ -50,17 +48,6 @@ def engine(folder: Path) -> Engine:
 @pytest.fixture(scope="module")
 def setup(folder: Path, engine: Engine) -> Setup:
     return Setup(engine, ForcedExits(folder, EXITS), NEW_TOKENS, frozenset({STOP}))
-
-
-class Scripted:
-    """Leaves each token at a given exit and notes what it was shown."""
-
-    def __init__(self, exit_indices: Sequence[int]) -> None:
-        self.exit_indices, self.seen = exit_indices, list[Vector]()
-
-    def exit_logit(self, state: ExitState) -> float:
-        self.seen.append(observation(state.hidden, state.exit_index, len(state.exits), state.pending, state.position))
-        return 1.0 if state.exit_index == self.exit_indices[state.position] else -1.0
 
 
 def test_rollouts_of_the_full_model_are_its_own_tokens(setup: Setup) -> None:

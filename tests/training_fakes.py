@@ -1,4 +1,4 @@
-"""Rollouts made by hand, for tests that need no model."""
+"""Rollouts made by hand, for tests that need no model, and a policy that does as it is told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from greencode_lsp.engine.policy import ExitState, Vector, observation
 from greencode_lsp.models.manifest import Manifest
 from training.rollout import Rollouts
 
@@ -27,3 +28,14 @@ def rollouts(right: Sequence[Sequence[Sequence[bool]]], hidden_size: int = 3) ->
         position=np.concatenate([np.arange(len(c), dtype=np.int32) for c in right]),
         language=np.zeros(len(flat), np.int8),
     )
+
+
+class Scripted:
+    """Leaves each token at a given exit and notes what it was shown."""
+
+    def __init__(self, exit_indices: Sequence[int]) -> None:
+        self.exit_indices, self.seen = exit_indices, list[Vector]()
+
+    def exit_logit(self, state: ExitState) -> float:
+        self.seen.append(observation(state.hidden, state.exit_index, len(state.exits), state.pending, state.position))
+        return 1.0 if state.exit_index == self.exit_indices[state.position] else -1.0

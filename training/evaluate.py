@@ -1,6 +1,6 @@
 """The checkpoint on the frozen held-out lines: what each preference and policy keeps, costs and takes.
 
-    python -m training evaluate --model bundled --json        # 10 minutes on two cores; --limit N for less
+    python -m training evaluate --model bundled --json        # --limit 500: 6 minutes on two cores
 
 Replay (training/replay.py) on the exported weights; the speed comparison runs transformers on the same weights
 (dequantised) in the same process, in turns. Writes `training/runs/<model>/results.json`, `results.md` and plots.

@@ -1,6 +1,6 @@
 """Experience for the exit agent: the model run once, its state at every exit stored (GREEN-CODE, section III-C).
 
-    python -m training rollout --preset mini        # 10 minutes on one core
+    python -m training rollout --preset mini        # 12 minutes on one core
 
 A completion runs free, by the full model or by an agent's own choices, or follows the author's text before the cursor;
 in any case the stored label is the full-depth token after the same tokens. Arrays lie in one folder as `.npy`, written

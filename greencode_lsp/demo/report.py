@@ -16,14 +16,14 @@ Connect an editor (the server is `greencode-lsp --stdio`):
 
   VS Code      no extension is shipped yet; any generic language client can start the server.
 
-  Neovim 0.12  vim.lsp.config('greencode', { cmd = { 'greencode-lsp', '--stdio' }, filetypes = { 'python' } })
+  Neovim 0.12  vim.lsp.config('greencode', { cmd = { 'greencode-lsp', '--stdio' }, filetypes = { 'python', 'java' } })
                vim.lsp.enable('greencode')
                vim.lsp.inline_completion.enable()
 
   Emacs        (with-eval-after-load 'lsp-mode
   (lsp-mode)     (lsp-register-client
                    (make-lsp-client :new-connection (lsp-stdio-connection '("greencode-lsp" "--stdio"))
-                                    :activation-fn (lsp-activate-on "python")
+                                    :activation-fn (lsp-activate-on "python" "java")
                                     :add-on? t :server-id 'greencode)))
                then M-x lsp-inline-completion-mode
 
