@@ -38,7 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=pipeline.RUNS, help="where `evaluate` writes (training/runs)")
     parser.add_argument("--limit", type=int, help="`evaluate` so many held-out lines of each language only")
     parser.add_argument("--model", help="`evaluate` this checkpoint: `bundled` or a folder (default: --out)")
-    parser.add_argument("--languages", nargs="+", default=["python", "java"], help="`evaluate` in these languages")
+    parser.add_argument(
+        "--languages", nargs="+", default=["python", "java"], help="`evaluate` and `heldout` in these languages"
+    )
     parser.add_argument("--json", action="store_true", help="`evaluate` ends with one JSON object on a line")
     parser.add_argument("--processes", type=int, default=2, help="for `calibrate` and `evaluate` (default: 2)")
     parser.add_argument(

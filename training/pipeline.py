@@ -87,8 +87,9 @@ def run_corpus(job: Job) -> None:
 
 
 def run_heldout(job: Job) -> None:
-    """Draw the held-out lines; done once, before any training."""
-    print(heldout.freeze(list(job.heldout_sources)))
+    """Draw the held-out lines of `languages`; done once, before any training on them."""
+    for language in job.languages:
+        print(heldout.freeze(list(job.heldout_sources), language))
 
 
 def run_lite(job: Job) -> None:

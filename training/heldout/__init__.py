@@ -2,7 +2,8 @@
 
 Drawn once, uniformly over the non-blank lines of the packages pinned in the extra `eval` (Python) and in `java.toml`,
 before any training; the column is uniform over the line's code. Never filtered after results are seen. A file whose
-hash differs is left out and counted. Command that drew them: `python -m training heldout`.
+hash differs is left out and counted. They are drawn by `python -m training heldout
+--languages LANGUAGE`.
 """
 
 from __future__ import annotations
