@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.quantize import quantise_rows
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.records import FixedControl
@@ -21,7 +22,7 @@ from tests import reference
 from tests import training_toy as toy
 from training import export as exporting
 from training import tokenizer as tokenizers
-from training.export import dequantise, export, quantise_rows
+from training.export import dequantise, export
 from training.families import build_model
 
 

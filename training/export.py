@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from greencode_lsp.engine.checkpoint import SCALE_SUFFIX, Weights, read_config
+from greencode_lsp.engine.quantize import quantise_rows, row_scales
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from training import tokenizer as tokenizers
@@ -30,18 +31,6 @@ from training.tokenizer import SPECIAL_TOKENS
 MAX_SHARD_BYTES = 15_000_000
 """Of the folders that are bundled."""
 MAX_FLOAT_SHARD_BYTES = 500_000_000
-
-
-def row_scales(matrix: Tensor) -> Tensor:
-    """Return the float32 scales [out] that spread each row's largest entry over 127 steps."""
-    largest = torch.maximum(matrix.amax(dim=1), -matrix.amin(dim=1))  # no second matrix, as abs() would make
-    return (largest.clamp_min(1e-8) / 127).float()
-
-
-def quantise_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Return int8 [out, in] and float32 scales [out] with matrix = int8 * scale, to half a step per entry."""
-    scale = row_scales(matrix)
-    return (matrix.float() / scale[:, None]).round_().to(torch.int8), scale
 
 
 def _int8_layout(weights: Weights) -> Layout:

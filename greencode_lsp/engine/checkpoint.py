@@ -1,4 +1,4 @@
-"""Reading weights: safetensors by name, int8 rows with scales turned back into floats.
+"""Reading weights: safetensors by name; int8 rows with scales are kept or turned back into floats.
 
 A bundled folder may store a matrix as int8 `name` [out, in] with float32 `name.scale` [out], one scale per row.
 """
@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from greencode_lsp.engine.quantize import Int8Matrix, Matrix, quantise_rows, stack
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError
 
 SCALE_SUFFIX = ".scale"
@@ -35,15 +36,17 @@ def read_config(folder: Path) -> dict[str, Any]:
 class Weights:
     """The tensors of a folder's `model*.safetensors`, by name, one at a time, in one dtype on one device.
 
+    With `int8` what `matrix` returns stays int8, or is quantised by rows where it was stored as floats.
+
     A file is open while one tensor of it is copied, never longer: mapped pages count as memory, and a file replaced
     under a running engine must not change its weights.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype, device: str) -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype, device: str, *, int8: bool = False) -> None:
         paths = sorted(folder.glob("model*.safetensors"))
         if not paths:
             raise ModelNotFoundError(f"The model folder {folder} has no model*.safetensors; set greencode.model.")
-        self._folder, self._dtype, self._device = folder, dtype, device
+        self._folder, self.dtype, self._device, self._keep_int8 = folder, dtype, device, int8
         self._path_of: dict[str, Path] = {}
         try:
             for path in paths:
@@ -71,9 +74,9 @@ class Weights:
         with safe_open(str(self._path_of[name]), "pt") as file:
             stored: Tensor = file.get_tensor(name)
             if stored.dtype != torch.int8:
-                return stored.to(self._device, self._dtype, copy=True)
+                return stored.to(self._device, self.dtype, copy=True)
         scale = self._scale(name)
-        return (stored.float() * scale[:, None]).to(self._device, self._dtype)
+        return (stored.float() * scale[:, None]).to(self._device, self.dtype)
 
     def _scale(self, name: str) -> Tensor:
         with safe_open(str(self._path_of[name + SCALE_SUFFIX]), "pt") as file:
@@ -89,10 +92,22 @@ class Weights:
         if any(name.startswith(f"{prefix}{count}.") for name in self._path_of):
             raise ModelDamagedError(f"{self._folder} holds more than the {count} layers its config.json states.")
 
-    def rows(self, *names: str) -> Tensor:
-        """Return several matrices (or biases) stacked along their output rows: one operation where there were three."""
-        return torch.cat([self(name) for name in names])
+    def matrix(self, *names: str) -> Matrix:
+        """Return several matrices stacked along their output rows, in int8 where `int8` was asked for."""
+        return stack([self._int8(name) if self._keep_int8 else self(name) for name in names])
 
-    def optional_rows(self, *names: str) -> Tensor | None:
-        """Return `rows`, or None where the checkpoint has none of them."""
-        return self.rows(*names) if names[0] in self else None
+    def optional_matrix(self, name: str) -> Matrix | None:
+        """Return the matrix, or None where the checkpoint has none."""
+        return self.matrix(name) if name in self else None
+
+    def biases(self, *names: str) -> Tensor | None:
+        """Return several biases one after the other, or None where the checkpoint has none of them."""
+        return torch.cat([self(name) for name in names]) if names[0] in self else None
+
+    def _int8(self, name: str) -> Int8Matrix:
+        if name in self:
+            with safe_open(str(self._path_of[name]), "pt") as file:
+                stored: Tensor = file.get_tensor(name)
+                if stored.dtype == torch.int8:
+                    return Int8Matrix(stored.to(self._device, copy=True), self._scale(name).to(self._device))
+        return Int8Matrix(*quantise_rows(self(name)))

@@ -6,11 +6,54 @@ C head size.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from greencode_lsp.engine.quantize import Matrix, linear
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A matrix [O, K] with its optional bias [O]."""
+
+    weight: Matrix
+    bias: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x W^T + b, [T, O] for x [T, K]."""
+        return linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """RMSNorm where there is no bias, else LayerNorm."""
+
+    weight: Tensor
+    bias: Tensor | None
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return [..., D] normalised."""
+        if self.bias is None:
+            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One layer's weights; what is multiplied with the same input is fused along its rows."""
+
+    attention_norm: Norm
+    qkv: Linear
+    out: Linear
+    feed_norm: Norm
+    up: Linear
+    """Gate above up, in a family that gates."""
+    down: Linear
 
 
 class KVCache:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,24 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from greencode_lsp.engine.checkpoint import Weights
-from greencode_lsp.engine.family import KVCache, attend, causal_mask
+from greencode_lsp.engine.family import Block, KVCache, Linear, Norm, attend, causal_mask
+from greencode_lsp.engine.quantize import linear, rows
 from greencode_lsp.errors import UnsupportedModelError
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """One block's weights; q, k, v and gate, up are fused along their rows."""
-
-    input_norm: Tensor
-    qkv: Tensor
-    qkv_bias: Tensor | None
-    out: Tensor
-    out_bias: Tensor | None
-    post_norm: Tensor
-    gate_up: Tensor
-    gate_up_bias: Tensor | None
-    down: Tensor
-    down_bias: Tensor | None
 
 
 def rope_inverse_frequencies(config: dict[str, Any], head_size: int) -> Tensor:
@@ -70,61 +54,57 @@ class Llama:
         head_size: int = config.get("head_dim") or config["hidden_size"] // self._heads
         self._eps = float(config.get("rms_norm_eps", 1e-6))
         self.kv_shape = (groups, max_positions, head_size)
-        self._embedding = weights("model.embed_tokens.weight")
+        self._embedding = weights.matrix("model.embed_tokens.weight")
         self.device = self._embedding.device
-        self._norm = weights("model.norm.weight")
-        self._head = self._embedding if config.get("tie_word_embeddings") else weights("lm_head.weight")
+        self.norm = Norm(weights("model.norm.weight"), None, self._eps)
+        self.head_matrix = self._embedding if config.get("tie_word_embeddings") else weights.matrix("lm_head.weight")
         weights.expect_no_more("model.layers.", self.layers)
-        self._layers = [self._read_layer(weights, f"model.layers.{i}.") for i in range(self.layers)]
+        self.blocks = [self._read_block(weights, f"model.layers.{i}.") for i in range(self.layers)]
         angles = torch.arange(max_positions)[:, None] * rope_inverse_frequencies(config, head_size)  # [N, C / 2]
         angles = torch.cat((angles, angles), dim=-1)[:, None].to(self.device)  # [N, 1, C]
-        self._cos, self._sin = angles.cos().to(self._embedding.dtype), angles.sin().to(self._embedding.dtype)
+        self.rope = angles.cos().to(weights.dtype), angles.sin().to(weights.dtype)
 
-    @staticmethod
-    def _read_layer(weights: Weights, at: str) -> _Layer:
-        qkv = [f"{at}self_attn.{name}_proj" for name in "qkv"]
-        gate_up = [f"{at}mlp.{name}_proj" for name in ("gate", "up")]
-        return _Layer(
-            input_norm=weights(at + "input_layernorm.weight"),
-            qkv=weights.rows(*(name + ".weight" for name in qkv)),
-            qkv_bias=weights.optional_rows(*(name + ".bias" for name in qkv)),
-            out=weights(at + "self_attn.o_proj.weight"),
-            out_bias=weights.optional(at + "self_attn.o_proj.bias"),
-            post_norm=weights(at + "post_attention_layernorm.weight"),
-            gate_up=weights.rows(*(name + ".weight" for name in gate_up)),
-            gate_up_bias=weights.optional_rows(*(name + ".bias" for name in gate_up)),
-            down=weights(at + "mlp.down_proj.weight"),
-            down_bias=weights.optional(at + "mlp.down_proj.bias"),
+    def _read_block(self, weights: Weights, at: str) -> Block:
+        def fused(*names: str) -> Linear:
+            paths = [at + name for name in names]
+            return Linear(
+                weights.matrix(*(p + ".weight" for p in paths)), weights.biases(*(p + ".bias" for p in paths))
+            )
+
+        return Block(
+            attention_norm=Norm(weights(at + "input_layernorm.weight"), None, self._eps),
+            qkv=fused(*(f"self_attn.{name}_proj" for name in "qkv")),
+            out=fused("self_attn.o_proj"),
+            feed_norm=Norm(weights(at + "post_attention_layernorm.weight"), None, self._eps),
+            up=fused("mlp.gate_proj", "mlp.up_proj"),
+            down=fused("mlp.down_proj"),
         )
 
     def embed(self, ids: Tensor, start: int) -> Tensor:
         """Return [T, D]; positions enter by RoPE."""
-        return F.embedding(ids, self._embedding)
+        return rows(self._embedding, ids)
 
     def run_layers(self, hidden: Tensor, start: int, layers: range, cache: KVCache) -> Tensor:
         """Run layers over [T, D], return [T, D]."""
         positions = hidden.shape[0]
         groups, _, size = self.kv_shape
-        cos, sin = self._cos[start : start + positions], self._sin[start : start + positions]
+        cos, sin = (table[start : start + positions] for table in self.rope)
         mask = causal_mask(positions, start, hidden.device)
         for row, index in enumerate(layers):
-            layer = self._layers[index]
-            normed = F.rms_norm(hidden, hidden.shape[-1:], layer.input_norm, self._eps)
-            qkv = F.linear(normed, layer.qkv, layer.qkv_bias).view(positions, -1, size)  # [T, H + 2 G, C]
+            block = self.blocks[index]
+            qkv = block.qkv(block.attention_norm(hidden)).view(positions, -1, size)  # [T, H + 2 G, C]
             rotated = _rotate(qkv[:, : self._heads + groups], cos, sin)
             new_keys, new_values = rotated[:, self._heads :], qkv[:, self._heads + groups :]  # [T, G, C]
             keys, values = cache.append(row, start, new_keys.transpose(0, 1), new_values.transpose(0, 1))
-            mixed = attend(rotated[:, : self._heads], keys, values, mask)  # [T, H * C]
-            hidden = hidden + F.linear(mixed, layer.out, layer.out_bias)
-            normed = F.rms_norm(hidden, hidden.shape[-1:], layer.post_norm, self._eps)
-            gate, up = F.linear(normed, layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)
-            hidden = hidden + F.linear(F.silu(gate) * up, layer.down, layer.down_bias)
+            hidden = hidden + block.out(attend(rotated[:, : self._heads], keys, values, mask))
+            gate, up = block.up(block.feed_norm(hidden)).chunk(2, dim=-1)
+            hidden = hidden + block.down(F.silu(gate) * up)
         return hidden
 
     def normalise(self, hidden: Tensor) -> Tensor:
         """Return the final RMSNorm of [..., D]."""
-        return F.rms_norm(hidden, hidden.shape[-1:], self._norm, self._eps)
+        return self.norm(hidden)
 
     def head(self, normalised: Tensor) -> Tensor:
         """Return logits [..., V]."""
-        return F.linear(normalised, self._head)
+        return linear(normalised, self.head_matrix)
