@@ -94,19 +94,19 @@ def test_a_damaged_folder_is_one_sentence(
 ) -> None:
     damage(folder)
     with pytest.raises(error) as caught:
-        load_engine(folder, "cpu")
+        load_engine(folder, "cpu", "float32")
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_folder_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"greencode\.model"):
-        load_engine(tmp_path / "nowhere", "cpu")
+        load_engine(tmp_path / "nowhere", "cpu", "float32")
 
 
 def test_an_unsupported_family_names_those_that_are(folder: Path) -> None:
     with_config(folder, model_type="gpt2")
     with pytest.raises(UnsupportedModelError, match=r"gpt2.*llama and opt"):
-        load_engine(folder, "cpu")
+        load_engine(folder, "cpu", "float32")
 
 
 def test_opt_with_an_untied_head_is_refused(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_opt_with_an_untied_head_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": False}))
     (folder / MANIFEST_NAME).unlink()
     with pytest.raises(UnsupportedModelError, match="untied"):
-        load_engine(folder, "cpu")
+        load_engine(folder, "cpu", "float32")
 
 
 def test_an_unknown_device_names_the_setting() -> None:

@@ -38,7 +38,7 @@ MODELS = {
 def pair(request: Any, tmp_path_factory: Any) -> tuple[Any, Engine]:
     model = MODELS[request.param]()
     folder = reference.save(model, tmp_path_factory.mktemp("model"))
-    return model, load_engine(folder, "cpu")
+    return model, load_engine(folder, "cpu", "float32")
 
 
 def greedy(engine: Engine, prompt: list[int], count: int, config: DecodeConfig | None = None) -> list[int]:
@@ -86,21 +86,25 @@ def test_a_fixed_exit_emits_that_exits_argmax(pair: tuple[Any, Engine], layer: i
 def test_both_published_config_layouts_read_alike(tmp_path: Path, rope: dict[str, Any] | None) -> None:
     model = reference.llama(rope_parameters=dict(rope)) if rope else reference.llama()
     model.save_pretrained(tmp_path)
-    newer = greedy(load_engine(tmp_path, "cpu"), PROMPT, 32)
+    newer = greedy(load_engine(tmp_path, "cpu", "float32"), PROMPT, 32)
     reference.older_config_layout(tmp_path)
-    assert greedy(load_engine(tmp_path, "cpu"), PROMPT, 32) == newer == reference.reference_generate(model, PROMPT, 32)
+    assert (
+        greedy(load_engine(tmp_path, "cpu", "float32"), PROMPT, 32)
+        == newer
+        == reference.reference_generate(model, PROMPT, 32)
+    )
 
 
 def test_a_folder_without_a_manifest_has_its_last_layer_as_only_exit(tmp_path: Path) -> None:
     reference.llama().save_pretrained(tmp_path)
-    assert load_engine(tmp_path, "cpu").exits == (4,)
+    assert load_engine(tmp_path, "cpu", "float32").exits == (4,)
 
 
 def test_sharded_weights_load_like_one_file(tmp_path: Path) -> None:
     model = reference.llama()
     model.save_pretrained(tmp_path, max_shard_size="40KB")
     assert len(list(tmp_path.glob("model*.safetensors"))) > 1
-    assert greedy(load_engine(tmp_path, "cpu"), PROMPT, 8) == reference.reference_generate(model, PROMPT, 8)
+    assert greedy(load_engine(tmp_path, "cpu", "float32"), PROMPT, 8) == reference.reference_generate(model, PROMPT, 8)
 
 
 def test_loading_and_decoding_leave_torch_defaults_alone(pair: tuple[Any, Engine]) -> None:

@@ -40,7 +40,7 @@ def folder(request: Any, tmp_path_factory: Any) -> Any:
 
 @pytest.fixture
 def engine(folder: Any) -> Engine:
-    engine = load_engine(folder, "cpu")
+    engine = load_engine(folder, "cpu", "float32")
     engine.policies["coin"] = Coin()
     return engine
 
@@ -50,14 +50,14 @@ def run(engine: Engine, prompt: list[int], count: int, config: DecodeConfig = CO
 
 
 def segments_of(engine: Engine) -> Segments:
-    return engine._segments
+    return engine.segments
 
 
 def assert_pending_covers_the_gap(segments: Segments) -> None:
     before = len(segments.ids)
     for index in range(len(segments)):
         assert segments[index].filled <= before
-        assert len(segments[index].pending) == before - segments[index].filled
+        assert segments.available(index) == before
         before = segments[index].filled
 
 
@@ -77,7 +77,7 @@ def test_cropping_keeps_pending_on_the_gap(engine: Engine, length: int) -> None:
 
 def test_kv_after_early_exits_is_what_full_depth_computes_for_the_same_ids(folder: Any, engine: Engine) -> None:
     tokens = run(engine, PROMPT, 24)
-    full = load_engine(folder, "cpu")
+    full = load_engine(folder, "cpu", "float32")
     full.full_depth_argmax(PROMPT, tokens, FixedControl())
     for index in range(len(segments_of(engine))):
         early, deep = segments_of(engine)[index], segments_of(full)[index]
@@ -98,7 +98,8 @@ def test_some_tokens_left_early_and_some_did_not(engine: Engine) -> None:
 def test_a_reused_prefix_changes_no_token(folder: Any, engine: Engine) -> None:
     run(engine, PROMPT, 24)
     edited = [*PROMPT[:6], 99, *PROMPT[6:], 4, 4]
-    assert run(engine, edited, 16, DecodeConfig()) == run(load_engine(folder, "cpu"), edited, 16, DecodeConfig())
+    fresh = load_engine(folder, "cpu", "float32")
+    assert run(engine, edited, 16, DecodeConfig()) == run(fresh, edited, 16, DecodeConfig())
     assert engine.work.reused_tokens == 6
 
 
@@ -117,7 +118,7 @@ def test_typing_on_reuses_what_was_typed_before(engine: Engine) -> None:
 def test_a_long_prompt_in_chunks_equals_transformers(tmp_path: Any) -> None:
     model = reference.llama()
     prompt = [random.Random(3).randrange(reference.VOCAB) for _ in range(CHUNK_POSITIONS + 50)]
-    engine = load_engine(reference.save(model, tmp_path), "cpu")
+    engine = load_engine(reference.save(model, tmp_path), "cpu", "float32")
     assert run(engine, prompt, 16, DecodeConfig()) == reference.reference_generate(model, prompt, 16)
 
 
@@ -171,7 +172,8 @@ def test_a_cancel_is_heard_at_the_next_segment_and_harms_nothing(
         list(engine.generate(PROMPT, control, max_new_tokens=24))
     assert control.questions == -1
     assert_pending_covers_the_gap(segments_of(engine))
-    assert run(engine, PROMPT, 16, DecodeConfig()) == run(load_engine(folder, "cpu"), PROMPT, 16, DecodeConfig())
+    fresh = load_engine(folder, "cpu", "float32")
+    assert run(engine, PROMPT, 16, DecodeConfig()) == run(fresh, PROMPT, 16, DecodeConfig())
 
 
 def test_a_changed_preference_acts_on_the_next_token(engine: Engine) -> None:

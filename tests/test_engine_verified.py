@@ -17,7 +17,8 @@ from tests.test_engine_segments import Coin
 
 @pytest.fixture(scope="module", params=["llama", "opt"])
 def engine(request: Any, tmp_path_factory: Any) -> Engine:
-    engine = load_engine(reference.save(getattr(reference, request.param)(), tmp_path_factory.mktemp("model")), "cpu")
+    folder = reference.save(getattr(reference, request.param)(), tmp_path_factory.mktemp("model"))
+    engine = load_engine(folder, "cpu", "float32")
     engine.policies["coin"] = Coin()
     return engine
 
@@ -56,7 +57,7 @@ def test_drafts_that_agree_are_kept_up_to_the_last_position(tmp_path: Any, room:
         for layer in model.model.layers[1:]:
             layer.self_attn.o_proj.weight.zero_()
             layer.mlp.down_proj.weight.zero_()
-    engine = load_engine(reference.save(model, tmp_path), "cpu")
+    engine = load_engine(reference.save(model, tmp_path), "cpu", "float32")
     prompt = [7] * (engine.max_positions - 1 - room)
     assert tokens(engine, prompt, 40, POLICIES["first exit"]) == tokens(engine, prompt, 40, DecodeConfig())
     list(engine.generate([3, 1, 4], FixedControl(POLICIES["first exit"]), max_new_tokens=2 * DRAFT_TOKENS))

@@ -40,7 +40,7 @@ def published(model: Any, folder: Path, prefix_cut: str = "") -> Path:
 def test_an_imported_folder_generates_what_the_model_did(tmp_path: Path, build_model: Any, prefix_cut: str) -> None:
     model = build_model()
     out = import_folder(published(model, tmp_path / "old", prefix_cut), tmp_path / "new")
-    engine = load_engine(out, "cpu")
+    engine = load_engine(out, "cpu", "float32")
     emitted = [s.token_id for s in engine.generate([5, 6, 7], FixedControl(), max_new_tokens=12)]
     assert emitted == reference.reference_generate(model, [5, 6, 7], 12)
     again = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
@@ -56,7 +56,7 @@ def test_shards_with_an_index_are_joined(tmp_path: Path) -> None:
     for file in set(weight_map.values()):
         torch.save({name: state[name] for name in state if weight_map[name] == file}, folder / file)
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    engine = load_engine(import_folder(folder, tmp_path / "new"), "cpu")
+    engine = load_engine(import_folder(folder, tmp_path / "new"), "cpu", "float32")
     emitted = [s.token_id for s in engine.generate([9], FixedControl(), max_new_tokens=8)]
     assert emitted == reference.reference_generate(model, [9], 8)
 

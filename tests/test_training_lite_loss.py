@@ -35,7 +35,7 @@ MODELS = {
 def test_the_trainers_exit_logits_are_the_engines(build_model: Any, tmp_path: Path) -> None:
     model, exits = build_model(), reference.EXITS
     folder = reference.save(model, tmp_path / "model")
-    family = load_family(folder, read_config(folder), "cpu")
+    family = load_family(folder, read_config(folder), "cpu", "float32")
     segments = Segments(family, exits)
     segments.feed(IDS[0].tolist())
     with torch.no_grad():

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from greencode_lsp.engine.checkpoint import read_config
 from greencode_lsp.engine.family import Family
-from greencode_lsp.engine.load import load_family
+from greencode_lsp.engine.load import load_family, pick_numeric
 from greencode_lsp.engine.segments import Segments
 
 DEVICE = "cpu"
 """Costs and calibration hold for the numeric mode they were measured in; this is the one that every machine has."""
 
 
-def load_segments(folder: Path, exits: tuple[int, ...]) -> tuple[Family, Segments]:
+def load_segments(folder: Path, exits: tuple[int, ...], numeric: str = "auto") -> tuple[Family[Any], Segments]:
     """Load a checkpoint's blocks alone, to be run by hand."""
-    family = load_family(folder, read_config(folder), DEVICE)
+    numeric = pick_numeric(numeric, DEVICE)
+    family = load_family(folder, read_config(folder), DEVICE, numeric)
     with torch.inference_mode():
         return family, Segments(family, exits)
 

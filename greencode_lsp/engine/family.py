@@ -7,13 +7,14 @@ C head size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from greencode_lsp.engine.quantize import Matrix, linear
+from greencode_lsp.engine.checkpoint import Weights
+from greencode_lsp.engine.quantize import Int8Matrix, Matrix, linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,20 @@ class Linear:
     weight: Matrix
     bias: Tensor | None = None
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(O, K)."""
+        matrix = self.weight.values if isinstance(self.weight, Int8Matrix) else self.weight
+        return matrix.shape[0], matrix.shape[1]
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return x W^T + b, [T, O] for x [T, K]."""
         return linear(x, self.weight, self.bias)
+
+
+def read_linear(weights: Weights, *paths: str) -> Linear:
+    """Return the modules at the paths as one: their matrices, and biases where they have any, stacked by rows."""
+    return Linear(weights.matrix(*(p + ".weight" for p in paths)), weights.biases(*(p + ".bias" for p in paths)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,17 @@ class KVCache:
         return self.keys[layer, :, :stop], self.values[layer, :, :stop]
 
 
-class Family(Protocol):
+class Cache(Protocol):
+    """The keys and values of one segment's layers, in the layout of the family that made it."""
+
+    keys: Tensor
+    values: Tensor
+
+
+CacheT = TypeVar("CacheT", bound=Cache)
+
+
+class Family(Protocol[CacheT]):
     """A decoder's own arithmetic. Layers are numbered from 0; all tensors are of one sequence."""
 
     layers: int
@@ -79,20 +101,24 @@ class Family(Protocol):
     kv_shape: tuple[int, int, int]
     """(G, max_positions, C)."""
 
+    def new_cache(self, layers: int) -> CacheT:
+        """Return an empty KV cache for a segment of that many layers, in the family's own layout."""
+        ...
+
     def embed(self, ids: Tensor, start: int) -> Tensor:
         """Return [T, D] for ids [T] at positions start, start + 1, ..."""
         ...
 
-    def run_layers(self, hidden: Tensor, start: int, layers: range, cache: KVCache) -> Tensor:
-        """Run layers over [T, D] at positions from `start`, append their KV, return [T, D]."""
+    def run_layers(self, hidden: Tensor, start: int, layers: range, cache: CacheT, *, out: Tensor) -> None:
+        """Run layers over [T, D] at positions from `start`, append their KV, write [T, D] to `out`."""
         ...
 
     def normalise(self, hidden: Tensor) -> Tensor:
-        """Return [..., D] through the final norm: what exits, the head and the agent read."""
+        """Return [T, D] through the final norm: what exits, the head and the agent read."""
         ...
 
     def head(self, normalised: Tensor) -> Tensor:
-        """Return logits [..., V]."""
+        """Return logits [T, V]."""
         ...
 
 
@@ -103,9 +129,17 @@ def causal_mask(positions: int, start: int, device: torch.device) -> Tensor | No
     return torch.ones(positions, start + positions, dtype=torch.bool, device=device).tril(start)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return softmax(q k / sqrt(C)) v for queries [T, H, C], keys and values [G, N, C], as [T, H * C]."""
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, by_row: bool = False) -> Tensor:
+    """Return softmax(q k / sqrt(C)) v for queries [T, H, C], keys and values [G, N, C], as [T, H * C].
+
+    `by_row` computes each position alone: batched, one may round otherwise than when it comes by itself (design, I4).
+    """
+    count, length = len(queries), keys.shape[1]
+    if by_row and count > 1:
+        ends = range(length - count + 1, length + 1)
+        each = (attend(queries[t : t + 1], keys[:, :n], values[:, :n], None) for t, n in enumerate(ends))
+        return torch.cat(list(each))
     out = F.scaled_dot_product_attention(
         queries.transpose(0, 1)[None], keys[None], values[None], attn_mask=mask, enable_gqa=True
     )
-    return out[0].transpose(0, 1).reshape(queries.shape[0], -1)
+    return out[0].transpose(0, 1).reshape(count, -1)

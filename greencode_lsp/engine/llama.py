@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from greencode_lsp.engine.checkpoint import Weights
-from greencode_lsp.engine.family import Block, KVCache, Linear, Norm, attend, causal_mask
-from greencode_lsp.engine.quantize import linear, rows
+from greencode_lsp.engine.family import Block, KVCache, Norm, attend, causal_mask, read_linear
+from greencode_lsp.engine.quantize import Int8Matrix, linear, rows
 from greencode_lsp.errors import UnsupportedModelError
 
 
@@ -45,13 +45,15 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Llama:
     """See `Family`."""
 
+    gated, norm_first = True, True
+
     def __init__(self, config: dict[str, Any], weights: Weights, max_positions: int) -> None:
         if config.get("hidden_act", "silu") != "silu":
             raise UnsupportedModelError(f"The activation {config['hidden_act']!r} is not supported in Llama; silu is.")
         self.layers: int = config["num_hidden_layers"]
-        self._heads: int = config["num_attention_heads"]
-        groups: int = config.get("num_key_value_heads") or self._heads
-        head_size: int = config.get("head_dim") or config["hidden_size"] // self._heads
+        self.heads: int = config["num_attention_heads"]
+        groups: int = config.get("num_key_value_heads") or self.heads
+        head_size: int = config.get("head_dim") or config["hidden_size"] // self.heads
         self._eps = float(config.get("rms_norm_eps", 1e-6))
         self.kv_shape = (groups, max_positions, head_size)
         self._embedding = weights.matrix("model.embed_tokens.weight")
@@ -59,33 +61,32 @@ class Llama:
         self.norm = Norm(weights("model.norm.weight"), None, self._eps)
         self.head_matrix = self._embedding if config.get("tie_word_embeddings") else weights.matrix("lm_head.weight")
         weights.expect_no_more("model.layers.", self.layers)
+        self._by_row = isinstance(self.head_matrix, Int8Matrix)
         self.blocks = [self._read_block(weights, f"model.layers.{i}.") for i in range(self.layers)]
         angles = torch.arange(max_positions)[:, None] * rope_inverse_frequencies(config, head_size)  # [N, C / 2]
         angles = torch.cat((angles, angles), dim=-1)[:, None].to(self.device)  # [N, 1, C]
         self.rope = angles.cos().to(weights.dtype), angles.sin().to(weights.dtype)
 
     def _read_block(self, weights: Weights, at: str) -> Block:
-        def fused(*names: str) -> Linear:
-            paths = [at + name for name in names]
-            return Linear(
-                weights.matrix(*(p + ".weight" for p in paths)), weights.biases(*(p + ".bias" for p in paths))
-            )
-
         return Block(
             attention_norm=Norm(weights(at + "input_layernorm.weight"), None, self._eps),
-            qkv=fused(*(f"self_attn.{name}_proj" for name in "qkv")),
-            out=fused("self_attn.o_proj"),
+            qkv=read_linear(weights, *(f"{at}self_attn.{name}_proj" for name in "qkv")),
+            out=read_linear(weights, at + "self_attn.o_proj"),
             feed_norm=Norm(weights(at + "post_attention_layernorm.weight"), None, self._eps),
-            up=fused("mlp.gate_proj", "mlp.up_proj"),
-            down=fused("mlp.down_proj"),
+            up=read_linear(weights, at + "mlp.gate_proj", at + "mlp.up_proj"),
+            down=read_linear(weights, at + "mlp.down_proj"),
         )
+
+    def new_cache(self, layers: int) -> KVCache:
+        """Return an empty cache for a segment of that many layers."""
+        return KVCache(layers, self.kv_shape, like=self.norm.weight)
 
     def embed(self, ids: Tensor, start: int) -> Tensor:
         """Return [T, D]; positions enter by RoPE."""
         return rows(self._embedding, ids)
 
-    def run_layers(self, hidden: Tensor, start: int, layers: range, cache: KVCache) -> Tensor:
-        """Run layers over [T, D], return [T, D]."""
+    def run_layers(self, hidden: Tensor, start: int, layers: range, cache: KVCache, *, out: Tensor) -> None:
+        """Run layers over [T, D], write [T, D] to `out`."""
         positions = hidden.shape[0]
         groups, _, size = self.kv_shape
         cos, sin = (table[start : start + positions] for table in self.rope)
@@ -93,18 +94,22 @@ class Llama:
         for row, index in enumerate(layers):
             block = self.blocks[index]
             qkv = block.qkv(block.attention_norm(hidden)).view(positions, -1, size)  # [T, H + 2 G, C]
-            rotated = _rotate(qkv[:, : self._heads + groups], cos, sin)
-            new_keys, new_values = rotated[:, self._heads :], qkv[:, self._heads + groups :]  # [T, G, C]
+            rotated = _rotate(qkv[:, : self.heads + groups], cos, sin)
+            new_keys, new_values = rotated[:, self.heads :], qkv[:, self.heads + groups :]  # [T, G, C]
             keys, values = cache.append(row, start, new_keys.transpose(0, 1), new_values.transpose(0, 1))
-            hidden = hidden + block.out(attend(rotated[:, : self._heads], keys, values, mask))
+            hidden = hidden + block.out(attend(rotated[:, : self.heads], keys, values, mask, by_row=self._by_row))
             gate, up = block.up(block.feed_norm(hidden)).chunk(2, dim=-1)
             hidden = hidden + block.down(F.silu(gate) * up)
-        return hidden
+        out.copy_(hidden)
 
     def normalise(self, hidden: Tensor) -> Tensor:
         """Return the final RMSNorm of [..., D]."""
         return self.norm(hidden)
 
+    def before_head(self, normalised: Tensor) -> Tensor:
+        """Return what the head matrix multiplies: the state itself."""
+        return normalised
+
     def head(self, normalised: Tensor) -> Tensor:
-        """Return logits [..., V]."""
+        """Return logits [T, V]."""
         return linear(normalised, self.head_matrix)

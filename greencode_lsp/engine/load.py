@@ -12,6 +12,7 @@ from greencode_lsp.engine.checkpoint import Weights, read_config
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.family import Family
 from greencode_lsp.engine.llama import Llama
+from greencode_lsp.engine.native.decoder import NativeDecoder, supports
 from greencode_lsp.engine.opt import Opt
 from greencode_lsp.engine.policy import (
     AGENT_FILE,
@@ -21,12 +22,15 @@ from greencode_lsp.engine.policy import (
     FixedPolicy,
     NeverPolicy,
 )
+from greencode_lsp.engine.threads import tune
 from greencode_lsp.errors import DeviceError, ModelDamagedError, UnsupportedModelError
 from greencode_lsp.models.manifest import Manifest, read_manifest
 from greencode_lsp.records import FixedControl
 
 MAX_POSITIONS = 4096
 """Positions cached at most, however many the checkpoint allows."""
+
+NUMERICS = {"cpu": ("int8", "float32"), "cuda": ("bfloat16", "float32")}
 
 _FAMILIES: dict[str, type[Llama] | type[Opt]] = {"llama": Llama, "opt": Opt}
 
@@ -42,22 +46,33 @@ def pick_device(device: str) -> str:
     return device
 
 
-def load_family(folder: Path, config: dict[str, Any], device: str) -> Family:
-    """Read the weights. CPU runs in float32, CUDA in bfloat16."""
+def pick_numeric(numeric: str, device: str) -> str:
+    """Return `int8`, `float32` or `bfloat16`: of `auto` what the device is fastest in. Raises DeviceError."""
+    if numeric == "auto":
+        return "bfloat16" if device == "cuda" else "int8"
+    if numeric not in NUMERICS[device]:
+        raise DeviceError(f"There is no numeric mode {numeric!r} on {device}; {' and '.join(NUMERICS[device])} are.")
+    return numeric
+
+
+def load_family(folder: Path, config: dict[str, Any], device: str, numeric: str) -> Family[Any]:
+    """Read the weights, for a device and a numeric mode that have been picked."""
     kind = str(config.get("model_type"))
     if kind not in _FAMILIES:
         raise UnsupportedModelError(
             f"The model family {kind!r} is not supported; {' and '.join(_FAMILIES)} are. Set greencode.model."
         )
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    dtype = torch.bfloat16 if numeric == "bfloat16" else torch.float32
     try:
         max_positions = min(int(config["max_position_embeddings"]), MAX_POSITIONS)
-        return _FAMILIES[kind](config, Weights(folder, dtype, device), max_positions)
+        weights = Weights(folder, dtype, device, int8=numeric == "int8")
+        family = _FAMILIES[kind](config, weights, max_positions)
+        return NativeDecoder(family) if supports(family) else family
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
         raise ModelDamagedError(f"{folder / 'config.json'} does not describe the weights ({error!r}).") from error
 
 
-def load_engine(folder: Path, device: str = "auto") -> Engine:
+def load_engine(folder: Path, device: str = "auto", numeric: str = "auto") -> Engine:
     """Load a checkpoint folder: a published Hugging Face one (full depth only) or one with exits and an agent.
 
     Raises ModelNotFoundError, ModelDamagedError, UnsupportedModelError or DeviceError, each naming what to mend.
@@ -65,7 +80,8 @@ def load_engine(folder: Path, device: str = "auto") -> Engine:
     manifest = read_manifest(folder)
     config = read_config(folder)
     device = pick_device(device)
-    family = load_family(folder, config, device)
+    numeric = pick_numeric(numeric, device)
+    family = load_family(folder, config, device, numeric)
     if manifest is None:
         manifest = Manifest(name=folder.name, family=str(config["model_type"]), exits=(family.layers,))
     if manifest.exits[-1:] != (family.layers,) or list(manifest.exits) != sorted(set(manifest.exits)):
@@ -87,4 +103,6 @@ def load_engine(folder: Path, device: str = "auto") -> Engine:
         engine.full_depth_argmax([0], [0], FixedControl())
     except (IndexError, RuntimeError) as error:
         raise ModelDamagedError(f"The weights in {folder} do not fit its config.json ({error}).") from error
+    if device == "cpu":
+        tune(lambda: engine.full_depth_argmax([0], [0], FixedControl()))
     return engine

@@ -102,8 +102,8 @@ class AgentPolicy:
     """The PPO agent's network: two tanh layers, then the difference of its two action logits (exit minus continue)."""
 
     def __init__(self, tensors: dict[str, Vector], exits: tuple[int, ...]) -> None:
-        self._layers = [(tensors[f"w{i}"], tensors[f"b{i}"]) for i in (1, 2)]
-        self._out, self._bias = tensors["w3"], float(tensors["b3"][0])
+        self.layers = [(tensors[f"w{i}"], tensors[f"b{i}"]) for i in (1, 2)]
+        self.out, self.bias = tensors["w3"], float(tensors["b3"][0])
         self._exits = exits
 
     @classmethod
@@ -127,6 +127,6 @@ class AgentPolicy:
     def exit_logits(self, observations: Vector) -> Vector:
         """Return the logit [...] of observations [..., D + S - 1 + 2]."""
         x = observations
-        for weight, bias in self._layers:
+        for weight, bias in self.layers:
             x = np.tanh(x @ weight.T + bias)
-        return np.asarray(x @ self._out + self._bias)
+        return np.asarray(x @ self.out + self.bias)

@@ -63,7 +63,7 @@ def rows(matrix: Matrix, ids: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, matrix: Matrix, bias: Tensor | None = None) -> Tensor:
-    """Return x W^T + b, [T, O] for x [T, K]; with an Int8Matrix each position of x is quantised by its largest entry."""
+    """Return x W^T + b, [T, O] for x [T, K]; for int8 each position of x is quantised by its largest entry."""
     if isinstance(matrix, Tensor):
         return F.linear(x, matrix, bias)
     largest = x.abs().amax(dim=-1, keepdim=True)  # [T, 1]

@@ -1,0 +1,48 @@
+"""Cached token sequences of several documents: the one with the longest common prefix serves a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from greencode_lsp.engine.family import Family
+from greencode_lsp.engine.native.decoder import NativeDecoder
+from greencode_lsp.engine.native.segments import NativeSegments
+from greencode_lsp.engine.segments import Segments
+
+MAX_BYTES = 128 << 20
+"""Of all sequences together, as if each were full; one is kept whatever its size."""
+SAME_DOCUMENT = 0.25
+"""A sequence is cropped to a prompt that shares this part of the shorter of the two, else kept for its own document."""
+
+
+class Sequences:
+    """A least-recently-used list of `Segments`, bounded by bytes."""
+
+    def __init__(self, family: Family[Any], exits: tuple[int, ...], max_bytes: int = MAX_BYTES) -> None:
+        self._family, self._exits = family, exits
+        self._used: list[Segments] = [self._open()]  # the latest last
+        self.limit = max(1, max_bytes // self._used[0].max_bytes)
+        """How many sequences are kept."""
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    @property
+    def latest(self) -> Segments:
+        """The sequence chosen last."""
+        return self._used[-1]
+
+    def choose(self, ids: Sequence[int]) -> Segments:
+        """Return the sequence to serve a prompt: the most alike, else a new one or the one unused for longest."""
+        shared, best = max(((s.common_prefix(ids), i) for i, s in enumerate(self._used)), default=(0, 0))
+        found = self._used[best]
+        if shared < SAME_DOCUMENT * min(len(ids), len(found.ids)):
+            found = self._open() if len(self._used) < self.limit else self._used[0]
+        self._used = [*(s for s in self._used if s is not found), found]
+        return found
+
+    def _open(self) -> Segments:
+        if isinstance(self._family, NativeDecoder):
+            return NativeSegments(self._family, self._exits)
+        return Segments(self._family, self._exits)
