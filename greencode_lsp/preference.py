@@ -41,7 +41,9 @@ def decode_config(settings: Settings, manifest: Manifest, language: str) -> Deco
     if policy == "never" or not rows:
         return DecodeConfig()
     row = _proven(settings, manifest, language)
-    return _lossless(policy, rows) if row is None else DecodeConfig(policy, row.threshold)
+    if row is None:
+        return _lossless(policy, rows, _rows(manifest, language, "never"))
+    return DecodeConfig(policy, row.threshold)
 
 
 def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> str | None:
@@ -71,12 +73,16 @@ def _proven(settings: Settings, manifest: Manifest, language: str) -> Calibratio
     return _cheapest(rows, required_agreement(settings.preference))
 
 
-def _lossless(policy: str, rows: Sequence[CalibrationRow]) -> DecodeConfig:
-    """Return verified drafts by the row that makes them cheapest, or full depth where none saves anything."""
-    measured = [(row.verified_ratio, row.threshold) for row in rows if row.verified_ratio is not None]
+def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[CalibrationRow]) -> DecodeConfig:
+    """Return verified drafts by the row that makes them cheapest, or full depth where none saves anything.
+
+    `copied` is the row of drafts that are copied from the text alone.
+    """
+    found = [*((policy, row) for row in rows), *(("never", row) for row in copied)]
+    measured = [(row.verified_ratio, name, row.threshold) for name, row in found if row.verified_ratio is not None]
     if measured:
-        ratio, threshold = min(measured)
-        return DecodeConfig(policy, threshold, verified=True) if ratio < 1 else DecodeConfig()
+        ratio, name, threshold = min(measured)
+        return DecodeConfig(name, threshold, verified=True) if ratio < 1 else DecodeConfig()
     draft = _cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement_lower_95)
     return DecodeConfig(policy, draft.threshold, verified=True)
 

@@ -52,8 +52,8 @@ CAREFUL = 0.945
 SPARSE_EVERY = 5
 """Bold rows, and fixed exits, leave the full model's path for good and cost most to replay; a looser bound serves them:
 those that keep less than CAREFUL on the rollouts, and what is only reported, are measured on each fifth completion."""
-DRAFTERS = ("agent", "confidence")
-"""Policies whose early tokens may be verified drafts."""
+DRAFTERS = ("agent", "confidence", "never")
+"""Policies that verified drafts may come from, beside those copied from the text; `never` has no others."""
 CHECKED_PROMPTS, CHECKED_ROWS = 0.05, 0.2
 """Shares whose product is that of the pairs run again; a checked prompt's cache serves its rows."""
 FIGURES = (
@@ -141,7 +141,7 @@ def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[Setting]:
         for threshold, kept in thresholds(found, rollouts)
     ]
     out += [Setting("fixed", exit_layer - 0.5, SPARSE_EVERY) for exit_layer in reversed(engine.exits[:-1])]
-    return [*out, Setting(ORACLE, 0.0)]
+    return [*out, Setting("never", 0.0), Setting(ORACLE, 0.0)]
 
 
 def measure(subject: Subject, cursor: Cursor, index: int, settings: Sequence[Setting]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 from greencode_lsp.engine.cost import WorkLog
+from greencode_lsp.engine.drafts import propose
 from greencode_lsp.engine.engine import DRAFT_TOKENS, Engine
 from greencode_lsp.engine.policy import ExitState, Vector
 from greencode_lsp.records import DecodeConfig, Step, Work
@@ -193,21 +193,36 @@ class Tree:
 
     def _verified(self, node: Node, config: DecodeConfig, state: _Decoding) -> list[tuple[int, int]]:
         """Draft, verify and crop as `Engine._decode_verified` does; return the kept (last exit, token)."""
-        length, last, path = state.fed, len(self._widths) - 1, [node]
-        while True:
-            index, token = self._decide(path[-1], config, state)
-            if index == last or len(path) == DRAFT_TOKENS or length + len(path) >= self._engine.max_positions:
-                break
-            path.append(self._child(path[-1], token))
-            state.fed += 1
-        for deeper in range(index + 1, last + 1):
-            self._advance(state, deeper)
-        state.log.head_positions += len(path)
+        length, last = state.fed, len(self._widths) - 1
+        ids = np.asarray([*self._prompt, *node.ids])
+        drafts = propose(ids, self._engine.manifest.cost_curve, self._engine.max_positions - len(ids))
+        state.fed += len(drafts)
+        if not drafts:
+            tokens = self._left_early(node, config, state)
+            if tokens[0][0] == last:
+                return tokens
+            drafts = [token for _, token in tokens]
+        for index in range(last + 1):
+            self._advance(state, index)
+        state.log.head_positions += state.fed - length + 1
         kept = [(last, node.full_depth)]
-        for before, after in pairwise(path):
-            if after.ids[-1] != before.full_depth:
+        for draft in drafts[: state.fed - length]:
+            if draft != node.full_depth:
                 break
-            kept.append((last, after.full_depth))
+            node = self._child(node, draft)
+            kept.append((last, node.full_depth))
         state.fed = length + len(kept) - 1
         state.filled = [min(filled, state.fed) for filled in state.filled]
         return kept
+
+    def _left_early(self, node: Node, config: DecodeConfig, state: _Decoding) -> list[tuple[int, int]]:
+        """Return the drafts (exit, token) as `Engine._left_early` does."""
+        drafts: list[tuple[int, int]] = []
+        for _ in range(min(DRAFT_TOKENS, self._engine.max_positions - state.fed)):
+            if drafts:
+                node = self._child(node, drafts[-1][1])
+                state.fed += 1
+            drafts.append(self._decide(node, config, state))
+            if drafts[-1][0] == len(self._widths) - 1:
+                break
+        return drafts

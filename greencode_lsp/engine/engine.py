@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from greencode_lsp.engine.cost import WorkLog
+from greencode_lsp.engine.drafts import propose
 from greencode_lsp.engine.family import Family
 from greencode_lsp.engine.policy import ExitPolicy, Vector
 from greencode_lsp.engine.rule import PolicyRule
@@ -27,21 +28,21 @@ DRAFT_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Draft:
-    """A token before it is emitted: the exit it left at, and the ids the constraint allowed."""
+class _Token:
+    """A token to be emitted, and the exit it left at."""
 
     token_id: int
     exit_index: int
-    allowed: Sequence[int] | None
 
 
 class Engine:
     """One model, one cached sequence, one generation at a time."""
 
     def __init__(
-        self, family: Family[Any], manifest: Manifest, policies: dict[str, ExitPolicy], device: str, max_positions: int
+        self, family: Family[Any], manifest: Manifest, policies: dict[str, ExitPolicy], device: str, numeric: str
     ) -> None:
-        self.manifest, self.policies, self.device, self.max_positions = manifest, policies, device, max_positions
+        self.manifest, self.policies, self.device, self.numeric = manifest, policies, device, numeric
+        self.max_positions = family.kv_shape[1]
         self.exits, self.layers = manifest.exits, manifest.exits[-1]
         self.family = family
         with torch.inference_mode():
@@ -97,42 +98,59 @@ class Engine:
     @torch.inference_mode()
     def _decode(
         self, config: DecodeConfig, control: Control, emitted: list[int], constraint: Constraint | None
-    ) -> _Draft:
+    ) -> list[_Token]:
         """Decode one token greedily, among the ids the constraint allows."""
         index, logits = self._decode_one(config, control, len(emitted))
-        allowed = constraint(emitted) if constraint else None
-        return _Draft(pick(logits, allowed), index, allowed)
+        return [_Token(pick(logits, emitted, constraint), index)]
 
     @torch.inference_mode()
     def _decode_verified(
         self, config: DecodeConfig, control: Control, emitted: list[int], constraint: Constraint | None
-    ) -> list[_Draft]:
-        """Draft up to k tokens early, run the rest of the layers over them in one batch, keep the agreeing prefix.
+    ) -> list[_Token]:
+        """Draft, run the rest of the layers over the drafts in one batch, keep what the full model says as well.
 
-        With drafts d_1 .. d_k and full-depth tokens t_1 .. t_k at the same positions (Leviathan et al.; LayerSkip):
-        emit d_1 .. d_a while d_i = t_i, then t_{a+1} if a < k, and crop to what was emitted.
+        With drafts d_1 .. d_k and full-depth tokens t_1, t_2, .. at their positions and the one after the last that was
+        fed (Leviathan et al.; LayerSkip): emit t_1 .. t_a while d_i = t_i, then t_{a+1}, and crop to what was emitted.
         """
         length, last = len(self.segments.ids), len(self.segments) - 1
-        drafts: list[_Draft] = []
-        while len(drafts) < DRAFT_TOKENS and length + len(drafts) < self.max_positions:
-            if drafts:
-                self.segments.feed([drafts[-1].token_id])
-            so_far = emitted + [d.token_id for d in drafts]
-            index, logits = self._decode_one(config, control, len(so_far))
-            allowed = constraint(so_far) if constraint else None
-            drafts.append(_Draft(pick(logits, allowed), index, allowed))
-            if index == last:
-                break
+        drafts = self._copied(emitted, constraint)
+        if drafts:
+            self.segments.feed(drafts)
+        else:
+            tokens = self._left_early(config, control, emitted, constraint)
+            if tokens[0].exit_index == last:
+                return tokens
+            drafts = [token.token_id for token in tokens]
         self._advance_until(self._rule(DecodeConfig(), 0), control)
-        states = self.segments.outputs(last, len(drafts))  # [k, D]
+        states = self.segments.outputs(last, len(self.segments.ids) - length + 1)  # [k, D]
         full = self._head(self.family.normalise(states)).float().cpu().numpy()  # [k, V]
-        kept: list[_Draft] = []
-        for draft, logits in zip(drafts, full, strict=True):
-            kept.append(_Draft(pick(logits, draft.allowed), last, draft.allowed))
-            if kept[-1].token_id != draft.token_id:
+        kept: list[_Token] = []
+        for i, logits in enumerate(full):
+            kept.append(_Token(pick(logits, emitted + drafts[:i], constraint), last))
+            if drafts[i : i + 1] != [kept[-1].token_id]:
                 break
         self.segments.crop(length + len(kept) - 1)
         return kept
+
+    def _copied(self, emitted: list[int], constraint: Constraint | None) -> list[int]:
+        """Return drafts copied from the text, to be fed all; none where a constraint rules the next token."""
+        if constraint and constraint(emitted) is not None:
+            return []
+        ids = self.segments.ids
+        return propose(np.asarray(ids), self.manifest.cost_curve, self.max_positions - len(ids))
+
+    def _left_early(
+        self, config: DecodeConfig, control: Control, emitted: list[int], constraint: Constraint | None
+    ) -> list[_Token]:
+        """Return drafts that left early by the policy, all but the last fed; the first at full depth ends them."""
+        drafts: list[_Token] = []
+        for _ in range(min(DRAFT_TOKENS, self.max_positions - len(self.segments.ids))):
+            if drafts:
+                self.segments.feed([drafts[-1].token_id])
+            drafts += self._decode(config, control, emitted + [d.token_id for d in drafts], constraint)
+            if drafts[-1].exit_index == len(self.segments) - 1:
+                break
+        return drafts
 
     def generate(
         self,
@@ -153,16 +171,14 @@ class Engine:
         try:
             while len(emitted) < max_new_tokens and len(self.segments.ids) < self.max_positions:
                 config = control.config()
-                if config.verified:
-                    drafts = self._decode_verified(config, control, emitted, constraint)
-                else:
-                    drafts = [self._decode(config, control, emitted, constraint)]
-                for draft in drafts[: max_new_tokens - len(emitted)]:
-                    emitted.append(draft.token_id)
+                decode = self._decode_verified if config.verified else self._decode
+                tokens = decode(config, control, emitted, constraint)
+                for token in tokens[: max_new_tokens - len(emitted)]:
+                    emitted.append(token.token_id)
                     self._log.emitted_tokens += 1
-                    if draft.token_id in stop_ids:
+                    if token.token_id in stop_ids:
                         return
-                    yield Step(draft.token_id, self.exits[draft.exit_index])
+                    yield Step(token.token_id, self.exits[token.exit_index])
                 with torch.inference_mode():
                     self.segments.feed(emitted[-1:])
         finally:
@@ -178,8 +194,9 @@ class Engine:
         return [int(i) for i in self._head(normalised).argmax(-1)]
 
 
-def pick(logits: Vector, allowed: Sequence[int] | None) -> int:
-    """Return the likeliest id of logits [V], among the allowed ones."""
+def pick(logits: Vector, emitted: Sequence[int], constraint: Constraint | None) -> int:
+    """Return the likeliest id of logits [V], among those that the constraint allows after the emitted ones."""
+    allowed = constraint(emitted) if constraint else None
     if allowed is None:
         return int(logits.argmax())
     ids = np.asarray(allowed)

@@ -98,7 +98,7 @@ def load_engine(folder: Path, device: str = "auto", numeric: str = "auto") -> En
         raise ModelDamagedError(
             f"{folder} is calibrated for {', '.join(sorted(missing))}, which it lacks; export it again."
         )
-    engine = Engine(family, manifest, policies, device, family.kv_shape[1])
+    engine = Engine(family, manifest, policies, device, numeric)
     try:  # shapes that do not fit each other show here, not in the user's first completion
         engine.full_depth_argmax([0], [0], FixedControl())
     except (IndexError, RuntimeError) as error:
