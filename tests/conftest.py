@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,16 +15,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-@pytest.fixture(scope="session")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder that the native kernels are compiled into, once for all tests and their servers."""
-    return tmp_path_factory.mktemp("native")
+# What is done while tests are collected has a home too; the native kernels are compiled into it, once for all.
+HOME = Path(tempfile.mkdtemp(prefix="greencode-tests-"))
+os.environ["GREENCODE_HOME"] = str(HOME)
+(HOME / "native").mkdir()
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
-def home(kernels: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the test a home folder of its own, so that none reads or writes the user's."""
     folder = tmp_path_factory.mktemp("home")
-    (folder / "native").symlink_to(kernels, target_is_directory=True)
+    (folder / "native").symlink_to(HOME / "native", target_is_directory=True)
     monkeypatch.setenv("GREENCODE_HOME", str(folder))
     return folder

@@ -25,7 +25,7 @@ HOME = Path("~/.cache/greencode-lsp")
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m training`."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Train, calibrate and judge a model.")
-    parser.add_argument("step", choices=[*pipeline.STEPS, "heldout", "import", "all"])
+    parser.add_argument("step", choices=[*pipeline.STEPS, "heldout", "import", "bench", "all"])
     parser.add_argument("folders", nargs="*", type=Path, help="`import FOLDER OUT`, `export --dequantise FOLDER OUT`")
     parser.add_argument("--dequantise", action="store_true", help="`export` FOLDER as float32 for transformers")
     parser.add_argument("--dry-run", action="store_true", help="`lite` prints memory and time, and runs nothing")
@@ -37,11 +37,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop `lite` after so long; it can go on later")
     parser.add_argument("--runs", type=Path, default=pipeline.RUNS, help="where `evaluate` writes (training/runs)")
     parser.add_argument("--limit", type=int, help="`evaluate` so many held-out lines of each language only")
-    parser.add_argument("--model", help="`evaluate` this checkpoint: `bundled` or a folder (default: --out)")
+    parser.add_argument("--model", help="`evaluate` or `bench` this checkpoint: `bundled` or a folder")
     parser.add_argument(
         "--languages", nargs="+", default=["python", "java"], help="`evaluate` and `heldout` in these languages"
     )
-    parser.add_argument("--json", action="store_true", help="`evaluate` ends with one JSON object on a line")
+    parser.add_argument("--json", action="store_true", help="`evaluate` and `bench` end with one JSON object on a line")
     parser.add_argument("--processes", type=int, default=2, help="for `calibrate` and `evaluate` (default: 2)")
     parser.add_argument(
         "--heldout-sources",
@@ -49,6 +49,11 @@ def build_parser() -> argparse.ArgumentParser:
         default=["installed"],
         help="where the packages of the extra `eval` are: `installed`, or folders of unpacked distributions",
     )
+    parser.add_argument("--quick", action="store_true", help="`bench` with few rounds, in minutes")
+    parser.add_argument(
+        "--random-weights", default="base", metavar="PRESET", help="`bench` against peers in this shape (base)"
+    )
+    parser.add_argument("--device", default="auto", help="`bench` on this device: auto, cpu or cuda")
     return parser
 
 
@@ -90,6 +95,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
         if _convert(options):
+            return 0
+        if options.step == "bench":
+            from training import bench  # imports transformers: seconds
+
+            wanted = bench.Options(options.model or "bundled", options.random_weights, options.quick, options.device)
+            bench.main(wanted, as_json=options.json)
             return 0
         preset = load_preset(options.preset)
         if options.step == "lite" and options.dry_run:

@@ -184,7 +184,12 @@ def run_calibrate(job: Job) -> None:
         notes[language] = calibrate.notes_of(records, places, tables[language])
     policy = calibrate.winner(next(iter(tables.values())))
     manifest = read_manifest(job.out) or subject.engine.manifest
-    figures: dict[str, Any] = {"promise": PROMISE, "method": calibrate.METHOD, "device": DEVICE, "dtype": subject.engine.numeric}
+    figures: dict[str, Any] = {
+        "promise": PROMISE,
+        "method": calibrate.METHOD,
+        "device": DEVICE,
+        "dtype": subject.engine.numeric,
+    }
     figures |= {"new_tokens": options.new_tokens, "prompt_tokens": cursors.PROMPT_TOKENS, "languages": notes}
     write_manifest(
         job.out,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +12,7 @@ from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.records import Work
 
 
-def relative_cost(curve: dict[int, float], positions: int) -> float:
+def relative_cost(curve: Mapping[int, float], positions: int) -> float:
     """Return c(m)/c(1), interpolated over the measured points; beyond the last, and without any, proportional to m."""
     points = [(1, 1.0), *sorted((m, cost) for m, cost in curve.items() if m > 1)]
     last, cost = points[-1]

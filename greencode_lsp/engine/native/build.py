@@ -25,6 +25,8 @@ from greencode_lsp.models.store import data_home
 SOURCES = ("decoder.c", "lanes.h")
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-w")
 """No -ffast-math: a sum's order is part of what is computed."""
+TARGETS = (["-march=native", "-fopenmp"], ["-march=native"], ["-mcpu=native"], [])
+"""The first that the compiler knows."""
 COMPILE_TIMEOUT_S = 60
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def _compiled() -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
         for command in commands:
-            for optional in (["-march=native", "-fopenmp"], ["-march=native"], ["-mcpu=native"], []):
+            for optional in TARGETS:
                 if _try([*command, *FLAGS, *optional, str(here / "decoder.c"), "-o", str(made), "-lm"]):
                     made.replace(target)  # at once: another process may be looking
                     return target
