@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import random
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,7 @@ def test_every_instruction_sets_sums_are_the_same(target: str, monkeypatch: Any,
     """Where this machine can run it: plain C, AVX2, AVX-VNNI against the machine's own best."""
     folder = reference.save(MODELS["llama, shared keys, biases"](), tmp_path / "model")
     best = logits(load_engine(folder, "cpu", "int8"), IDS, 8)
-    if build.platform.machine() != "x86_64":
+    if platform.machine() != "x86_64":
         pytest.skip("an x86 target")
     if target == "-march=alderlake" and "avx_vnni" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this processor has no AVX-VNNI")

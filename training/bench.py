@@ -33,6 +33,7 @@ ROUNDS, QUICK_ROUNDS = 15, 5
 THREAD_ROUNDS = 3
 PROMPTS, QUICK_PROMPTS = 12, 4
 STARTS, QUICK_STARTS = 5, 3
+LAZY_PROMPTS = 40
 LARGE = 500_000_000
 """Parameters from which a random model is made in bfloat16, to fit."""
 Times = dict[str, dict[str, list[float]]]
@@ -114,6 +115,8 @@ def run(options: Options) -> dict[str, Any]:
     own_threads = kernel_threads()
     found = bench_exits.compare(engine, tokenizer, rounds, QUICK_PROMPTS if options.quick else PROMPTS)
     print_modes(engine, found, own_threads)
+    shares = bench_exits.lazy_depth(engine, tokenizer, LAZY_PROMPTS)
+    print("prompt never run through all layers: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
     set_threads(own_threads)
     trace = bench_exits.prompt_reused(engine, tokenizer, bench_exits.LONG_PROMPT_TOKENS)
     second = bench_exits.second_keystroke(engine, tokenizer, rounds)

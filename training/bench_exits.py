@@ -75,6 +75,23 @@ def compare(engine: Engine, tokenizer: CodeTokenizer, rounds: int, count: int) -
     return {"times_s": {n: t[1:] for n, t in times_s.items()}, "tokens": tokens, "ratio": work[0] / work[1]}
 
 
+def lazy_depth(engine: Engine, tokenizer: CodeTokenizer, count: int) -> dict[str, float]:
+    """Return, by mode, the share of completions of cold prompts after which the prompt never went through all layers.
+
+    Only there prefill is spared; where one token goes deep, the same work is done a little later. Running the prompt
+    eagerly would bring the first token no sooner and spare nothing, so the engine is always lazy.
+    """
+    shares = {}
+    for name, (subject, config) in modes(engine).items():
+        chosen, lazy = prompts(engine, tokenizer, count), 0
+        for ids in chosen:
+            subject.sequences.forget()
+            list(subject.generate(ids, FixedControl(config), max_new_tokens=NEW_TOKENS))
+            lazy += subject.segments[len(subject.exits) - 1].filled < len(ids) - 1
+        shares[name] = lazy / len(chosen)
+    return shares
+
+
 def ratio(times_s: dict[str, list[float]], ours: str, theirs: str) -> tuple[float, float, float]:
     """Return median and quartiles of the ratio by round."""
     ratios = [a / b for a, b in zip(times_s[ours], times_s[theirs], strict=True)]
@@ -147,7 +164,7 @@ def second_keystroke(engine: Engine, tokenizer: CodeTokenizer, rounds: int) -> l
     for _ in range(rounds):
         at = len(text) // 2
         times_s = []
-        engine.segments.crop(0)
+        engine.sequences.forget()
         for typed in (0, 1):
             start_s = time.perf_counter()
             ids = build_prompt(text[: at + typed] + text[at + 1 :], at + typed, tokenizer, engine.manifest.fim, budget)

@@ -46,14 +46,14 @@ class Engine:
         self.exits, self.layers = manifest.exits, manifest.exits[-1]
         self.family = family
         with torch.inference_mode():
-            self._sequences = Sequences(family, self.exits)
+            self.sequences = Sequences(family, self.exits)
         self._log = WorkLog(manifest, 0, 0)
         self.work: Work = Work()
 
     @property
     def segments(self) -> Segments:
         """The sequence being generated, or generated last."""
-        return self._sequences.latest
+        return self.sequences.latest
 
     @torch.inference_mode()
     def _prefill(self, prompt_ids: Sequence[int]) -> None:
@@ -64,7 +64,7 @@ class Engine:
                 f"The prompt has {len(prompt_ids)} tokens, the model takes 1 to {self.max_positions - 1}; "
                 "lower greencode.maxPromptTokens."
             )
-        reused = self._sequences.choose(prompt_ids).reuse(prompt_ids)
+        reused = self.sequences.choose(prompt_ids).reuse(prompt_ids)
         self._log = WorkLog(self.manifest, len(prompt_ids), reused)
 
     def _advance_until(self, rule: ExitRule, control: Control) -> int:

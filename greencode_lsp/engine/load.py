@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,10 @@ from greencode_lsp.records import FixedControl
 MAX_POSITIONS = 4096
 """Positions cached at most, however many the checkpoint allows."""
 
+CHUNK_S = 0.02
+"""A cancel is heard at least about so often during prefill."""
+CHUNKS = (8, 16, 32, 64, 128, 256)
+TIMED_POSITIONS = 64
 NUMERICS = {"cpu": ("int8", "float32"), "cuda": ("bfloat16", "float32")}
 
 _FAMILIES: dict[str, type[Llama] | type[Opt]] = {"llama": Llama, "opt": Opt}
@@ -105,4 +111,15 @@ def load_engine(folder: Path, device: str = "auto", numeric: str = "auto") -> En
         raise ModelDamagedError(f"The weights in {folder} do not fit its config.json ({error}).") from error
     if device == "cpu":
         tune(lambda: engine.full_depth_argmax([0], [0], FixedControl()))
+    engine.sequences.chunk_positions = _chunk_positions(engine)
     return engine
+
+
+def _chunk_positions(engine: Engine) -> int:
+    """Return how many prompt positions the widest segment runs in about CHUNK_S here."""
+    count = min(TIMED_POSITIONS, engine.max_positions - 1)
+    start_s = time.perf_counter()
+    engine.full_depth_argmax([0] * count, [0], FixedControl())
+    widest = max(after - before for before, after in pairwise((0, *engine.exits)))
+    position_s = (time.perf_counter() - start_s) / count * widest / engine.layers
+    return max(size for size in CHUNKS if size == CHUNKS[0] or size * position_s <= CHUNK_S)

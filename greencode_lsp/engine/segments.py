@@ -22,7 +22,7 @@ from greencode_lsp.engine.family import Cache, Family
 from greencode_lsp.errors import CancelledError
 
 CHUNK_POSITIONS = 128
-"""Positions per run in prefill, so that a cancel is heard in between."""
+"""Positions per run in prefill, so that a cancel is heard in between; `load_engine` fits it to the machine."""
 
 
 class ExitRule(Protocol):
@@ -51,6 +51,7 @@ class Segments:
         self.states = [one.new_zeros(family.kv_shape[1], one.shape[1]) for _ in range(len(exits) + 1)]
         """What enters each segment, and last what leaves the last one: [max_positions, D] each."""
         self.ids: list[int] = []
+        self.chunk_positions = CHUNK_POSITIONS
 
     def __len__(self) -> int:
         return len(self._segments)
@@ -90,7 +91,7 @@ class Segments:
         while segment.filled < stop:
             if cancelled():
                 raise CancelledError
-            at, end = segment.filled, min(segment.filled + CHUNK_POSITIONS, stop)
+            at, end = segment.filled, min(segment.filled + self.chunk_positions, stop)
             self.family.run_layers(entering[at:end], at, segment.layers, segment.cache, out=leaving[at:end])
             segment.filled = end
         return leaving[start:stop]

@@ -8,7 +8,7 @@ from typing import Any
 from greencode_lsp.engine.family import Family
 from greencode_lsp.engine.native.decoder import NativeDecoder
 from greencode_lsp.engine.native.segments import NativeSegments
-from greencode_lsp.engine.segments import Segments
+from greencode_lsp.engine.segments import CHUNK_POSITIONS, Segments
 
 MAX_BYTES = 128 << 20
 """Of all sequences together, as if each were full; one is kept whatever its size."""
@@ -21,6 +21,8 @@ class Sequences:
 
     def __init__(self, family: Family[Any], exits: tuple[int, ...], max_bytes: int = MAX_BYTES) -> None:
         self._family, self._exits = family, exits
+        self.chunk_positions = CHUNK_POSITIONS
+        """Positions per run in prefill, of every sequence."""
         self._used: list[Segments] = [self._open()]  # the latest last
         self.limit = max(1, max_bytes // self._used[0].max_bytes)
         """How many sequences are kept."""
@@ -39,8 +41,14 @@ class Sequences:
         found = self._used[best]
         if shared < SAME_DOCUMENT * min(len(ids), len(found.ids)):
             found = self._open() if len(self._used) < self.limit else self._used[0]
+        found.chunk_positions = self.chunk_positions
         self._used = [*(s for s in self._used if s is not found), found]
         return found
+
+    def forget(self) -> None:
+        """Forget what every sequence holds."""
+        for sequence in self._used:
+            sequence.crop(0)
 
     def _open(self) -> Segments:
         if isinstance(self._family, NativeDecoder):

@@ -17,15 +17,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from greencode_lsp.models.store import data_home
 
-SOURCES = ("decoder.c", "lanes.h")
+SOURCES = ("decoder.c", "attention.h", "matrix.h", "lanes.h")
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-w")
 """No -ffast-math: a sum's order is part of what is computed."""
-TARGETS = (["-march=native", "-fopenmp"], ["-march=native"], ["-mcpu=native"], [])
+TARGETS: Sequence[list[str]] = (["-march=native", "-fopenmp"], ["-march=native"], ["-mcpu=native"], [])
 """The first that the compiler knows."""
 COMPILE_TIMEOUT_S = 60
 logger = logging.getLogger(__name__)
