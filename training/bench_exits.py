@@ -39,7 +39,7 @@ def prompts(engine: Engine, tokenizer: CodeTokenizer, count: int) -> list[list[i
 def modes(engine: Engine) -> dict[str, tuple[Engine, DecodeConfig]]:
     """Return what is compared: preferences, an agent that never leaves, and a model without exits."""
     whole = dataclasses.replace(engine.manifest, exits=engine.exits[-1:])
-    single = Engine(engine.family, whole, engine.policies, engine.device, engine.numeric)
+    single = Engine(engine.family, whole, engine.policies, engine.numeric)
 
     def at(preference: float) -> DecodeConfig:
         return decode_config(Settings(preference=preference), engine.manifest, "python")

@@ -19,7 +19,7 @@ from greencode_lsp.engine.family import Family
 from greencode_lsp.engine.policy import ExitPolicy, Vector
 from greencode_lsp.engine.rule import PolicyRule
 from greencode_lsp.engine.segments import ExitRule, Segments
-from greencode_lsp.engine.sequences import Sequences
+from greencode_lsp.engine.sequences import KVMode, Sequences
 from greencode_lsp.errors import SettingError
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.records import Constraint, Control, DecodeConfig, Step, Work
@@ -39,14 +39,19 @@ class Engine:
     """One model, one cached sequence, one generation at a time."""
 
     def __init__(
-        self, family: Family[Any], manifest: Manifest, policies: dict[str, ExitPolicy], device: str, numeric: str
+        self,
+        family: Family[Any],
+        manifest: Manifest,
+        policies: dict[str, ExitPolicy],
+        numeric: str,
+        kv: KVMode = "exact",
     ) -> None:
-        self.manifest, self.policies, self.device, self.numeric = manifest, policies, device, numeric
+        self.manifest, self.policies, self.device, self.numeric = manifest, policies, family.device.type, numeric
         self.max_positions = family.kv_shape[1]
         self.exits, self.layers = manifest.exits, manifest.exits[-1]
         self.family = family
         with torch.inference_mode():
-            self.sequences = Sequences(family, self.exits)
+            self.sequences = Sequences(family, self.exits, kv)
         self._log = WorkLog(manifest, 0, 0)
         self.work: Work = Work()
 

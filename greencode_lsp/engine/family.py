@@ -30,6 +30,10 @@ class Linear:
         matrix = self.weight.values if isinstance(self.weight, Int8Matrix) else self.weight
         return matrix.shape[0], matrix.shape[1]
 
+    def below(self, first: int) -> Linear:
+        """Return the rows from `first` on, sharing memory."""
+        return Linear(self.weight[first:], None if self.bias is None else self.bias[first:])
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return x W^T + b, [T, O] for x [T, K]."""
         return linear(x, self.weight, self.bias)
@@ -111,6 +115,10 @@ class Family(Protocol[CacheT]):
 
     def run_layers(self, hidden: Tensor, start: int, layers: range, cache: CacheT, *, out: Tensor) -> None:
         """Run layers over [T, D] at positions from `start`, append their KV, write [T, D] to `out`."""
+        ...
+
+    def propagate(self, hidden: Tensor, start: int, layers: range, cache: CacheT) -> None:
+        """Append keys and values that the layers' own norms and projections make of one state [T, D] for them all."""
         ...
 
     def normalise(self, hidden: Tensor) -> Tensor:

@@ -106,6 +106,16 @@ class Llama:
         """Return the final RMSNorm of [..., D]."""
         return self.norm(hidden)
 
+    def propagate(self, hidden: Tensor, start: int, layers: range, cache: KVCache) -> None:
+        """Append keys and values made of [T, D] itself, layer by layer."""
+        positions, (groups, _, size) = hidden.shape[0], self.kv_shape
+        cos, sin = (table[start : start + positions] for table in self.rope)
+        for row, index in enumerate(layers):
+            block = self.blocks[index]
+            made = block.qkv.below(self.heads * size)(block.attention_norm(hidden))  # [T, 2 G C]
+            keys, values = made.view(positions, 2, groups, size).unbind(1)
+            cache.append(row, start, _rotate(keys, cos, sin).transpose(0, 1), values.transpose(0, 1))
+
     def before_head(self, normalised: Tensor) -> Tensor:
         """Return what the head matrix multiplies: the state itself."""
         return normalised

@@ -24,6 +24,7 @@ from greencode_lsp.engine.policy import (
     FixedPolicy,
     NeverPolicy,
 )
+from greencode_lsp.engine.sequences import KVMode
 from greencode_lsp.engine.threads import tune
 from greencode_lsp.errors import DeviceError, ModelDamagedError, UnsupportedModelError
 from greencode_lsp.models.manifest import Manifest, read_manifest
@@ -61,7 +62,7 @@ def pick_numeric(numeric: str, device: str) -> str:
     return numeric
 
 
-def load_family(folder: Path, config: dict[str, Any], device: str, numeric: str) -> Family[Any]:
+def load_family(folder: Path, config: dict[str, Any], device: str, numeric: str, kv: KVMode = "exact") -> Family[Any]:
     """Read the weights, for a device and a numeric mode that have been picked."""
     kind = str(config.get("model_type"))
     if kind not in _FAMILIES:
@@ -73,12 +74,12 @@ def load_family(folder: Path, config: dict[str, Any], device: str, numeric: str)
         max_positions = min(int(config["max_position_embeddings"]), MAX_POSITIONS)
         weights = Weights(folder, dtype, device, int8=numeric == "int8")
         family = _FAMILIES[kind](config, weights, max_positions)
-        return NativeDecoder(family) if supports(family) else family
+        return NativeDecoder(family) if kv == "exact" and supports(family) else family
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
         raise ModelDamagedError(f"{folder / 'config.json'} does not describe the weights ({error!r}).") from error
 
 
-def load_engine(folder: Path, device: str = "auto", numeric: str = "auto") -> Engine:
+def load_engine(folder: Path, device: str = "auto", numeric: str = "auto", kv: KVMode = "exact") -> Engine:
     """Load a checkpoint folder: a published Hugging Face one (full depth only) or one with exits and an agent.
 
     Raises ModelNotFoundError, ModelDamagedError, UnsupportedModelError or DeviceError, each naming what to mend.
@@ -87,7 +88,7 @@ def load_engine(folder: Path, device: str = "auto", numeric: str = "auto") -> En
     config = read_config(folder)
     device = pick_device(device)
     numeric = pick_numeric(numeric, device)
-    family = load_family(folder, config, device, numeric)
+    family = load_family(folder, config, device, numeric, kv)
     if manifest is None:
         manifest = Manifest(name=folder.name, family=str(config["model_type"]), exits=(family.layers,))
     if manifest.exits[-1:] != (family.layers,) or list(manifest.exits) != sorted(set(manifest.exits)):
@@ -104,7 +105,7 @@ def load_engine(folder: Path, device: str = "auto", numeric: str = "auto") -> En
         raise ModelDamagedError(
             f"{folder} is calibrated for {', '.join(sorted(missing))}, which it lacks; export it again."
         )
-    engine = Engine(family, manifest, policies, device, numeric)
+    engine = Engine(family, manifest, policies, numeric, kv)
     try:  # shapes that do not fit each other show here, not in the user's first completion
         engine.full_depth_argmax([0], [0], FixedControl())
     except (IndexError, RuntimeError) as error:

@@ -89,6 +89,15 @@ class Opt:
         """Return the final LayerNorm of [..., D], where the checkpoint has one."""
         return self.norm(hidden) if self.norm else hidden
 
+    def propagate(self, hidden: Tensor, start: int, layers: range, cache: KVCache) -> None:
+        """Append keys and values made of [T, D] itself, layer by layer."""
+        positions, (heads, _, size) = hidden.shape[0], self.kv_shape
+        for row, index in enumerate(layers):
+            block = self.blocks[index]
+            normed = block.attention_norm(hidden) if self.norm_first else hidden
+            keys, values = block.qkv.below(heads * size)(normed).view(positions, 2, heads, size).unbind(1)
+            cache.append(row, start, keys.transpose(0, 1), values.transpose(0, 1))
+
     def before_head(self, normalised: Tensor) -> Tensor:
         """Return what the head matrix multiplies: the state through `project_out` where the checkpoint has one."""
         return normalised if self._project_out is None else linear(normalised, self._project_out)

@@ -25,6 +25,10 @@ class Int8Matrix:
     scale: Tensor
     """float32 [O]"""
 
+    def __getitem__(self, rows: slice) -> Int8Matrix:
+        """Return some rows, sharing memory."""
+        return Int8Matrix(self.values[rows], self.scale[rows])
+
     @property
     def device(self) -> torch.device:
         """Where it lies."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from greencode_lsp.engine.family import Family
 from greencode_lsp.engine.native.decoder import NativeDecoder
 from greencode_lsp.engine.native.segments import NativeSegments
+from greencode_lsp.engine.propagate import PropagatedSegments
 from greencode_lsp.engine.segments import CHUNK_POSITIONS, Segments
 
+KVMode = Literal["exact", "propagate"]
+"""`propagate` is the paper's, for comparison (engine/propagate.py)."""
 MAX_BYTES = 128 << 20
 """Of all sequences together, as if each were full; one is kept whatever its size."""
 SAME_DOCUMENT = 0.25
@@ -19,8 +22,10 @@ SAME_DOCUMENT = 0.25
 class Sequences:
     """A least-recently-used list of `Segments`, bounded by bytes."""
 
-    def __init__(self, family: Family[Any], exits: tuple[int, ...], max_bytes: int = MAX_BYTES) -> None:
-        self._family, self._exits = family, exits
+    def __init__(
+        self, family: Family[Any], exits: tuple[int, ...], kv: KVMode = "exact", max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._family, self._exits, self._kv = family, exits, kv
         self.chunk_positions = CHUNK_POSITIONS
         """Positions per run in prefill, of every sequence."""
         self._used: list[Segments] = [self._open()]  # the latest last
@@ -51,6 +56,8 @@ class Sequences:
             sequence.crop(0)
 
     def _open(self) -> Segments:
+        if self._kv == "propagate":
+            return PropagatedSegments(self._family, self._exits)
         if isinstance(self._family, NativeDecoder):
             return NativeSegments(self._family, self._exits)
         return Segments(self._family, self._exits)

@@ -181,6 +181,10 @@ class NativeDecoder:
                 kernel_threads(),
             )
 
+    def propagate(self, hidden: Tensor, start: int, layers: range, cache: NativeCache) -> None:
+        """Not here: for comparison, a family is loaded without the kernels (`load_engine(kv="propagate")`)."""
+        raise NotImplementedError
+
     def normalise(self, hidden: Tensor) -> Tensor:
         """Return the final norm of [T, D]."""
         hidden = hidden.contiguous()
