@@ -118,6 +118,7 @@ class FakeEngine:
         *,
         max_new_tokens: int,
         stop_ids: frozenset[int] = frozenset(),
+        likely_last_ids: frozenset[int] = frozenset(),
         constraint: Constraint | None = None,
     ) -> Iterator[Step]:
         self.prompts.append(tuple(prompt_ids))

@@ -30,6 +30,10 @@ def test_a_longer_match_goes_before_a_later_one() -> None:
     assert proposed([7, 1, 2, 5, 5, 1, 2, 6, 7, 1, 2], room=1) == [5]
 
 
+def test_nothing_is_drafted_from_where_the_generation_probably_stops() -> None:
+    assert propose(np.asarray([1, 2, 3, 4, 1]), FREE, 3, ends={3}) == [2]
+
+
 def test_a_token_never_seen_before_proposes_nothing() -> None:
     assert proposed([1, 2, 3, 4]) == []
 

@@ -25,7 +25,6 @@ from training.protocols import (
     PREFERENCES,
     compared,
     context_tasks,
-    line_ends,
     preferences,
     score,
     tasks_of,
@@ -99,7 +98,7 @@ def test_the_papers_prompts_are_heads_of_the_file_and_the_reference_what_follows
 
 
 def test_a_line_is_scored_under_every_preference_and_where_it_is_due_under_every_exit(subject: Subject) -> None:
-    ends = line_ends(subject.tokenizer)
+    ends = subject.tokenizer.special_ids | subject.tokenizer.line_end_ids
     (few, _), (all_, _) = (tuple(tasks_of(subject, LINE, "python", due)) for due in (False, True))
     assert set(score(subject, few, ends)) == {"full_depth", "oracle", *PREFERENCES}
     assert set(score(subject, all_, ends)) - set(score(subject, few, ends)) == {"fixed 1", "fixed 2"}
@@ -113,7 +112,7 @@ def test_points_of_a_policys_table_are_compared() -> None:
 
 
 def test_the_printed_object_has_the_keys_that_others_read(subject: Subject) -> None:
-    ends = line_ends(subject.tokenizer)
+    ends = subject.tokenizer.special_ids | subject.tokenizer.line_end_ids
     tasks = [*tasks_of(subject, LINE, "python", is_compared=True), *context_tasks(subject, [LINE], "python")]
     scored = [(task, score(subject, task, ends)) for task in tasks]
     python = of_language(subject.engine, scored, HeldOut([LINE], missing=2))

@@ -155,19 +155,13 @@ def _classes(tokenizer: CodeTokenizer, completion: Completion, task: Task) -> li
     return found
 
 
-def line_ends(tokenizer: CodeTokenizer) -> frozenset[int]:
-    """Return the ids after which a line is complete."""
-    newlines = (i for i in range(tokenizer.vocab_size) if b"\n" in tokenizer.token_bytes(i))
-    return tokenizer.special_ids | frozenset(newlines)
-
-
 def score_share(checkpoint: Path, share: Sequence[HeldOutLine], files: Sequence[HeldOutLine], language: str) -> Any:
     """Score some lines and the files of others, in one process and thread: [(task, figures by configuration)]."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a model this small is slower on more, and the other core has its own share
     try:
         subject = subject_of(checkpoint, checkpoint, LINE_TOKENS)
-        ends = line_ends(subject.tokenizer)
+        ends = subject.tokenizer.special_ids | subject.tokenizer.line_end_ids
         marked = ((line, index % COMPARED_EVERY == 0) for index, line in enumerate(share))
         tasks = [task for line, is_compared in marked for task in tasks_of(subject, line, language, is_compared)]
         tasks += context_tasks(subject, files, language)

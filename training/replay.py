@@ -118,7 +118,8 @@ class Tree:
         state = _Decoding(log, len(self._prompt), [0] * len(self._engine.exits))
         node, steps, agrees = self.root, list[Step](), list[bool]()
         while len(steps) < new_tokens and state.fed < self._engine.max_positions:
-            chosen = self._verified(node, config, state) if config.verified else [self._decide(node, config, state)]
+            verified = config.verified
+            chosen = self._verified(node, config, state, stop_ids) if verified else [self._decide(node, config, state)]
             for index, token in chosen[: new_tokens - len(steps)]:
                 steps.append(Step(token, self._engine.exits[index]))
                 agrees.append(token == node.full_depth)
@@ -191,14 +192,16 @@ class Tree:
             node.exit_logits[key] = logit, bool(used)
         return node.exit_logits[key]
 
-    def _verified(self, node: Node, config: DecodeConfig, state: _Decoding) -> list[tuple[int, int]]:
+    def _verified(
+        self, node: Node, config: DecodeConfig, state: _Decoding, ends: frozenset[int]
+    ) -> list[tuple[int, int]]:
         """Draft, verify and crop as `Engine._decode_verified` does; return the kept (last exit, token)."""
         length, last = state.fed, len(self._widths) - 1
         ids = np.asarray([*self._prompt, *node.ids])
-        drafts = propose(ids, self._engine.manifest.cost_curve, self._engine.max_positions - len(ids))
+        drafts = propose(ids, self._engine.manifest.cost_curve, self._engine.max_positions - len(ids), ends)
         state.fed += len(drafts)
         if not drafts:
-            tokens = self._left_early(node, config, state)
+            tokens = self._left_early(node, config, state, ends)
             if tokens[0][0] == last:
                 return tokens
             drafts = [token for _, token in tokens]
@@ -215,7 +218,9 @@ class Tree:
         state.filled = [min(filled, state.fed) for filled in state.filled]
         return kept
 
-    def _left_early(self, node: Node, config: DecodeConfig, state: _Decoding) -> list[tuple[int, int]]:
+    def _left_early(
+        self, node: Node, config: DecodeConfig, state: _Decoding, ends: frozenset[int]
+    ) -> list[tuple[int, int]]:
         """Return the drafts (exit, token) as `Engine._left_early` does."""
         drafts: list[tuple[int, int]] = []
         for _ in range(min(DRAFT_TOKENS, self._engine.max_positions - state.fed)):
@@ -223,6 +228,6 @@ class Tree:
                 node = self._child(node, drafts[-1][1])
                 state.fed += 1
             drafts.append(self._decide(node, config, state))
-            if drafts[-1][0] == len(self._widths) - 1:
+            if drafts[-1][0] == len(self._widths) - 1 or drafts[-1][1] in ends:
                 break
         return drafts

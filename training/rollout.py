@@ -181,7 +181,7 @@ def emit(
 ) -> list[Step]:
     """Generate; a stop id ends the completion and counts as emitted, since ending is a choice too."""
     steps: list[Step] = []
-    generation = engine.generate(prompt, FixedControl(config), max_new_tokens=new_tokens)
+    generation = engine.generate(prompt, FixedControl(config), max_new_tokens=new_tokens, likely_last_ids=stop_ids)
     with closing(cast("Any", generation)):
         for step in generation:
             steps.append(step)

@@ -52,6 +52,7 @@ class Engine(Protocol):
         *,
         max_new_tokens: int,
         stop_ids: frozenset[int] = frozenset(),
+        likely_last_ids: frozenset[int] = frozenset(),
         constraint: Constraint | None = None,
     ) -> Iterator[Step]:
         """Yield tokens greedily; raises CancelledError when the control says so."""
@@ -174,6 +175,7 @@ def _decode(
         control,
         max_new_tokens=max_new_tokens,
         stop_ids=tokenizer.special_ids,
+        likely_last_ids=tokenizer.line_end_ids,
         constraint=healed.constraint,
     )
     with closing(cast("Generator[Step, None, None]", generation)) as tokens:

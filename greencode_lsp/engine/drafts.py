@@ -6,7 +6,8 @@ from the measured cost curve, none included (prompt lookup; Leviathan et al., se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,12 @@ WORTH = 1.02
 Ids = NDArray[np.int64]
 
 
-def propose(ids: Ids, curve: Mapping[int, float], room: int) -> list[int]:
-    """Return ids to verify after `ids`, at most `room`: copied from behind the longest, then latest, match."""
+def propose(ids: Ids, curve: Mapping[int, float], room: int, ends: Collection[int] = ()) -> list[int]:
+    """Return ids to verify after `ids`, at most `room`: copied from behind the longest, then latest, match.
+
+    None of `ends` is drafted, nor what follows it: the generation probably stops there, and verifying the tokens
+    before already yields it.
+    """
     places = np.flatnonzero(ids[:-1] == ids[-1])  # each ends an earlier occurrence of the last token
     if not len(places):
         return []
@@ -38,7 +43,7 @@ def propose(ids: Ids, curve: Mapping[int, float], room: int) -> list[int]:
     best = len(places) - 1 - int(matched[::-1].argmax())
     count = min(draft_length(int(matched[best]), curve), room)
     start = int(places[best]) + 1
-    return [int(token) for token in ids[start : start + count]]
+    return list(takewhile(lambda token: token not in ends, ids[start : start + count].tolist()))
 
 
 def draft_length(matched: int, curve: Mapping[int, float]) -> int:

@@ -53,6 +53,7 @@ class Engine:
         with torch.inference_mode():
             self.sequences = Sequences(family, self.exits, kv)
         self._log = WorkLog(manifest, 0, 0)
+        self._ends: frozenset[int] = frozenset()
         self.work: Work = Work()
 
     @property
@@ -142,7 +143,7 @@ class Engine:
         if constraint and constraint(emitted) is not None:
             return []
         ids = self.segments.ids
-        return propose(np.asarray(ids), self.manifest.cost_curve, self.max_positions - len(ids))
+        return propose(np.asarray(ids), self.manifest.cost_curve, self.max_positions - len(ids), self._ends)
 
     def _left_early(
         self, config: DecodeConfig, control: Control, emitted: list[int], constraint: Constraint | None
@@ -153,7 +154,7 @@ class Engine:
             if drafts:
                 self.segments.feed([drafts[-1].token_id])
             drafts += self._decode(config, control, emitted + [d.token_id for d in drafts], constraint)
-            if drafts[-1].exit_index == len(self.segments) - 1:
+            if drafts[-1].exit_index == len(self.segments) - 1 or drafts[-1].token_id in self._ends:
                 break
         return drafts
 
@@ -164,14 +165,18 @@ class Engine:
         *,
         max_new_tokens: int,
         stop_ids: frozenset[int] = frozenset(),
+        likely_last_ids: frozenset[int] = frozenset(),
         constraint: Constraint | None = None,
     ) -> Iterator[Step]:
         """Yield greedily decoded tokens until a stop id (not yielded), `max_new_tokens`, or the last position.
+
+        `likely_last_ids` are those after which the caller often closes the generator: nothing is drafted beyond them.
 
         Raises CancelledError when `control` says so, and SettingError where the prompt does not fit. `work` is
         complete once the generator ended, was closed or raised.
         """
         self._prefill(prompt_ids)
+        self._ends = stop_ids | likely_last_ids
         emitted: list[int] = []
         try:
             while len(emitted) < max_new_tokens and len(self.segments.ids) < self.max_positions:

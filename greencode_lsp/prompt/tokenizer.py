@@ -34,6 +34,7 @@ class CodeTokenizer:
         self._bytes = self._read_vocabulary({token_id: token.content for token_id, token in added.items()})
         ordinary = [(text, i) for i, text in enumerate(self._bytes) if text and i not in self.special_ids]
         ordinary.sort()
+        self.line_end_ids = frozenset(token_id for text, token_id in ordinary if b"\n" in text)
         self._sorted_bytes = [text for text, _ in ordinary]
         self._sorted_ids = [token_id for _, token_id in ordinary]
 
