@@ -11,6 +11,7 @@ SECTION = "greencode"
 
 PREFERENCES = {"accuracy": 1.0, "balanced": 0.5, "energy": 0.0}
 DEVICES = ("auto", "cpu", "cuda")
+NUMERICS = ("auto", "int8", "bfloat16", "float32")
 EXIT_POLICIES = ("auto", "agent", "confidence", "fixed", "never")
 
 
@@ -28,6 +29,8 @@ class Settings:
     """`"bundled"` or the path of a checkpoint folder."""
     device: str = "auto"
     """`"auto"`, `"cpu"` or `"cuda"`."""
+    numeric: str = "auto"
+    """How the model computes: `"auto"` (`"int8"` on the CPU, `"bfloat16"` on CUDA), or one of those or `"float32"`."""
     exit_policy: str = "auto"
     """Who decides where a token leaves: `"auto"` (the checkpoint's winner at equal energy), `"agent"`, `"confidence"`,
     `"fixed"` or `"never"`."""
@@ -108,6 +111,7 @@ _READERS: dict[str, tuple[str, Callable[[object], Any], str]] = {
     "maxPromptTokens": ("max_prompt_tokens", _whole_number(16, 32768), "a whole number from 16 to 32768"),
     "model": ("model", _text, '"bundled" or the path of a checkpoint folder'),
     "device": ("device", _one_of(DEVICES), "one of " + ", ".join(DEVICES)),
+    "numeric": ("numeric", _one_of(NUMERICS), "one of " + ", ".join(NUMERICS)),
     "exitPolicy": ("exit_policy", _one_of(EXIT_POLICIES), "one of " + ", ".join(EXIT_POLICIES)),
 }
 """The client's name -> field, reader (None for a bad value), what a good value is."""

@@ -56,7 +56,7 @@ def prompts(work: Path, engine: Engine) -> list[list[int]]:
 def test_the_checkpoint_is_whole(work: Path) -> None:
     manifest = read_manifest(work / "out")
     assert manifest is not None
-    assert set(manifest.calibration["python"]) == {"agent", "confidence", "fixed"}
+    assert set(manifest.calibration["python"]) == {"agent", "confidence", "fixed", "never"}
     assert manifest.exit_policy in manifest.calibration["python"]
     assert sorted(manifest.cost_curve) == [1, 2, 4, 8]
     assert manifest.head_layers > 0

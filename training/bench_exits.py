@@ -26,6 +26,7 @@ PROMPT_TOKENS = 512
 LONG_PROMPT_TOKENS = 1000
 TYPED_CHARACTERS = 240
 CHECKS = 2000
+CLOSED_BY_EDITORS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 
 
 def prompts(engine: Engine, tokenizer: CodeTokenizer, count: int) -> list[list[int]]:
@@ -122,13 +123,21 @@ def _no_head() -> Vector:
 def typing_trace(texts: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Yield (document, cursor) by keystroke: a function typed in, with a look into another document between.
 
-    What is typed is a stretch of the file itself; the rest of the file stands after the cursor throughout.
+    What is typed is a stretch of the file itself; the rest of the file stands after the cursor throughout, behind the
+    brackets and quotes that an editor closes by itself.
     """
     first, second = texts
-    begin = len(first) // 2
+    begin, closing = len(first) // 2, ""
     for typed in range(TYPED_CHARACTERS):
         at = begin + typed
-        yield first[:at] + "\n" + first[begin + TYPED_CHARACTERS :], at
+        character = first[at - 1]
+        if closing.startswith(character):
+            closing = closing[1:]
+        elif character == "\n":
+            closing = ""
+        else:
+            closing = CLOSED_BY_EDITORS.get(character, "") + closing
+        yield first[:at] + closing + "\n" + first[begin + TYPED_CHARACTERS :], at
         if typed % 60 == 59:  # over to the other file for a word
             middle = len(second) // 2
             for letter in range(8):

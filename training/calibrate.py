@@ -174,11 +174,15 @@ def measure(subject: Subject, cursor: Cursor, index: int, settings: Sequence[Set
 
 
 def _verified(subject: Subject, tree: Tree, setting: Setting) -> tuple[float, float]:
-    """Return the layer-equivalents of the lossless completion that drafts by this row, and those at full depth."""
+    """Return the layer-equivalents of the lossless completion that drafts by this row, and those at full depth.
+
+    It ends with its line, as most completions do: a draft beyond its end is wasted.
+    """
     if setting.policy not in DRAFTERS:
         return 0.0, 0.0
     config = DecodeConfig(setting.policy, setting.threshold, verified=True)
-    work = tree.complete(config, subject.new_tokens, subject.tokenizer.special_ids).work
+    ends = subject.tokenizer.special_ids | subject.tokenizer.line_end_ids
+    work = tree.complete(config, subject.new_tokens, ends).work
     return work.layer_equivalents, work.full_depth_layer_equivalents
 
 

@@ -86,7 +86,7 @@ def load_backend(settings: Settings) -> Backend:
     tokenizer = CodeTokenizer.from_folder(folder)
     from greencode_lsp.engine.load import load_engine  # imports torch: seconds, and not before `initialize`
 
-    engine = load_engine(folder, settings.device)
+    engine = load_engine(folder, settings.device, settings.numeric)
     return Backend(engine, tokenizer, engine.manifest)
 
 

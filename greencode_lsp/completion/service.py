@@ -60,7 +60,7 @@ class CompletionService:
         self._worker = Worker()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told: set[str] = set()
-        self._loaded_for: tuple[str, str] | None = None
+        self._loaded_for: tuple[str, str, str] | None = None
         self._backend: Backend | None = None
         self._meter: Meter | None = None
         self._ledger: Ledger | None = None
@@ -69,7 +69,7 @@ class CompletionService:
         self._closed = threading.Event()
 
     def configure(self, raw: object) -> None:
-        """Take the client's settings; each bad value is told once. Another model or device is loaded at once.
+        """Take the client's settings; each bad value is told once. Another model, device or numeric mode is loaded at once.
 
         A whole section replaces the one before, so that a removed setting is removed; single keys change themselves.
         """
@@ -79,7 +79,7 @@ class CompletionService:
         for sentence in sentences:
             self.notify_once(sentence)
         if self._state == "failed":  # the user may have mended the folder meanwhile
-            self._loaded_for = None if self._loaded_for is None else ("", "")
+            self._loaded_for = None if self._loaded_for is None else ("", "", "")
         if self._loaded_for is not None and not self._closed.is_set():
             self.start()
             if self.settings != before:
@@ -92,7 +92,7 @@ class CompletionService:
 
     def start(self) -> None:
         """Begin to load the model that the settings name, unless that is what was loaded last."""
-        wanted = (self.settings.model, self.settings.device)
+        wanted = (self.settings.model, self.settings.device, self.settings.numeric)
         if self._closed.is_set() or wanted == self._loaded_for:
             return
         self._loop = asyncio.get_running_loop()

@@ -58,7 +58,10 @@ def pick_numeric(numeric: str, device: str) -> str:
     if numeric == "auto":
         return "bfloat16" if device == "cuda" else "int8"
     if numeric not in NUMERICS[device]:
-        raise DeviceError(f"There is no numeric mode {numeric!r} on {device}; {' and '.join(NUMERICS[device])} are.")
+        raise DeviceError(
+            f"The numeric mode {numeric!r} does not run on {device}; set greencode.numeric to auto, "
+            f"{' or '.join(NUMERICS[device])}."
+        )
     return numeric
 
 
