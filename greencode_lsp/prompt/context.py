@@ -1,64 +1,107 @@
-"""From a document and a cursor to prompt ids.
+"""From a document and a cursor to prompt ids, such that a keystroke's prompt begins with the ids of the one before.
 
-The suffix stands before the prefix (SPM order), so that typing only appends ids, and the prefix begins at a line whose
-number is a multiple of `START_EVERY_LINES` where the budget allows: between two such steps the ids of one keystroke
-begin with those of the keystroke before, and the engine's cache is reused.
+The suffix stands before the prefix (SPM order), so that typing only appends ids. What else would change the front of
+the prompt is kept still by choice of what is shown, a function of the text and cursor alone:
+
+- closing brackets and quotes right of the cursor are left out: editors insert them while one types;
+- the prefix begins at a line chosen by its content, not by its number or its distance from the cursor. As the text
+  grows, that line stays the best one for about a quarter of the budget, and lines inserted above do not move it.
 """
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Mapping
 
+from greencode_lsp.prompt.lines import encode_line, encode_lines, split_lines
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 
-PREFIX_SHARE = 0.75
-"""The prefix's share of the budget where both sides would fill it."""
-START_EVERY_LINES = 8
+SUFFIX_SHARE = 0.25
+"""The suffix's share of the budget, at most."""
+SLACK = 0.5
+"""A prefix that is cut begins so that it fills its budget but for at most this share."""
 SPECIAL_TOKENS = 3
 """Document, suffix and prefix marks, kept free in the budget."""
 CHARACTERS_PER_TOKEN = 16
 """No more text than this per token of the budget is looked at; code has three to five."""
+CLOSERS = re.compile(r"[)\]}>\"'`;:]+[ \t]*(?=\r?\n|\Z)")
+"""The rest of a line that an editor may have put there by itself."""
 
 
 def build_prompt(
     text: str, offset: int, tokenizer: CodeTokenizer, fim: Mapping[str, str], max_prompt_tokens: int
 ) -> list[int]:
-    """Return at most `max_prompt_tokens` ids for completing `text` at the code point `offset`.
+    """Return at most `max_prompt_tokens` ids (two, if that is more) for completing `text` at the code point `offset`.
 
     `fim` maps the roles `document`, `suffix` and `prefix` to token texts; without `suffix` and `prefix`, or with
-    nothing but blanks after the cursor, the prompt is the plain prefix.
+    nothing but blanks and closers after the cursor, the prompt is the plain prefix.
     """
     marks = {role: tokenizer.token_id(token) for role, token in fim.items()}
     document, suffix_mark, prefix_mark = (marks.get(role) for role in ("document", "suffix", "prefix"))
     budget = max(1, max_prompt_tokens - SPECIAL_TOKENS)
-    prefix, suffix = text[:offset].replace("\r\n", "\n"), text[offset:].replace("\r\n", "\n")
-    suffix_ids: list[int] = []
-    if suffix_mark is not None and prefix_mark is not None and suffix.strip():
-        suffix_ids = _head(suffix, tokenizer, budget - int(budget * PREFIX_SHARE))
-    prefix_ids = _tail(prefix, tokenizer, budget - len(suffix_ids))
     opening = [] if document is None else [document]
-    if suffix_mark is None or prefix_mark is None or not suffix_ids:
-        return opening + prefix_ids
-    return [*opening, suffix_mark, *suffix_ids, prefix_mark, *prefix_ids]
+    if suffix_mark is not None and prefix_mark is not None:
+        suffix_ids = _suffix(text, offset, tokenizer, int(budget * SUFFIX_SHARE))
+        if suffix_ids:
+            prefix_ids = _prefix(text, offset, tokenizer, budget - len(suffix_ids))
+            return [*opening, suffix_mark, *suffix_ids, prefix_mark, *prefix_ids]
+    return opening + _prefix(text, offset, tokenizer, budget)
 
 
-def _head(text: str, tokenizer: CodeTokenizer, budget: int) -> list[int]:
-    return tokenizer.encode(text[: budget * CHARACTERS_PER_TOKEN])[:budget]
-
-
-def _tail(text: str, tokenizer: CodeTokenizer, budget: int) -> list[int]:
-    """Return the ids of the end of `text`, from the earliest fitting line start on; of a longer line, its end."""
-    lines = text.split("\n")
-    lines = [line + "\n" for line in lines[:-1]] + lines[-1:]
-    start, used = len(lines), 0
-    while start:
-        line = lines[start - 1]
-        used += budget + 1 if len(line) > budget * CHARACTERS_PER_TOKEN else len(tokenizer.encode(line))
+def _suffix(text: str, offset: int, tokenizer: CodeTokenizer, budget: int) -> list[int]:
+    """Return the ids of the whole lines after the cursor that fit, of a longer rest of its line the beginning."""
+    closers = CLOSERS.match(text, offset)
+    start = closers.end() if closers else offset
+    after = text[start : start + budget * CHARACTERS_PER_TOKEN].replace("\r\n", "\n")
+    if not after.strip():
+        return []
+    fitting: list[str] = []
+    used = 0
+    for line in split_lines(after):
+        used += len(encode_line(tokenizer, line))
         if used > budget:
             break
-        start -= 1
-    stable = -(-start // START_EVERY_LINES) * START_EVERY_LINES
-    if stable - start <= (len(lines) - start) // 4:  # a stable start may cost a quarter of the lines, not more
-        start = stable
-    kept = "".join(lines[min(start, len(lines) - 1) :])
-    return tokenizer.encode(kept[-budget * CHARACTERS_PER_TOKEN :])[-budget:]
+        fitting.append(line)
+    return encode_lines(tokenizer, fitting or [after])[:budget]
+
+
+def _prefix(text: str, offset: int, tokenizer: CodeTokenizer, budget: int) -> list[int]:
+    """Return the ids of the lines before the cursor, from one that lasts on; of a longer line, those of its end."""
+    window = max(0, offset - budget * CHARACTERS_PER_TOKEN)
+    lines = split_lines(text[window:offset].replace("\r\n", "\n"))
+    whole = 0 if window == 0 else 1  # the first line of a window is a part
+    sizes: dict[int, int] = {}
+    used = 0
+    for index in range(len(lines) - 1, whole - 1, -1):
+        used += len(encode_line(tokenizer, lines[index]))
+        if used > budget:
+            break
+        sizes[index] = used
+    if not sizes:
+        return _end(text[text.rfind("\n", 0, offset) + 1 : offset], tokenizer, budget)
+    lasting = [index for index, size in sizes.items() if size > budget * (1 - SLACK)]
+    start = 0 if 0 in sizes else min(lasting, key=lambda index: _rank(lines[index]), default=min(sizes))
+    kept = [lines[start].removeprefix("\n"), *lines[start + 1 :]]
+    return encode_lines(tokenizer, kept)[-budget:]
+
+
+def _rank(line: str) -> tuple[bool, int, int]:
+    """Order lines by how well a prompt begins with them: code before blanks and punctuation, then the outermost.
+
+    Among equals a checksum decides, so that the next line typed seldom takes the place of the best one.
+    """
+    code = line.lstrip()
+    return not re.match(r"[\w@]", code), len(line) - len(code), zlib.crc32(line.encode("utf-8", "replace"))
+
+
+def _end(line: str, tokenizer: CodeTokenizer, budget: int) -> list[int]:
+    """Return the ids of the end of a line that is longer than the budget; its beginning goes in steps."""
+    step = budget * CHARACTERS_PER_TOKEN // 4
+    ids = tokenizer.encode(line[_in_steps(len(line) - 4 * step, step) :])
+    return ids[_in_steps(len(ids) - budget, max(1, budget // 4)) :]
+
+
+def _in_steps(excess: int, step: int) -> int:
+    """Return the multiple of `step` next above an excess, 0 for none."""
+    return max(0, -(-excess // step)) * step

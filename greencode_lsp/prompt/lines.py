@@ -1,0 +1,49 @@
+"""Line by line to ids, remembered: a keystroke tokenises its own line, whatever the length of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from greencode_lsp.prompt.tokenizer import CodeTokenizer
+
+REMEMBERED_LINES = 8192
+REMEMBERED_CHARACTERS = 400
+"""Longer lines are not remembered: with their ids, those that are take at most some tens of megabytes."""
+_MIXED_LINES = "class A:\n\n    def f(self):\n\tx = {\n        1: [],\n    }\n\n\n# end\n    \ny = 'z'\n"
+"""What tokenizers merge across line ends, where they do: punctuation, blank lines and indentation."""
+
+
+def split_lines(text: str) -> list[str]:
+    """Split so that the pieces join to `text`; each but the first begins with its newline, which indentation needs."""
+    first, *others = text.split("\n")
+    return [first, *("\n" + line for line in others)]
+
+
+def encode_line(tokenizer: CodeTokenizer, line: str) -> Sequence[int]:
+    """Return the ids of one piece of `split_lines`."""
+    return _remembered(tokenizer, line) if len(line) <= REMEMBERED_CHARACTERS else tokenizer.encode(line)
+
+
+def encode_lines(tokenizer: CodeTokenizer, lines: Sequence[str]) -> list[int]:
+    """Return the ids of consecutive pieces of `split_lines`.
+
+    They are those of the joined text. Where the tokenizer merges across line ends (`):` and the newline are one token
+    of Llama 3's) that takes tokenising it whole; else each line stands alone, and editing one leaves the ids of the
+    others as they are. A carriage return left before a newline is a token of its own either way.
+    """
+    if lines_stand_alone(tokenizer):
+        return [token_id for line in lines for token_id in encode_line(tokenizer, line)]
+    return tokenizer.encode("".join(lines))
+
+
+@lru_cache(maxsize=8)
+def lines_stand_alone(tokenizer: CodeTokenizer) -> bool:
+    """Say whether the ids of a text are those of its lines, one after the other."""
+    apart = [token_id for line in split_lines(_MIXED_LINES) for token_id in tokenizer.encode(line)]
+    return apart == tokenizer.encode(_MIXED_LINES)
+
+
+@lru_cache(maxsize=REMEMBERED_LINES)
+def _remembered(tokenizer: CodeTokenizer, line: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode(line))
