@@ -69,7 +69,7 @@ class CompletionService:
         self._closed = threading.Event()
 
     def configure(self, raw: object) -> None:
-        """Take the client's settings; each bad value is told once. Another model, device or numeric mode is loaded at once.
+        """Take the client's settings; each bad value is told once. Another model, device or numeric mode is loaded.
 
         A whole section replaces the one before, so that a removed setting is removed; single keys change themselves.
         """

@@ -7,7 +7,7 @@ C head size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -78,13 +78,41 @@ class KVCache:
     def __init__(self, layers: int, shape: tuple[int, int, int], like: Tensor) -> None:
         self.keys = torch.zeros(layers, *shape, dtype=like.dtype, device=like.device)
         self.values = torch.zeros_like(self.keys)
+        self.steps: dict[tuple[int, int], Any] = {}
+        """Captured steps by (positions, keys): they hold this very memory (engine/graphs.py)."""
 
-    def append(self, layer: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write [G, T, C] at `start`; return everything cached up to there, [G, N, C] each."""
-        stop = start + keys.shape[1]
-        self.keys[layer, :, start:stop] = keys
-        self.values[layer, :, start:stop] = values
-        return self.keys[layer, :, :stop], self.values[layer, :, :stop]
+
+class Window(Protocol):
+    """The positions of one run: where they stand in tables, how they write the cache and what they see of it."""
+
+    @property
+    def index(self) -> slice | Tensor:
+        """Selects their rows of a table by position."""
+        ...
+
+    @property
+    def mask(self) -> Tensor | None:
+        """[T, N] True where a position may look; None where each sees all."""
+        ...
+
+    def append(self, cache: KVCache, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write [T, G, C] of one layer; return the cached keys and values to attend to, [G, N, C] each."""
+        ...
+
+
+class EagerWindow:
+    """Positions start .. start + T - 1, seeing exactly what is cached up to each."""
+
+    def __init__(self, start: int, positions: int, device: torch.device) -> None:
+        self._stop = start + positions
+        self.index = slice(start, self._stop)
+        self.mask = causal_mask(positions, start, device)
+
+    def append(self, cache: KVCache, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Window`."""
+        cache.keys[layer, :, self.index] = keys.transpose(0, 1)
+        cache.values[layer, :, self.index] = values.transpose(0, 1)
+        return cache.keys[layer, :, : self._stop], cache.values[layer, :, : self._stop]
 
 
 class Cache(Protocol):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from greencode_lsp.engine.checkpoint import Weights
-from greencode_lsp.engine.family import Block, KVCache, Norm, attend, causal_mask, read_linear
+from greencode_lsp.engine.family import Block, EagerWindow, KVCache, Norm, Window, attend, read_linear
 from greencode_lsp.engine.quantize import Int8Matrix, linear, rows
 from greencode_lsp.errors import UnsupportedModelError
 
@@ -87,20 +87,25 @@ class Llama:
 
     def run_layers(self, hidden: Tensor, start: int, layers: range, cache: KVCache, *, out: Tensor) -> None:
         """Run layers over [T, D], write [T, D] to `out`."""
+        out.copy_(self.run(hidden, EagerWindow(start, len(hidden), hidden.device), layers, cache))
+
+    def run(self, hidden: Tensor, window: Window, layers: range, cache: KVCache) -> Tensor:
+        """Run layers over [T, D] of a window, return [T, D]."""
         positions = hidden.shape[0]
         groups, _, size = self.kv_shape
-        cos, sin = (table[start : start + positions] for table in self.rope)
-        mask = causal_mask(positions, start, hidden.device)
+        cos, sin = (table[window.index] for table in self.rope)
         for row, index in enumerate(layers):
             block = self.blocks[index]
             qkv = block.qkv(block.attention_norm(hidden)).view(positions, -1, size)  # [T, H + 2 G, C]
             rotated = _rotate(qkv[:, : self.heads + groups], cos, sin)
             new_keys, new_values = rotated[:, self.heads :], qkv[:, self.heads + groups :]  # [T, G, C]
-            keys, values = cache.append(row, start, new_keys.transpose(0, 1), new_values.transpose(0, 1))
-            hidden = hidden + block.out(attend(rotated[:, : self.heads], keys, values, mask, by_row=self._by_row))
+            keys, values = window.append(cache, row, new_keys, new_values)
+            hidden = hidden + block.out(
+                attend(rotated[:, : self.heads], keys, values, window.mask, by_row=self._by_row)
+            )
             gate, up = block.up(block.feed_norm(hidden)).chunk(2, dim=-1)
             hidden = hidden + block.down(F.silu(gate) * up)
-        out.copy_(hidden)
+        return hidden
 
     def normalise(self, hidden: Tensor) -> Tensor:
         """Return the final RMSNorm of [..., D]."""
@@ -109,12 +114,13 @@ class Llama:
     def propagate(self, hidden: Tensor, start: int, layers: range, cache: KVCache) -> None:
         """Append keys and values made of [T, D] itself, layer by layer."""
         positions, (groups, _, size) = hidden.shape[0], self.kv_shape
-        cos, sin = (table[start : start + positions] for table in self.rope)
+        window = EagerWindow(start, positions, hidden.device)
+        cos, sin = (table[window.index] for table in self.rope)
         for row, index in enumerate(layers):
             block = self.blocks[index]
             made = block.qkv.below(self.heads * size)(block.attention_norm(hidden))  # [T, 2 G C]
             keys, values = made.view(positions, 2, groups, size).unbind(1)
-            cache.append(row, start, _rotate(keys, cos, sin).transpose(0, 1), values.transpose(0, 1))
+            window.append(cache, row, _rotate(keys, cos, sin), values)
 
     def before_head(self, normalised: Tensor) -> Tensor:
         """Return what the head matrix multiplies: the state itself."""

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from greencode_lsp.engine.checkpoint import Weights, read_config
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.family import Family
+from greencode_lsp.engine.graphs import GraphedFamily
 from greencode_lsp.engine.llama import Llama
 from greencode_lsp.engine.native.decoder import NativeDecoder, supports
 from greencode_lsp.engine.opt import Opt
@@ -77,6 +78,8 @@ def load_family(folder: Path, config: dict[str, Any], device: str, numeric: str,
         max_positions = min(int(config["max_position_embeddings"]), MAX_POSITIONS)
         weights = Weights(folder, dtype, device, int8=numeric == "int8")
         family = _FAMILIES[kind](config, weights, max_positions)
+        if device == "cuda":
+            return GraphedFamily(family)
         return NativeDecoder(family) if kv == "exact" and supports(family) else family
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
         raise ModelDamagedError(f"{folder / 'config.json'} does not describe the weights ({error!r}).") from error

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from greencode_lsp.engine.checkpoint import Weights
-from greencode_lsp.engine.family import Block, KVCache, Norm, attend, causal_mask, read_linear
+from greencode_lsp.engine.family import Block, EagerWindow, KVCache, Norm, Window, attend, read_linear
 from greencode_lsp.engine.quantize import Int8Matrix, linear, rows
 from greencode_lsp.errors import UnsupportedModelError
 
@@ -70,20 +70,23 @@ class Opt:
 
     def run_layers(self, hidden: Tensor, start: int, layers: range, cache: KVCache, *, out: Tensor) -> None:
         """Run layers over [T, D], write [T, D] to `out`."""
+        out.copy_(self.run(hidden, EagerWindow(start, len(hidden), hidden.device), layers, cache))
+
+    def run(self, hidden: Tensor, window: Window, layers: range, cache: KVCache) -> Tensor:
+        """Run layers over [T, D] of a window, return [T, D]."""
         positions = hidden.shape[0]
         heads, _, size = self.kv_shape
-        mask = causal_mask(positions, start, hidden.device)
         for row, index in enumerate(layers):
             block = self.blocks[index]
             normed = block.attention_norm(hidden) if self.norm_first else hidden
             queries, new_keys, new_values = block.qkv(normed).view(positions, 3, heads, size).unbind(1)
-            keys, values = cache.append(row, start, new_keys.transpose(0, 1), new_values.transpose(0, 1))
-            hidden = hidden + block.out(attend(queries, keys, values, mask, by_row=self._by_row))
+            keys, values = window.append(cache, row, new_keys, new_values)
+            hidden = hidden + block.out(attend(queries, keys, values, window.mask, by_row=self._by_row))
             hidden = hidden if self.norm_first else block.attention_norm(hidden)
             normed = block.feed_norm(hidden) if self.norm_first else hidden
             hidden = hidden + block.down(F.relu(block.up(normed)))
             hidden = hidden if self.norm_first else block.feed_norm(hidden)
-        out.copy_(hidden)
+        return hidden
 
     def normalise(self, hidden: Tensor) -> Tensor:
         """Return the final LayerNorm of [..., D], where the checkpoint has one."""
@@ -92,11 +95,12 @@ class Opt:
     def propagate(self, hidden: Tensor, start: int, layers: range, cache: KVCache) -> None:
         """Append keys and values made of [T, D] itself, layer by layer."""
         positions, (heads, _, size) = hidden.shape[0], self.kv_shape
+        window = EagerWindow(start, positions, hidden.device)
         for row, index in enumerate(layers):
             block = self.blocks[index]
             normed = block.attention_norm(hidden) if self.norm_first else hidden
             keys, values = block.qkv.below(heads * size)(normed).view(positions, 2, heads, size).unbind(1)
-            cache.append(row, start, keys.transpose(0, 1), values.transpose(0, 1))
+            window.append(cache, row, keys, values)
 
     def before_head(self, normalised: Tensor) -> Tensor:
         """Return what the head matrix multiplies: the state through `project_out` where the checkpoint has one."""
