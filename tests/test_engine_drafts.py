@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from greencode_lsp.engine.cost import verifying_cost
 from greencode_lsp.engine.drafts import MOST_TOKENS, draft_length, propose
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.models.manifest import Manifest, write_manifest
@@ -14,12 +15,15 @@ from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
 
 FREE = dict.fromkeys(range(1, MOST_TOKENS + 2), 1.0)
-"""A batch costs what one position costs."""
-PROPORTIONAL = {m: float(m) for m in range(1, MOST_TOKENS + 2)}
+
+
+def free(positions: int) -> float:
+    """A batch costs what one position costs."""
+    return 1.0
 
 
 def proposed(ids: list[int], room: int = 3) -> list[int]:
-    return propose(np.asarray(ids), FREE, room)
+    return propose(np.asarray(ids), free, room)
 
 
 def test_what_followed_the_last_occurrence_is_proposed() -> None:
@@ -31,7 +35,7 @@ def test_a_longer_match_goes_before_a_later_one() -> None:
 
 
 def test_nothing_is_drafted_from_where_the_generation_probably_stops() -> None:
-    assert propose(np.asarray([1, 2, 3, 4, 1]), FREE, 3, ends={3}) == [2]
+    assert propose(np.asarray([1, 2, 3, 4, 1]), free, 3, ends={3}) == [2]
 
 
 def test_a_token_never_seen_before_proposes_nothing() -> None:
@@ -45,14 +49,18 @@ def test_no_more_is_proposed_than_there_is_room() -> None:
 
 @pytest.mark.parametrize("matched", [1, 2, 3, 4])
 def test_where_a_batch_costs_its_positions_nothing_is_worth_drafting(matched: int) -> None:
-    assert draft_length(matched, PROPORTIONAL) == 0
+    assert draft_length(matched, float) == 0
 
 
 def test_a_longer_match_is_worth_more_tokens() -> None:
-    curve = {1: 1.0, 2: 1.2, 4: 1.7, 8: 3.0}
-    lengths = [draft_length(matched, curve) for matched in (1, 2, 3, 4)]
+    lengths = [draft_length(matched, lambda positions: 0.8 + 0.2 * positions) for matched in (1, 2, 3, 4)]
     assert lengths == sorted(lengths)
     assert lengths[-1] > lengths[0]
+
+
+def test_the_heads_share_of_a_batch_is_counted() -> None:
+    manifest = Manifest("m", "llama", (4,), cost_curve={2: 1.0}, head_layers=4.0)
+    assert verifying_cost(manifest, 2) == (4 + 2 * 4) / 8
 
 
 def test_the_engine_verifies_copied_drafts_in_one_run(tmp_path: Any) -> None:

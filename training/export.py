@@ -3,8 +3,8 @@
     python -m training export --preset mini                     # WORK/lite -> WORK/out
     python -m training export --dequantise FOLDER OUT           # "the same weights" for transformers and benchmarks
 
-Matrices are stored as int8 with one float32 scale per row, which quarters the file; the engine turns them back into
-floats on load. Tensors are read, converted and written shard by shard. `greencode.json` is written last.
+Matrices are stored as int8 with one float32 scale per row, which quarters the file; the engine computes with them as
+they are. Tensors are read, converted and written shard by shard. `greencode.json` is written last.
 """
 
 from __future__ import annotations

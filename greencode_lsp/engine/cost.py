@@ -21,6 +21,12 @@ def relative_cost(curve: Mapping[int, float], positions: int) -> float:
     return float(np.interp(positions, [m for m, _ in points], [cost for _, cost in points]))
 
 
+def verifying_cost(manifest: Manifest, positions: int) -> float:
+    """Return what one full-depth run over m positions costs, head included, against one position."""
+    layers, head = manifest.exits[-1], manifest.head_layers
+    return (layers * relative_cost(manifest.cost_curve, positions) + head * positions) / (layers + head)
+
+
 @dataclass(slots=True)
 class WorkLog:
     """Counts one generation as it runs."""

@@ -6,16 +6,14 @@ from the measured cost curve, none included (prompt lookup; Leviathan et al., se
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
 from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greencode_lsp.engine.cost import relative_cost
-
 LONGEST_MATCH = 4
-ACCEPTANCE = (0.0, 0.30, 0.45, 0.52, 0.70)
+ACCEPTANCE = (0.0, 0.28, 0.45, 0.48, 0.68)
 """By matched tokens: how likely a copied token is the full model's, given that the one before it was.
 
 Of mini-2 on 500 validation cursors; a place where copying goes on matches more and more."""
@@ -23,9 +21,11 @@ MOST_TOKENS = 7
 WORTH = 1.02
 """Expected tokens for the cost of one, below which nothing is drafted."""
 Ids = NDArray[np.int64]
+Cost = Callable[[int], float]
+"""Positions m -> a full-depth run over m of them, head included, against one."""
 
 
-def propose(ids: Ids, curve: Mapping[int, float], room: int, ends: Collection[int] = ()) -> list[int]:
+def propose(ids: Ids, cost: Cost, room: int, ends: Collection[int] = ()) -> list[int]:
     """Return ids to verify after `ids`, at most `room`: copied from behind the longest, then latest, match.
 
     None of `ends` is drafted, nor what follows it: the generation probably stops there, and verifying the tokens
@@ -41,16 +41,14 @@ def propose(ids: Ids, curve: Mapping[int, float], room: int, ends: Collection[in
         same &= (before >= 0) & (ids[before] == ids[-1 - length]) if len(ids) > length else False
         matched += same
     best = len(places) - 1 - int(matched[::-1].argmax())
-    count = min(draft_length(int(matched[best]), curve), room)
+    count = min(draft_length(int(matched[best]), cost), room)
     start = int(places[best]) + 1
     return list(takewhile(lambda token: token not in ends, ids[start : start + count].tolist()))
 
 
-def draft_length(matched: int, curve: Mapping[int, float]) -> int:
+def draft_length(matched: int, cost: Cost) -> int:
     """Return the number of copied tokens that gives most expected tokens for their cost; 0 where none is worth it."""
     share = ACCEPTANCE[matched]
-    gains = [1.0] + [
-        sum(share**i for i in range(count + 1)) / relative_cost(curve, count + 1) for count in range(1, MOST_TOKENS + 1)
-    ]
+    gains = [1.0] + [sum(share**i for i in range(count + 1)) / cost(count + 1) for count in range(1, MOST_TOKENS + 1)]
     best = int(np.argmax(gains))
     return best if gains[best] > WORTH else 0

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from greencode_lsp.engine.cost import WorkLog
+from greencode_lsp.engine.cost import WorkLog, verifying_cost
 from greencode_lsp.engine.drafts import propose
 from greencode_lsp.engine.family import Family
 from greencode_lsp.engine.policy import ExitPolicy, Vector
@@ -143,7 +144,8 @@ class Engine:
         if constraint and constraint(emitted) is not None:
             return []
         ids = self.segments.ids
-        return propose(np.asarray(ids), self.manifest.cost_curve, self.max_positions - len(ids), self._ends)
+        cost = partial(verifying_cost, self.manifest)
+        return propose(np.asarray(ids), cost, self.max_positions - len(ids), self._ends)
 
     def _left_early(
         self, config: DecodeConfig, control: Control, emitted: list[int], constraint: Constraint | None
