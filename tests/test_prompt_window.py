@@ -37,7 +37,7 @@ def shared(one: list[int], other: list[int]) -> int:
 
 def typed(text: str, start: str = "".join(LINES)) -> Iterator[list[int]]:
     """Yield the prompt of each character typed at the end of `start`."""
-    return (ids_at(start + text[:count]) for count in range(len(text) + 1))
+    return (ids_at(start + text[:count], budget=400) for count in range(len(text) + 1))
 
 
 def merging_tokenizer() -> CodeTokenizer:
@@ -143,3 +143,13 @@ def test_lines_tokenised_apart_are_the_text_tokenised_whole(text: str) -> None:
 def test_lines_stand_alone_only_where_no_token_crosses_a_line_end() -> None:
     assert lines_stand_alone(tokenizer())
     assert not lines_stand_alone(merging_tokenizer())
+
+
+def test_a_next_line_longer_than_the_suffix_share_keeps_its_beginning() -> None:
+    suffix, _ = sides(ids_at("x = ", "\n" + "1, " * 5000))
+    assert suffix.startswith("\n1, 1, ")
+
+
+def test_a_line_that_leaves_little_room_above_the_cursor_is_left_out_whole() -> None:
+    _, prefix = sides(ids_at("".join(LINES) + "x = [" + "1, " * 5000 + "]\ny = 2\nz = "))
+    assert prefix == "y = 2\nz = "

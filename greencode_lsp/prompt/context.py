@@ -4,23 +4,28 @@ The suffix stands before the prefix (SPM order), so that typing only appends ids
 the prompt is kept still by choice of what is shown, a function of the text and cursor alone:
 
 - closing brackets and quotes right of the cursor are left out: editors insert them while one types;
-- the prefix begins at a line chosen by its content, not by its number or its distance from the cursor. As the text
-  grows, that line stays the best one for about a quarter of the budget, and lines inserted above do not move it.
+- the prefix begins at a line chosen by its content, not by its number or its distance from the cursor: it stays while
+  the text below it grows, until it no longer fits, and lines inserted above do not move it.
+
+Not kept still is the suffix under a cursor that moves to another line. Hiding the lines right below the cursor would
+do that, but they are what the suffix is read for: without four of them it is worth as little as none.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from greencode_lsp.prompt.lines import encode_line, encode_lines, split_lines
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 
 SUFFIX_SHARE = 0.25
 """The suffix's share of the budget, at most."""
-SLACK = 0.5
+SLACK = 0.375
 """A prefix that is cut begins so that it fills its budget but for at most this share."""
+NEIGHBOURS = 4
+"""A line lasts as the start of a prefix if it suits better than as many lines on either side."""
 SPECIAL_TOKENS = 3
 """Document, suffix and prefix marks, kept free in the budget."""
 CHARACTERS_PER_TOKEN = 16
@@ -63,7 +68,8 @@ def _suffix(text: str, offset: int, tokenizer: CodeTokenizer, budget: int) -> li
         if used > budget:
             break
         fitting.append(line)
-    return encode_lines(tokenizer, fitting or [after])[:budget]
+    ids = encode_lines(tokenizer, fitting)
+    return (ids or tokenizer.encode(after))[:budget]
 
 
 def _prefix(text: str, offset: int, tokenizer: CodeTokenizer, budget: int) -> list[int]:
@@ -80,16 +86,30 @@ def _prefix(text: str, offset: int, tokenizer: CodeTokenizer, budget: int) -> li
         sizes[index] = used
     if not sizes:
         return _end(text[text.rfind("\n", 0, offset) + 1 : offset], tokenizer, budget)
-    lasting = [index for index, size in sizes.items() if size > budget * (1 - SLACK)]
-    start = 0 if 0 in sizes else min(lasting, key=lambda index: _rank(lines[index]), default=min(sizes))
+    near_full = sorted(index for index, size in sizes.items() if size > budget * (1 - SLACK))
+    start = 0 if 0 in sizes else _lasting(lines, near_full or [min(sizes)])
     kept = [lines[start].removeprefix("\n"), *lines[start + 1 :]]
     return encode_lines(tokenizer, kept)[-budget:]
+
+
+def _lasting(lines: Sequence[str], candidates: Sequence[int]) -> int:
+    """Return the first candidate that is a better start than its neighbours, or else the best candidate.
+
+    Whether a line is better than its neighbours does not depend on the cursor, so such a start stays the start until
+    it no longer fits; then the next one follows, a function or a few lines further on.
+    """
+    ranks = [_rank(line) for line in lines]
+    for index in candidates:
+        around = ranks[max(0, index - NEIGHBOURS) : index] + ranks[index + 1 : index + 1 + NEIGHBOURS]
+        if all(ranks[index] < other for other in around):
+            return index
+    return min(candidates, key=lambda index: ranks[index])
 
 
 def _rank(line: str) -> tuple[bool, int, int]:
     """Order lines by how well a prompt begins with them: code before blanks and punctuation, then the outermost.
 
-    Among equals a checksum decides, so that the next line typed seldom takes the place of the best one.
+    Among equals a checksum decides: any order of the lines' contents does.
     """
     code = line.lstrip()
     return not re.match(r"[\w@]", code), len(line) - len(code), zlib.crc32(line.encode("utf-8", "replace"))

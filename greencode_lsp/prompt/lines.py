@@ -7,9 +7,10 @@ from functools import lru_cache
 
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 
-REMEMBERED_LINES = 8192
-REMEMBERED_CHARACTERS = 400
-"""Longer lines are not remembered: with their ids, those that are take at most some tens of megabytes."""
+REMEMBERED_LINES = 4096
+"""A line of code and its ids take about half a kilobyte."""
+REMEMBERED_CHARACTERS = 200
+"""Longer lines are tokenised anew."""
 _MIXED_LINES = "class A:\n\n    def f(self):\n\tx = {\n        1: [],\n    }\n\n\n# end\n    \ny = 'z'\n"
 """What tokenizers merge across line ends, where they do: punctuation, blank lines and indentation."""
 
@@ -37,7 +38,7 @@ def encode_lines(tokenizer: CodeTokenizer, lines: Sequence[str]) -> list[int]:
     return tokenizer.encode("".join(lines))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)
 def lines_stand_alone(tokenizer: CodeTokenizer) -> bool:
     """Say whether the ids of a text are those of its lines, one after the other."""
     apart = [token_id for line in split_lines(_MIXED_LINES) for token_id in tokenizer.encode(line)]
