@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from greencode_lsp.models.store import bundled_folder
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN, SLACK, build_prompt
 from greencode_lsp.prompt.lines import encode_lines, lines_stand_alone, split_lines
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
@@ -117,11 +118,15 @@ def test_typing_on_in_a_line_longer_than_the_budget_rarely_moves_its_beginning()
     assert restarts <= len(prompts) / 20
 
 
+def random_text(rng: random.Random) -> str:
+    pieces = ["x", "é", "😀", " ", "    ", "\t", "\n", "\n\n", "\r\n", "):", "word", "\ud83d", "1" * 90, " " * 700]
+    return "".join(rng.choices(pieces, k=rng.randrange(600)))
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_budget_is_never_exceeded(seed: int) -> None:
     rng = random.Random(seed)
-    pieces = ["x", "é", "😀", " ", "    ", "\t", "\n", "\n\n", "\r\n", "):", "word", "\ud83d", "1" * 90, " " * 700]
-    text = "".join(rng.choices(pieces, k=rng.randrange(600)))
+    text = random_text(rng)
     for kind in (tokenizer(), merging_tokenizer()):
         for budget in (1, 4, 5, 17, 64, 200):
             for offset in {0, len(text), rng.randrange(len(text) + 1)}:
@@ -138,6 +143,13 @@ def test_no_more_text_than_could_fill_the_budget_is_looked_at() -> None:
 def test_lines_tokenised_apart_are_the_text_tokenised_whole(text: str) -> None:
     for kind in (tokenizer(), merging_tokenizer()):
         assert encode_lines(kind, split_lines(text)) == kind.encode(text)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_bundled_tokenizer_yields_the_same_ids_line_by_line(seed: int) -> None:
+    bundled, text = CodeTokenizer.from_folder(bundled_folder()), random_text(random.Random(seed))
+    assert lines_stand_alone(bundled)
+    assert encode_lines(bundled, split_lines(text)) == bundled.encode(text)
 
 
 def test_lines_stand_alone_only_where_no_token_crosses_a_line_end() -> None:

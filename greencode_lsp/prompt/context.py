@@ -8,7 +8,7 @@ the prompt is kept still by choice of what is shown, a function of the text and 
   the text below it grows, until it no longer fits, and lines inserted above do not move it.
 
 Not kept still is the suffix under a cursor that moves to another line. Hiding the lines right below the cursor would
-do that, but they are what the suffix is read for: without four of them it is worth as little as none.
+do that, but they are what the suffix is read for.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ REMEMBERED_LINES = 4096
 """A line of code and its ids take about half a kilobyte."""
 REMEMBERED_CHARACTERS = 200
 """Longer lines are tokenised anew."""
-_MIXED_LINES = "class A:\n\n    def f(self):\n\tx = {\n        1: [],\n    }\n\n\n# end\n    \ny = 'z'\n"
+_MIXED_LINES = "class A:\n\n    def f(self):\n\tx = {\n        1: [],\n    }\n\n\n    f();  \n*/\ny = 'z'\n"
 """What tokenizers merge across line ends, where they do: punctuation, blank lines and indentation."""
 
 
@@ -31,7 +31,7 @@ def encode_lines(tokenizer: CodeTokenizer, lines: Sequence[str]) -> list[int]:
 
     They are those of the joined text. Where the tokenizer merges across line ends (`):` and the newline are one token
     of Llama 3's) that takes tokenising it whole; else each line stands alone, and editing one leaves the ids of the
-    others as they are. A carriage return left before a newline is a token of its own either way.
+    others as they are.
     """
     if lines_stand_alone(tokenizer):
         return [token_id for line in lines for token_id in encode_line(tokenizer, line)]
