@@ -23,8 +23,8 @@ class Settings:
     """Accuracy against energy: 1 (`"accuracy"`) is lossless, 0 (`"energy"`) the most sparing; live, token by token."""
     max_new_tokens: int = 32
     """Upper bound on the tokens of one completion."""
-    max_prompt_tokens: int = 768
-    """Upper bound on the tokens of context read before and after the cursor."""
+    max_prompt_tokens: int = 448
+    """Upper bound on the tokens of context read before and after the cursor; the bundled model is best about here."""
     model: str = "bundled"
     """`"bundled"` or the path of a checkpoint folder."""
     device: str = "auto"

@@ -42,6 +42,11 @@ def test_the_document_unused_for_longest_makes_room(folder: Path) -> None:
     assert [reused(sequences, ids) for ids in (A, B, C, [*B, 1], [*A, 1])] == [0, 0, 0, 40, 0]
 
 
+def test_a_place_only_passed_through_goes_before_one_typed_at(folder: Path) -> None:
+    sequences = of_limit(folder, 2)
+    assert [reused(sequences, ids) for ids in (A, [*A, 1], B, C, [*A, 1, 2])] == [0, 40, 0, 0, 41]
+
+
 def test_an_edit_stays_in_its_documents_cache(folder: Path) -> None:
     sequences = of_limit(folder, 3)
     for ids in (A, [*A[:30], 3, 3], [*A[:20], 4]):

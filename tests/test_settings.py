@@ -25,9 +25,10 @@ TAKEN = {
             "maxPromptTokens": 99,
             "model": "/m",
             "device": "cpu",
+            "numeric": "float32",
             "exitPolicy": "confidence",
         },
-        Settings(1.0, 9, 99, "/m", "cpu", "confidence"),
+        Settings(1.0, 9, 99, "/m", "cpu", "float32", "confidence"),
     ),
     "null is unset": ({"greencode": {"preference": None}}, Settings()),
     "null section": ({"greencode": None}, Settings()),
@@ -75,4 +76,4 @@ def test_a_bad_value_does_not_spoil_the_others() -> None:
 
 def test_absent_settings_keep_what_was_set_before() -> None:
     before = Settings(preference=0.1, model="/m")
-    assert parse({"greencode": {"maxNewTokens": 5}}, before)[0] == Settings(0.1, 5, 768, "/m")
+    assert parse({"greencode": {"maxNewTokens": 5}}, before)[0] == Settings(0.1, 5, model="/m")

@@ -29,6 +29,7 @@ class Sequences:
         self.chunk_positions = CHUNK_POSITIONS
         """Positions per run in prefill, of every sequence."""
         self._used: list[Segments] = [self._open()]  # the latest last
+        self._returned_to: set[Segments] = set()
         self.limit = max(1, max_bytes // self._used[0].max_bytes)
         """How many sequences are kept."""
 
@@ -45,10 +46,18 @@ class Sequences:
         shared, best = max(((s.common_prefix(ids), i) for i, s in enumerate(self._used)), default=(0, 0))
         found = self._used[best]
         if shared < SAME_DOCUMENT * min(len(ids), len(found.ids)):
-            found = self._open() if len(self._used) < self.limit else self._used[0]
+            found = self._open() if len(self._used) < self.limit else self._oldest()
+            self._returned_to.discard(found)
+        elif shared:
+            self._returned_to.add(found)
         found.chunk_positions = self.chunk_positions
         self._used = [*(s for s in self._used if s is not found), found]
         return found
+
+    def _oldest(self) -> Segments:
+        """Return the sequence to give up: a place that was only passed through goes before one that was typed at."""
+        passed = [sequence for sequence in self._used if sequence not in self._returned_to]
+        return (passed or self._used)[0]
 
     def forget(self) -> None:
         """Forget what every sequence holds."""
