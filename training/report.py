@@ -73,7 +73,8 @@ def _speed(results: dict[str, Any]) -> str:
     rows = [[names[name], f"{rate:.0f}"] for name, rate in speed["tokens_per_s"].items()]
     note = (
         f"{speed['new_tokens']} tokens after prompts of {speed['prompt_tokens']:.0f} on average, prompt included, "
-        f"Hugging Face in float32, the engine as served, {results['threads']} thread(s), in turns, median of {speed['rounds']} rounds."
+        f"Hugging Face in float32, the engine as served, {results['threads']} thread(s), in turns, median of "
+        f"{speed['rounds']} rounds."
     )
     return f"## Speed\n\n{note}\n\n{_table(('engine', 'tokens/s'), rows)}"
 

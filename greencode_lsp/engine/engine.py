@@ -37,7 +37,7 @@ class _Token:
 
 
 class Engine:
-    """One model, one cached sequence, one generation at a time."""
+    """One model, the cached sequences of some documents, one generation at a time."""
 
     def __init__(
         self,
