@@ -18,6 +18,8 @@ REQUIRED_AGREEMENT = ((0.0, 0.88), (DEFAULT, 0.98), (LOSSLESS, 1.0))
 It is compared with a row's lower 95 % bound, so that what is asked for is kept with that confidence, on code of
 the calibration packages.
 """
+EARLY_DRAFTS_WORTH = 0.02
+"""What drafts that left early must save beyond those copied from the text: drafting takes time of its own."""
 DRAFT_AGREEMENT = 0.88
 """A verified draft may be as bold as this where the table does not say what verified drafts cost."""
 
@@ -79,7 +81,11 @@ def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[Cali
     `copied` is the row of drafts that are copied from the text alone.
     """
     found = [*((policy, row) for row in rows), *(("never", row) for row in copied)]
-    measured = [(row.verified_ratio, name, row.threshold) for name, row in found if row.verified_ratio is not None]
+    measured = [
+        (row.verified_ratio + (name != "never") * EARLY_DRAFTS_WORTH, name, row.threshold)
+        for name, row in found
+        if row.verified_ratio is not None
+    ]
     if measured:
         ratio, name, threshold = min(measured)
         return DecodeConfig(name, threshold, verified=True) if ratio < 1 else DecodeConfig()

@@ -143,9 +143,9 @@ class Engine:
         """Return drafts copied from the text, to be fed all; none where a constraint rules the next token."""
         if constraint and constraint(emitted) is not None:
             return []
-        ids = self.segments.ids
+        tokens = self.segments.tokens
         cost = partial(verifying_cost, self.manifest)
-        return propose(np.asarray(ids), cost, self.max_positions - len(ids), self._ends)
+        return propose(tokens, cost, self.max_positions - len(tokens), self._ends)
 
     def _left_early(
         self, config: DecodeConfig, control: Control, emitted: list[int], constraint: Constraint | None

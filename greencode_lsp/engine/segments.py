@@ -15,7 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from greencode_lsp.engine.family import Cache, Family
@@ -51,6 +53,7 @@ class Segments:
         self.states = [one.new_zeros(family.kv_shape[1], one.shape[1]) for _ in range(len(exits) + 1)]
         """What enters each segment, and last what leaves the last one: [max_positions, D] each."""
         self.ids: list[int] = []
+        self._tokens = np.zeros(family.kv_shape[1], np.int64)
         self.chunk_positions = CHUNK_POSITIONS
 
     def __len__(self) -> int:
@@ -65,6 +68,11 @@ class Segments:
         caches = [t for s in self._segments for t in (s.cache.keys, s.cache.values)]
         return sum(tensor.nbytes for tensor in (*self.states, *caches))
 
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """The ids fed, as an array."""
+        return self._tokens[: len(self.ids)]
+
     def available(self, index: int) -> int:
         """Return how many positions the segment could have consumed: filled[index - 1]."""
         return self._segments[index - 1].filled if index else len(self.ids)
@@ -78,6 +86,7 @@ class Segments:
         start = len(self.ids)
         embedded = self.family.embed(torch.tensor(ids, dtype=torch.long, device=self.family.device), start)
         self.states[0][start : start + len(ids)] = embedded
+        self._tokens[start : start + len(ids)] = ids
         self.ids.extend(ids)
 
     def advance(self, index: int, cancelled: Callable[[], bool]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 
 MAX_THREADS = 4
 """Tried at most: a small model's step is over before more have woken up."""
-WORTH = 0.85
+WORTH = 0.7
 """A further thread must bring the time down to this share: it draws power whether it helps or not."""
 ROUNDS = 9
 BUDGET_S = 0.5
