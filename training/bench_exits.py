@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import statistics
 import textwrap
 import time
@@ -59,12 +60,12 @@ def compare(engine: Engine, tokenizer: CodeTokenizer, rounds: int, count: int) -
     """Return seconds per mode, of all prompts together by round, and the balanced ratio in layer-equivalents."""
     chosen, contenders = prompts(engine, tokenizer, count), modes(engine)
     times_s: dict[str, list[float]] = {name: [] for name in contenders}
-    work, names = (0.0, 0.0), list(contenders)
+    work, names, rng = (0.0, 0.0), list(contenders), random.Random(0)
     for _ in range(rounds + 1):  # the first warms up
         sums = dict.fromkeys(contenders, 0.0)
         work = (0.0, 0.0)
         for ids in chosen:
-            names = names[1:] + names[:1]  # whoever comes first after another prompt finds colder caches
+            rng.shuffle(names)  # who came before decides how warm the caches are
             for name in names:
                 subject, config = contenders[name]
                 list(subject.generate(ids, FixedControl(), max_new_tokens=1))  # the prompt is warm for every mode alike
