@@ -35,6 +35,8 @@ class Step:
     token_id: int
     exit_layer: int
     """Layers run for it before it was emitted: in verified mode all of them."""
+    confidence: float = field(default=1.0, compare=False)
+    """Its share of the softmax at that exit, among the ids allowed; 1.0 where it was not asked for."""
 
 
 class Control(Protocol):
