@@ -109,6 +109,13 @@ class EnergyReading:
     devices: tuple[str, ...]
     saved_j: float = 0.0
     """Against full depth, counterfactual and therefore modelled, whatever the tier of `energy_j`."""
+    idle_j: float | None = None
+    """Of `energy_j`, what the devices would have drawn doing nothing meanwhile; None where that is not known."""
+
+    @property
+    def full_depth_j(self) -> float:
+        """Joules the same tokens would have taken at full depth; modelled, as `saved_j` is."""
+        return self.energy_j + self.saved_j
 
 
 @dataclass(frozen=True, slots=True)
