@@ -19,6 +19,7 @@ LEVELS = {
     "records": 0,
     "settings": 1,
     "preference": 1,
+    "guarantee": 1,
     "prompt": 1,
     "energy": 1,
     "models": 1,
