@@ -140,7 +140,7 @@ def models(arguments: argparse.Namespace) -> int:
 
 def load_completer(settings: Settings) -> Completer:
     """Load the model once, with its meter; its time is no completion's."""
-    from greencode_lsp.completion.pipeline import Request, load_backend
+    from greencode_lsp.completion.pipeline import LiveControl, Request, load_backend
     from greencode_lsp.completion.pipeline import complete as complete_request
     from greencode_lsp.demo.demo import Completer
     from greencode_lsp.energy.detect import detect
@@ -149,8 +149,9 @@ def load_completer(settings: Settings) -> Completer:
     meter = detect(backend.engine.device, _tell)
 
     def complete_position(position: CursorPosition) -> Completion:
-        request = Request(position.text, position.offset, position.language)
-        return complete_request(backend, request, lambda: settings, meter, lambda: False)
+        request = Request(position.text, position.offset, position.language, invoked=True)
+        control = LiveControl(lambda: settings, lambda: False, backend.manifest, request.language)
+        return complete_request(backend, request, control, meter)
 
     return Completer(complete_position, backend.manifest.name, backend.engine.device)
 

@@ -130,6 +130,10 @@ class Completion:
     elapsed_ms: float
     model: str
     device: str
+    prompt_ids: tuple[int, ...] = field(default=(), repr=False)
+    """What the tokens were generated after: an audit goes over them again."""
+    constraint: Constraint | None = field(default=None, repr=False, compare=False)
+    """What ruled the first tokens, where the prompt's last one was healed."""
 
     @property
     def exit_layers(self) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ LEVELS = {
     "records": 0,
     "settings": 1,
     "preference": 1,
+    "power": 1,
     "guarantee": 1,
     "prompt": 1,
     "energy": 1,
@@ -30,7 +31,7 @@ LEVELS = {
     "cli": 5,
     "__main__": 5,
 }
-HOME_OF = {"torch": {"engine"}, "pygls": {"lsp"}, "lsprotocol": {"lsp"}}
+HOME_OF = {"torch": {"engine"}, "pygls": {"lsp"}, "lsprotocol": {"lsp"}, "attrs": {"lsp"}, "cattrs": {"lsp"}}
 BANNED = {"training", "transformers", "stable_baselines3", "gymnasium", "tests"}
 
 
