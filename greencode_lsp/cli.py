@@ -51,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     forms.add_argument("--csv", metavar="FILE", help="write the ledger's rows; - prints them")
     energy.add_argument("--carbon-intensity", type=float, metavar="G", help="grams of CO2e per kWh, to show CO2")
 
+    calibrate = commands.add_parser("calibrate", help="time the model on this machine, so that energy is told better")
+    _add_model(calibrate)
+
     models = commands.add_parser("models", help="look at a model folder")
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_model(actions.add_parser("info", help="what the model says about itself"))
@@ -71,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return complete(arguments)
         if arguments.command == "energy":
             return energy(arguments)
+        if arguments.command == "calibrate":
+            return calibrate(arguments)
         if arguments.command == "models":
             return models(arguments)
     except GreenCodeError as error:
@@ -129,6 +134,14 @@ def energy(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def calibrate(arguments: argparse.Namespace) -> int:
+    """Time the model here and keep the result."""
+    from greencode_lsp.calibrate import run
+
+    run(_settings(arguments), _write)
+    return 0
+
+
 def models(arguments: argparse.Namespace) -> int:
     """Show or verify a model folder; the weights are not loaded."""
     from greencode_lsp.models.manifest import MANIFEST_NAME, read_manifest
@@ -169,7 +182,7 @@ def load_completer(settings: Settings) -> Completer:
     from greencode_lsp.energy.detect import detect
 
     backend = load_backend(settings)
-    meter = detect(backend.engine.device, _tell)
+    meter = detect(backend.engine.device, _tell, backend.manifest.name)
 
     def complete_position(position: CursorPosition) -> Completion:
         request = Request(position.text, position.offset, position.language)

