@@ -28,6 +28,7 @@ LEVELS = {
     "completion": 3,
     "lsp": 4,
     "demo": 5,
+    "calibrate": 5,
     "cli": 5,
     "__main__": 5,
 }
