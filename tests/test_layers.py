@@ -26,6 +26,7 @@ LEVELS = {
     "completion": 3,
     "lsp": 4,
     "demo": 5,
+    "doctor": 5,
     "cli": 5,
     "__main__": 5,
 }
