@@ -131,7 +131,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     from greencode_lsp import doctor
 
     _tolerate_any_character(sys.stdout)
-    checks = doctor.examine(_settings(arguments))
+    checks = doctor.examine(_settings(arguments), doctor.Probes(load_completer))
     _write(doctor.to_json(checks) if arguments.json else doctor.table(checks))
     return 0 if doctor.suggestions_work(checks) else 1
 
