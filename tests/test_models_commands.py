@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from greencode_lsp.errors import HubError
 from greencode_lsp.models import hugging_face
 from greencode_lsp.models.hub import pull
 from greencode_lsp.models.manifest import CalibrationRow, Manifest, write_manifest
-from greencode_lsp.models.store import pulled_folder
+from greencode_lsp.models.store import bundled_folder, pulled_folder
 from tests.fake_hub import COMMIT, MemoryHub, plain
 from tests.fakes import ROWS
 
@@ -69,6 +70,20 @@ def test_a_pull_says_how_to_use_the_model_and_that_it_runs_at_full_depth(
     assert str(pulled_folder(NAME)) in out
     assert "It has no exits: every token runs at full depth" in out
     assert f'"greencode.model": "{NAME}"' in out
+
+
+def test_a_pulled_model_without_exits_completes_at_full_depth(
+    hub: MemoryHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = ("config.json", "tokenizer.json", "model.safetensors")
+    hub.files = {name: (bundled_folder() / name).read_bytes() for name in loaded}
+    assert cli.main(["models", "pull", NAME]) == 0
+    (tmp_path / "app.py").write_text("import os\n\n\ndef names(folder):\n    return os.\n")
+    capsys.readouterr()
+    assert cli.main(["complete", f"{tmp_path / 'app.py'}:5:15", "--json", "--model", NAME]) == 0
+    [completion] = json.loads(capsys.readouterr().out)["completions"]
+    assert completion["exit_layers"]
+    assert set(completion["exit_layers"]) == {completion["layers"]}
 
 
 def test_a_pull_of_a_model_without_an_agent_names_the_policies_left(

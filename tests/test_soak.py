@@ -15,7 +15,7 @@ from tests.soak import cancels, malformed, trace, traffic
 from tests.soak.document import Document
 from tests.soak.figures import Figure, generations, percentile
 from tests.soak.trace import Asked, stale, typed_through
-from tests.soak.wire import REQUEST_CANCELLED, Call, Wire, connect
+from tests.soak.wire import REQUEST_CANCELLED, Call, connect
 
 SCALE = 0.01
 FAKE = ("-m", "tests.fake_server")

@@ -19,7 +19,7 @@ SERVE = ("-c", "import sys; from greencode_lsp.cli import main; sys.exit(main(['
 REQUEST_CANCELLED = -32800
 PATIENCE_S = 60.0
 """A server that is silent for so long is taken for deaf."""
-INLINE = {"textDocument": {"inlineCompletion": {}}}
+INLINE: dict[str, Any] = {"textDocument": {"inlineCompletion": {}}}
 
 
 @dataclass
