@@ -38,11 +38,10 @@ def run_tests(editor: str, options: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare and test the editors named; return 0 unless a test failed: what cannot be had is told and left out."""
-    parser = argparse.ArgumentParser(prog="python -m tests.editors", description="Test in real editors, headless.")
+    parser = argparse.ArgumentParser(prog="python -m tests.editors", description="Test in real editors, headless; other options go to pytest.")
     parser.add_argument("editor", nargs="?", default="all", choices=(*EDITORS, "all"))
     parser.add_argument("--fetch-only", action="store_true", help="fill the cache and run no test")
-    parser.add_argument("pytest_options", nargs=argparse.REMAINDER, metavar="...", help="passed on to pytest")
-    arguments = parser.parse_args(argv)
+    arguments, pytest_options = parser.parse_known_args(argv)
     cache = folder()
     failed = False
     for editor in EDITORS if arguments.editor == "all" else (arguments.editor,):
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.fetch_only or isinstance(found, Missing):
             continue
         begin = time.perf_counter()
-        failed |= run_tests(editor, arguments.pytest_options) != 0
+        failed |= run_tests(editor, pytest_options) != 0
         _tell(f"{editor}: tests took {_seconds(begin)}")
     return int(failed)
 
