@@ -17,6 +17,13 @@ export interface Run {
   lastWords: () => Promise<string>
 }
 
+/** Writes to the log alone: what is worth a message is told by the session, once and in its own words. */
+class QuietClient extends LanguageClient {
+  override error(message: string, data?: unknown): void {
+    super.error(message, data, false)
+  }
+}
+
 /** Make a client for one run of the server; it never restarts by itself and shows nothing by itself. */
 export function createRun(command: string, log: vscode.LogOutputChannel, onClosed: () => void): Run {
   let lastLine = ''
@@ -47,7 +54,7 @@ export function createRun(command: string, log: vscode.LogOutputChannel, onClose
     middleware: createMiddleware(() => client),
   }
   const server = { command, transport: TransportKind.stdio }
-  const client = new LanguageClient('greencode', 'GreenCode', server, options)
+  const client = new QuietClient('greencode', 'GreenCode', server, options)
   const lastWords = async () => {
     await Promise.race([allRead, new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS))])
     return lastLine

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises'
 import * as vscode from 'vscode'
 
 /** Above this many UTF-16 units a document is neither sent to the server nor completed. */
@@ -42,8 +43,7 @@ async function isReadOnly(uri: vscode.Uri): Promise<boolean> {
     return false
   }
   try {
-    const stat = await vscode.workspace.fs.stat(uri)
-    return ((stat.permissions ?? 0) & vscode.FilePermission.Readonly) !== 0
+    return ((await stat(uri.fsPath)).mode & 0o222) === 0 // what VS Code calls read-only by permissions
   } catch {
     return false // not saved yet, or gone
   }

@@ -29,7 +29,8 @@ export class StatusBar implements vscode.Disposable {
     this.item.text = `$(${view.icon}) ${view.text}`
     this.item.tooltip = tooltip(this.session, view)
     this.item.command = this.session.phase === 'running' ? 'greencode.selectPreference' : 'greencode.showLog'
-    this.item.accessibilityInformation = { label: ['GreenCode', view.text, view.state, view.reason].join(', ') }
+    const spoken = ['GreenCode', view.text, view.state, `preference ${preferenceName(this.session.status)}`, view.reason]
+    this.item.accessibilityInformation = { label: spoken.filter(Boolean).join(', ') }
     this.item.show()
   }
 

@@ -18,7 +18,11 @@ from urllib.parse import quote
 
 from tests.editors.cache import Ready
 
-TIMEOUT_MS = 60_000
+TIMEOUT_MS = 30_000
+GHOST = r"""[...document.querySelectorAll('.editor-instance [class*="ghost-text"]')]
+    .filter(element => !element.querySelector('[class*="ghost-text"]'))
+    .map(element => element.textContent.replaceAll('\u00a0', ' ')).join('')"""
+STATUS = """document.querySelector('[id*="greencode.status"] a')?.getAttribute('aria-label') ?? ''"""
 QUIET = {
     "workbench.startupEditor": "none",
     "workbench.tips.enabled": False,
@@ -28,6 +32,7 @@ QUIET = {
     "chat.disableAIFeatures": True,
     "extensions.ignoreRecommendations": True,
     "update.mode": "none",
+    "workbench.secondarySideBar.defaultVisibility": "hidden",
     "git.enabled": False,
     "editor.quickSuggestions": {"other": "off", "comments": "off", "strings": "off"},
     "editor.wordBasedSuggestions": "off",
@@ -43,18 +48,20 @@ class CodeServer:
     def __init__(self, tools: Ready, home: Path, extensions: Path) -> None:
         self._command = [str(tools.tools["node"]), str(tools.tools["code-server"])]
         self._folders = ["--user-data-dir", str(home / "data"), "--extensions-dir", str(extensions)]
-        self._home, self._process = home, None  # type: tuple[Path, subprocess.Popen[bytes] | None]
-        self._port = 0
+        self._home, self._port = home, 0
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return an environment in which no other code-server and no proxy is known."""
+        """Return an environment in which no other code-server, language server or proxy is known."""
         kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-        return kept | {"HOME": str(self._home), "XDG_CONFIG_HOME": str(self._home / "config")}
+        own = {"HOME": str(self._home), "XDG_CONFIG_HOME": str(self._home / "config"), "PATH": "/usr/bin:/bin"}
+        return kept | own
 
-    def install(self, vsix: Path) -> None:
-        """Install an extension; raises CalledProcessError with what was printed."""
-        command = [*self._command, *self._folders, "--install-extension", str(vsix)]
+    def install(self, *packages: Path) -> None:
+        """Install extensions; raises CalledProcessError with what was printed."""
+        options = [word for package in packages for word in ("--install-extension", str(package))]
+        command = [*self._command, *self._folders, *options]
         subprocess.run(command, check=True, capture_output=True, text=True, env=self.environment)
 
     def settings(self, values: Mapping[str, Any]) -> None:
@@ -63,7 +70,7 @@ class CodeServer:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({**QUIET, **values}), encoding="utf8")
 
-    def start(self, environment: Mapping[str, str]) -> None:
+    def start(self) -> None:
         """Serve until stopped."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -76,7 +83,7 @@ class CodeServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**self.environment, **environment},
+                env=self.environment,
             )
         eventually(self._answers, "code-server does not answer")
 
@@ -87,8 +94,9 @@ class CodeServer:
             self._process.wait(30)
 
     def url(self, folder: Path, file: Path | None = None) -> str:
-        """Return the address of a window on a folder, with a file open."""
-        address = f"http://127.0.0.1:{self._port}/?folder={quote(str(folder))}"
+        """Return the address of a window on a folder or workspace file, with a file open."""
+        kind = "workspace" if folder.suffix == ".code-workspace" else "folder"
+        address = f"http://127.0.0.1:{self._port}/?{kind}={quote(str(folder))}"
         if file is not None:
             payload = json.dumps([["openFile", f"vscode-remote://127.0.0.1:{self._port}{file}"]])
             address += f"&payload={quote(payload)}"
@@ -113,8 +121,17 @@ class Window:
         self.page.goto(url)
         self.page.wait_for_selector(".monaco-workbench .part.editor")
 
-    def focus_editor(self, name: str) -> None:
-        """Put the cursor at the end of the open file."""
+    def edit(self, file: Path) -> None:
+        """Open a file by its path and put the cursor at its end."""
+        self.press("Control+p")
+        self.page.wait_for_selector(".quick-input-widget .quick-input-box input:focus")
+        self.type(str(file))
+        self.page.wait_for_selector(f'.quick-input-list .monaco-list-row[aria-label^="{file.name}"]')
+        self.press("Enter")
+        self.at_end_of(file.name)
+
+    def at_end_of(self, name: str) -> None:
+        """Wait for the file's tab and put the cursor at the end."""
         self.page.wait_for_selector(f'.tab.active[data-resource-name="{name}"]')
         self.page.click(".editor-instance .view-lines")
         self.press("Control+End")
@@ -128,9 +145,13 @@ class Window:
         """Type as a user does, a key at a time."""
         self.page.keyboard.type(text)
 
-    def ghost_text(self, wanted: str) -> None:
-        """Wait until exactly this is shown in grey."""
-        self.page.wait_for_function(GHOST + " === wanted.replaceAll(' ', '\\u00a0')".join(["wanted => ", ""]), arg=wanted)
+    def ghost_text(self, pattern: str = ".") -> str:
+        """Wait until what is shown in grey matches; return it."""
+        return self._wait(GHOST, pattern)
+
+    def no_ghost_text(self) -> None:
+        """Wait until nothing is shown in grey."""
+        self._wait(GHOST, "^$")
 
     def command(self, title: str) -> None:
         """Run a command by its title from the palette."""
@@ -140,34 +161,35 @@ class Window:
         self.page.wait_for_selector(f'.quick-input-list .monaco-list-row.focused[aria-label^="{title}"]')
         self.press("Enter")
 
+    def choose(self, label: str) -> str:
+        """Choose from the list that is open; return the chosen row as read out."""
+        row = self.page.wait_for_selector(f'.quick-input-list .monaco-list-row[aria-label^="{label}"]')
+        text = str(row.get_attribute("aria-label"))
+        row.click()
+        return text
+
     def status(self, pattern: str) -> str:
         """Wait until the status bar's item, as read out, matches; return it."""
-        found = self.page.wait_for_function(
-            """pattern => {
-                const item = document.querySelector('[id*="greencode.status"] a')
-                const label = item?.getAttribute('aria-label') ?? ''
-                return new RegExp(pattern).test(label) ? label : null
-            }""",
-            arg=pattern,
-        )
-        return str(found.json_value())
+        return self._wait(STATUS, pattern)
 
     def message(self, pattern: str) -> Any:
-        """Wait for a notification that matches; return its element."""
+        """Return the notification that matches; clicks on it wait for it."""
         return self.page.locator(".notification-list-item", has_text=re.compile(pattern)).first
 
     def messages(self) -> Sequence[str]:
         """Return the notifications that are shown now."""
         return [str(text) for text in self.page.locator(".notification-list-item-message").all_inner_texts()]
 
-
-GHOST = "[...document.querySelectorAll('.ghost-text-decoration, .ghost-text')].map(e => e.textContent).join('\\n')"
+    def _wait(self, expression: str, pattern: str) -> str:
+        script = f"pattern => {{ const text = {expression}; return new RegExp(pattern).test(text) ? [text] : null }}"
+        (text,) = self.page.wait_for_function(script, arg=pattern).json_value()
+        return str(text)
 
 
 def eventually(check: Any, failure: str, seconds: float = 60) -> Any:
     """Return the first truthy value of `check`, asked again until then; for what tells no event of its own."""
-    pause, rounds = Event(), int(seconds / 0.05)
-    for _ in range(rounds):
+    pause = Event()
+    for _ in range(int(seconds / 0.05)):
         value = check()
         if value:
             return value

