@@ -19,8 +19,8 @@ export interface Run {
 
 /** Writes to the log alone: what is worth a message is told by the session, once and in its own words. */
 class QuietClient extends LanguageClient {
-  override error(message: string, data?: unknown): void {
-    super.error(message, data, false)
+  override error(message: string): void {
+    super.error(message, undefined, false)
   }
 }
 

@@ -118,9 +118,8 @@ export class Session implements vscode.Disposable {
     try {
       await run.client.start()
       this.enter('running')
-    } catch (error) {
-      this.log.error(describe(error))
-      this.explainStop(await run.lastWords())
+    } catch {
+      this.explainStop(await run.lastWords()) // the client has logged what it knows
     }
   }
 
@@ -148,6 +147,7 @@ export class Session implements vscode.Disposable {
 
   private explainStop(sentence: string): void {
     const problem = `greencode-lsp ended by itself${sentence ? `: ${sentence}` : '.'}`
+    this.log.error(problem)
     this.enter('stopped', problem)
     void vscode.window.showErrorMessage(problem, 'Show Log', 'Restart').then((choice) => {
       if (choice === 'Show Log') {

@@ -61,7 +61,7 @@ def prepare(cache: Path) -> Ready | Missing:
 
 
 def _build_logger(workbench: Path, node: Path) -> None:
-    """Compile the one native module that is missed: without it output channels stay empty, and their test is skipped."""
+    """Compile the one native module that is missed: without it output channels stay empty and their test is skipped."""
     command = ["npm", "exec", "--yes", f"--package={NODE_GYP}", "--", "node-gyp", "rebuild"]
     path = f"{node / 'bin'}{os.pathsep}{os.environ['PATH']}"
     with suppress(FetchError):

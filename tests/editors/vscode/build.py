@@ -77,7 +77,7 @@ class Script:
 
 
 def server_script(path: Path, home: Path, arguments: str = "-m tests.editors.fixed_server") -> Script:
-    """Write a script that runs Python with these arguments, `home` the servers' own; `doctor` is always the real one."""
+    """Write a script that runs Python with these arguments and the servers' `home`; `doctor` is always the real one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     native = home / "native"
     if not native.exists():

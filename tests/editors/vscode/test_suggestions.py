@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,26 +77,31 @@ def saved(window: Window, file: Path, text: str) -> None:
     eventually(lambda: file.read_text(encoding="utf8") == text, f"{file} never held {text!r}")
 
 
-@pytest.mark.parametrize(
-    ("name", "comment", "typed", "word", "rest"),
-    [
-        ("word.py", "# sums\n", "total = ", "first_value", " + second_value"),
-        ("Word.java", "// sums\n", "int total = ", "firstValue", " + secondValue;"),
-    ],
-    ids=["python", "java"],
-)
-class TestEachLanguage:
-    def test_a_suggestion_is_taken_by_word_then_whole_and_saved(
-        self, window: Window, edit: Edit, name: str, comment: str, typed: str, word: str, rest: str
-    ) -> None:
-        file = edit(name, comment)
-        window.type(typed)
-        assert window.ghost_text() == word + rest
-        window.press("Control+ArrowRight")
-        assert window.ghost_text(f"^(?!{word})").strip() == rest.strip()
-        window.press("Tab")
-        window.no_ghost_text()
-        saved(window, file, comment + typed + word + rest)
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A file before and after: what is typed, and what is suggested, its first word apart."""
+
+    name: str
+    comment: str
+    typed: str
+    word: str
+    rest: str
+
+
+PYTHON = Sample("word.py", "# sums\n", "total = ", "first_value", " + second_value")
+JAVA = Sample("Word.java", "// sums\n", "int total = ", "firstValue", " + secondValue;")
+
+
+@pytest.mark.parametrize("sample", [PYTHON, JAVA], ids=["python", "java"])
+def test_a_suggestion_is_taken_by_word_then_whole_and_saved(window: Window, edit: Edit, sample: Sample) -> None:
+    file = edit(sample.name, sample.comment)
+    window.type(sample.typed)
+    assert window.ghost_text() == sample.word + sample.rest
+    window.press("Control+ArrowRight")
+    assert window.ghost_text(f"^(?!{sample.word})").strip() == sample.rest.strip()
+    window.press("Tab")
+    window.no_ghost_text()
+    saved(window, file, sample.comment + sample.typed + sample.word + sample.rest)
 
 
 def test_text_typed_along_keeps_the_suggestion(window: Window, edit: Edit) -> None:
