@@ -5,8 +5,6 @@ import { CloseAction, ErrorAction, RevealOutputChannelOn } from 'vscode-language
 import { LanguageClient, TransportKind, type LanguageClientOptions, type Middleware } from 'vscode-languageclient/node'
 import { isTooLarge, SELECTOR, whyNot } from './documents'
 
-/** Settings of this extension alone, which the server does not know. */
-const OWN_SETTINGS = ['server', 'trace']
 /** A server whose children still hold its standard error is not waited for. */
 const LAST_WORDS_MS = 1000
 
@@ -51,7 +49,7 @@ export function createRun(command: string, log: vscode.LogOutputChannel, onClose
         allRead = new Promise((resolve) => lines.on('close', resolve))
       },
     },
-    middleware: createMiddleware(() => client),
+    middleware: createMiddleware(),
   }
   const server = { command, transport: TransportKind.stdio }
   const client = new QuietClient('greencode', 'GreenCode', server, options)
@@ -62,8 +60,8 @@ export function createRun(command: string, log: vscode.LogOutputChannel, onClose
   return { client, lastWords }
 }
 
-/** Withhold large documents, ask for nothing where nothing may be suggested, and keep our own settings to ourselves. */
-function createMiddleware(client: () => LanguageClient): Middleware {
+/** Withhold large documents, and ask for nothing where nothing may be suggested. */
+function createMiddleware(): Middleware {
   const withheld = new Set<string>()
   return {
     didOpen: async (document, next) => {
@@ -89,20 +87,5 @@ function createMiddleware(client: () => LanguageClient): Middleware {
       }
       return next(document, position, context, token)
     },
-    workspace: {
-      configuration: async (params, token, next) => {
-        const values = await next(params, token)
-        return Array.isArray(values) ? values.map(withoutOwn) : values
-      },
-      // the server pulls its settings, per folder; what is pushed only tells it when
-      didChangeConfiguration: () => client().sendNotification('workspace/didChangeConfiguration', { settings: null }),
-    },
   }
-}
-
-function withoutOwn(values: unknown): unknown {
-  if (typeof values !== 'object' || values === null) {
-    return values
-  }
-  return Object.fromEntries(Object.entries(values).filter(([key]) => !OWN_SETTINGS.includes(key)))
 }

@@ -99,6 +99,7 @@ export class Session implements vscode.Disposable {
     this.enter('starting')
     const found = await findServer()
     if ('problem' in found) {
+      this.log.warn(found.problem)
       this.enter('missing', found.problem)
       this.explainMissing(found.problem)
       return

@@ -26,7 +26,7 @@ STATUS = """document.querySelector('[id*="greencode.status"] a')?.getAttribute('
 QUIET = {
     "workbench.startupEditor": "none",
     "workbench.tips.enabled": False,
-    "workbench.colorTheme": "Default Dark Modern",
+    "workbench.colorTheme": "Dark Modern",
     "security.workspace.trust.enabled": False,
     "telemetry.telemetryLevel": "off",
     "chat.disableAIFeatures": True,
@@ -66,9 +66,10 @@ class CodeServer:
 
     def settings(self, values: Mapping[str, Any]) -> None:
         """Write the user settings."""
-        file = self._home / "data" / "User" / "settings.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({**QUIET, **values}), encoding="utf8")
+        for owner in ("User", "Machine"):  # a setting of scope machine is read from the latter alone
+            file = self._home / "data" / owner / "settings.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({**QUIET, **values}), encoding="utf8")
 
     def start(self) -> None:
         """Serve until stopped."""
