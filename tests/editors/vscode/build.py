@@ -71,9 +71,9 @@ class Script:
         return log.read_text(encoding="utf8").splitlines() if log.exists() else []
 
     @property
-    def pids(self) -> list[int]:
-        """The process ids of the starts, oldest first."""
-        return [int(start.split()[0]) for start in self.starts]
+    def served(self) -> list[int]:
+        """The process ids of the language servers among them, oldest first."""
+        return [int(start.split()[0]) for start in self.starts if start.endswith(" --stdio")]
 
 
 def server_script(path: Path, home: Path, arguments: str = "-m tests.editors.fixed_server") -> Script:
