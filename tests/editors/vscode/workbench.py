@@ -166,7 +166,7 @@ class Window:
         """Choose from the list that is open; return the chosen row as read out."""
         row = self.page.wait_for_selector(f'.quick-input-list .monaco-list-row[aria-label^="{label}"]')
         text = str(row.get_attribute("aria-label"))
-        row.screenshot(path="/tmp/row.png"); row.click(); self.page.screenshot(path="/tmp/after.png")
+        row.click()
         return text
 
     def status(self, pattern: str) -> str:
