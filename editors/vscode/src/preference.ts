@@ -57,5 +57,5 @@ function itemsFor(session: Session): Item[] {
 
 function costs(choice: Choice): string {
   const kept = choice.agreement >= 1 ? 'every token' : `at least ${percent(choice.agreement)} of the tokens`
-  return `${percent(choice.cost_ratio)} of full depth's decode energy, ${kept} of the full model`
+  return `${percent(choice.cost_ratio)} of full depth's decode cost, ${kept} of the full model`
 }
