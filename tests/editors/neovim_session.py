@@ -18,7 +18,12 @@ from tests.editors.cache import ROOT
 PLUGIN = ROOT / "editors/neovim"
 FAKE_SERVER = (sys.executable, "-m", "tests.fake_server")
 BUNDLED_SERVER = (sys.executable, "-m", "greencode_lsp.cli", "--stdio")
-DEADLINE_S = 60.0
+DEADLINE_S = float(os.environ.get("DL","60"))
+SCRIPTED = """
+server = require('neovim_server')
+require('greencode').setup({ cmd = server.start })
+"""
+"""A server that answers when the test says so."""
 GHOST = """
 local text = nil
 for _, name in ipairs({ 'nvim.lsp.inline_completion', 'greencode.ghost' }) do
@@ -172,3 +177,22 @@ def neovim(executable: Path, folder: Path, setup: str, home: Path | None = None)
     finally:
         nvim.command("qall!", async_=True)
         nvim.close()
+
+
+def asked(editor: Neovim, count: int = 1) -> None:
+    """Wait until the server was asked this often."""
+    editor.wait(lambda: editor.lua("return #server.asked") >= count, f"the server was asked {count} times")
+
+
+def asked_at(editor: Neovim, character: int) -> None:
+    """Wait until the newest request is of this place in its line, in UTF-16 units."""
+    newest = "local request = server.asked[#server.asked]; return request and request.params.position.character == ..."
+    editor.wait(lambda: editor.lua(newest, character), f"the server was asked at character {character}")
+
+
+def suggest(editor: Neovim, typed: str, text: str) -> None:
+    """Type into an empty line, and let the server answer once it is asked behind the last key."""
+    editor.type(typed)
+    asked_at(editor, len(typed))
+    editor.lua("server.answer(...)", text)
+    editor.wait_ghost(text)
