@@ -21,7 +21,8 @@ WRAPPER = Template("""#!/bin/sh
 R="$root"
 export VIMRUNTIME="$$R/usr/share/nvim/runtime"
 export LUA_PATH="$$R/usr/share/lua/5.1/?.lua;;" LUA_CPATH="$$R/usr/lib/$triplet/lua/5.1/?.so;;"
-exec "$$R/$loader" --library-path "$$R/usr/lib/$triplet" --argv0 nvim "$$R/usr/bin/nvim" "$$@"
+exec "$$R/$loader" --library-path "$$R/usr/lib/$triplet" --argv0 nvim "$$R/usr/bin/nvim" \\
+  --cmd "set runtimepath+=$$R/usr/lib/nvim" "$$@"
 """)
 LOADERS = {"x86_64": "usr/lib64/ld-linux-x86-64.so.2", "aarch64": "usr/lib/ld-linux-aarch64.so.1"}
 

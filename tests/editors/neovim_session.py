@@ -17,7 +17,7 @@ from tests.editors.cache import ROOT
 
 PLUGIN = ROOT / "editors/neovim"
 FAKE_SERVER = (sys.executable, "-m", "tests.fake_server")
-BUNDLED_SERVER = (sys.executable, "-m", "greencode_lsp.cli", "--stdio")
+BUNDLED_SERVER = (sys.executable, "-m", "greencode_lsp", "--stdio")
 DEADLINE_S = float(os.environ.get("DL","60"))
 SCRIPTED = """
 server = require('neovim_server')

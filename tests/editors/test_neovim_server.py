@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,17 @@ import pytest
 
 from tests.editors.cache import ROOT
 from tests.editors.neovim_session import BUNDLED_SERVER, FAKE_SERVER, PLUGIN, SCRIPTED, Neovim, neovim, quote
+
+
+HEAD = "def append_items(items, value):\n"
+"""The beginning of what the fake model knows by heart."""
+WRITER = """import csv
+
+
+def write_rows(path, rows):
+    with open(path, "w") as handle:
+        writer = csv.wri
+"""
 
 
 # :GreenCode, statusline, report
@@ -106,27 +120,175 @@ def test_the_report_opens_in_a_split_and_as_a_page(editor: Neovim) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prepare", "reason"),
+    ("opened", "reason"),
     [
         ("view sample.py", "it cannot be changed"),
-        ("edit sample.py | setlocal nomodifiable | setfiletype python", "it cannot be changed"),
-        ("new | setlocal buftype=nofile | setfiletype python", "it is not a file"),
-        ("enew | file https://host/sample.py | setfiletype python", "it is not on this machine"),
+        ("enew | setlocal nomodifiable | setfiletype python", "it cannot be changed"),
+        ("enew | setlocal buftype=nofile | setfiletype python", "it is not a file"),
+        ("enew | noautocmd file https://host/sample.py | setfiletype python", "it is not on this machine"),
         ("edit large.py", "it is larger than 5 MB"),
     ],
     ids=["read-only", "not modifiable", "special", "remote", "large"],
 )
-def test_a_buffer_that_is_not_for_writing_code_gets_no_server(editor: Neovim, prepare: str, reason: str) -> None:
+def test_a_buffer_that_is_not_for_writing_code_gets_no_server(editor: Neovim, opened: str, reason: str) -> None:
     editor.open("", "notes.txt", attached=False)
     (editor.files / "large.py").write_text("x = 1\n" * 900_000)
-    editor.command(f"cd {editor.files}")
-    if "https" not in prepare:
-        editor.command(prepare)
-    else:
-        editor.lua("vim.g.loaded_netrwPlugin = 1; vim.g.loaded_nvim_net_plugin = 1")
-        editor.command(prepare)
-    if "nomodifiable" in prepare:
-        editor.lua("vim.lsp.buf_detach_client(0, vim.lsp.get_clients({ name = 'greencode', bufnr = 0 })[1].id)") if (
-            editor.clients("{ bufnr = 0, name = 'greencode' }")
-        ) else None
-    assert editor.lua("return require('greencode.server').refusal(0)") == reason
+    editor.command(f"cd {editor.files} | {opened}")
+    refused = editor.nvim.current.buffer.number
+    editor.command("split allowed.py")
+    editor.wait_attached()  # later than the other would have been
+    assert editor.clients(f"{{ bufnr = {refused} }}") == 0
+    assert editor.lua("return require('greencode.server').refusal(...)", refused) == reason
+
+
+def test_two_projects_share_one_server_that_knows_both_folders(editor: Neovim) -> None:
+    for name in ("one", "two"):
+        (editor.files / name / ".git").mkdir(parents=True, exist_ok=True)
+    editor.type("<Esc>")
+    for name in ("one", "two"):
+        editor.command(f"edit! {editor.files / name / 'sample.py'}")
+        editor.wait_attached()
+    folders = editor.lua("return vim.tbl_map(function(f) return f.name end, vim.lsp.get_clients()[1].workspace_folders)")
+    assert editor.clients() == 1
+    assert {str(editor.files / "one"), str(editor.files / "two")} <= set(folders)
+
+
+# a server that is missing, ends, or comes back
+
+
+def test_a_missing_server_is_told_once_with_how_to_install_it(neovim_executable: Path, tmp_path: Path) -> None:
+    setup = "require('greencode').setup({ cmd = { 'greencode-lsp-that-is-missing', '--stdio' } })"
+    with neovim(neovim_executable, tmp_path, setup) as editor:
+        for name in ("one.py", "two.py"):
+            editor.open("", name, attached=False)
+        [sentence] = editor.told
+        assert "greencode-lsp-that-is-missing was not found" in sentence
+        assert f"pip install {ROOT}" in sentence
+        editor.command("checkhealth greencode")
+        assert "was not found" in editor.text
+
+
+def test_a_server_that_crashes_at_start_is_told_once_with_its_log(neovim_executable: Path, tmp_path: Path) -> None:
+    program = [sys.executable, "-c", "import sys; sys.exit('the reason of the crash')"]
+    setup = f"require('greencode').setup({{ cmd = {quote(program)} }})"
+    with neovim(neovim_executable, tmp_path, setup) as editor:
+        editor.open("", "one.py", attached=False)
+        editor.wait(lambda: editor.told, "the crash is told")
+        for name in ("two.py", "three.py"):
+            editor.open("", name, attached=False)
+        line = editor.wait(lambda: editor.lua("return require('greencode').statusline()"), "the statusline tells it")
+        assert line == "greencode stopped"
+        [sentence] = editor.told
+        log = Path(sentence.rpartition(": ")[2])
+        assert "the reason of the crash" in log.read_text()
+        editor.command("checkhealth greencode")
+        assert "stays off" in editor.text
+        assert str(log) in editor.text
+
+
+def test_a_program_that_is_no_server_is_told_once(neovim_executable: Path, tmp_path: Path) -> None:
+    setup = f"require('greencode').setup({{ cmd = {quote([sys.executable, '-c', ''])} }})"
+    with neovim(neovim_executable, tmp_path, setup) as editor:
+        for name in ("one.py", "two.py"):
+            editor.open("", name, attached=False)
+            editor.wait(lambda: editor.told, "the end is told")
+        assert len(editor.told) == 1
+
+
+def test_a_killed_server_comes_back_once_and_after_that_on_wish(neovim_executable: Path, tmp_path: Path) -> None:
+    setup = f"require('greencode').setup({{ cmd = {quote(FAKE_SERVER)} }})"
+    with neovim(neovim_executable, tmp_path, setup) as editor:
+        editor.open(HEAD)
+        editor.wait_status(state="ready")
+        kill(editor)
+        editor.wait_status(state="ready")
+        editor.type("Gofor item ")
+        editor.wait_ghost("in items:")
+        editor.type("<Esc>")
+        kill(editor)
+        editor.wait(lambda: "stopped" in editor.lua("return require('greencode').statusline()"), "it stays off")
+        assert editor.clients() == 0
+        editor.command("GreenCode resume")
+        editor.wait_status(state="ready")
+        editor.type("a")
+        editor.wait_ghost("in items:")
+
+
+def kill(editor: Neovim) -> None:
+    """Kill the server, and wait until Neovim knows."""
+    identity = "vim.lsp.get_clients({ name = 'greencode' })[1].id"
+    before = editor.lua(f"return {identity}")
+    [process] = editor.lua("return vim.api.nvim_get_proc_children(vim.fn.getpid())")
+    os.kill(process, signal.SIGKILL)
+    editor.wait(lambda: editor.lua("return vim.lsp.get_client_by_id(...) == nil", before), "the client is gone")
+
+
+# the real server
+
+
+def test_settings_of_setup_reach_the_server(real: Neovim) -> None:
+    real.open(HEAD)
+    real.wait_status(state="ready", preference=1.0)
+    assert real.told == []
+
+
+def test_the_real_servers_suggestion_appears_and_tab_accepts_it(real: Neovim) -> None:
+    real.open(HEAD)
+    real.type("Gofor item ")
+    real.wait_ghost("in items:")
+    real.type("<Tab><CR>resu")
+    real.wait_ghost("lt.append(item)")
+    real.type("<Tab>")
+    real.wait_text(HEAD + "    for item in items:\n        result.append(item)")
+    real.wait(lambda: real.lua("return require('greencode').statusline()") == "greencode ~0.00 J saved today", "joules")
+
+
+def test_checkhealth_tells_of_neovim_the_server_and_the_buffer(real: Neovim) -> None:
+    real.open(HEAD)
+    real.wait_status(state="ready")
+    real.command("checkhealth greencode")
+    for words in ("ghost text by", "State ready, model fake-1", "preference 1", "It is running", "sample.py gets sugg"):
+        assert words in real.text
+
+
+@pytest.mark.parametrize("enable", ["vim.lsp.enable('greencode')", "require('greencode').setup()"])
+def test_the_command_on_path_is_the_server(neovim_executable: Path, tmp_path: Path, enable: str) -> None:
+    program = tmp_path / "bin/greencode-lsp"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nexec {' '.join(FAKE_SERVER)}\n")
+    program.chmod(0o755)
+    setup = f"vim.env.PATH = '{program.parent}:' .. vim.env.PATH\nif vim.lsp.enable then {enable} else _G.old = true end"
+    with neovim(neovim_executable, tmp_path, setup) as editor:
+        if editor.lua("return _G.old"):
+            editor.lua("require('greencode').setup()")
+        editor.open(HEAD)
+        editor.type("Gofor item ")
+        editor.wait_ghost("in items:")
+        assert editor.told == []
+
+
+def test_the_bundled_models_suggestion_appears_and_tab_accepts_it(neovim_executable: Path, tmp_path: Path) -> None:
+    setup = f"require('greencode').setup({{ cmd = {quote(BUNDLED_SERVER)} }})"
+    with neovim(neovim_executable, tmp_path, setup) as editor:
+        editor.open(WRITER, attached=True)
+        editor.wait_status(state="ready")
+        editor.type("GA")
+        ghost = editor.wait_ghost()
+        editor.type("<Tab>")
+        editor.wait_text(WRITER.rstrip("\n") + ghost)
+        status = editor.wait_status(state="ready")
+        assert status["model"] == "mini-2"
+        assert editor.lua("return require('greencode').statusline()").endswith("J saved today")
+        assert editor.told == []
+
+
+def test_the_help_has_a_tag_for_every_word_of_the_plugin(neovim_executable: Path, tmp_path: Path) -> None:
+    shutil.copytree(PLUGIN / "doc", tmp_path / "help/doc")
+    with neovim(neovim_executable, tmp_path / "nvim", "") as editor:
+        editor.command(f"helptags {tmp_path / 'help/doc'}")
+        editor.command(f"set runtimepath^={tmp_path / 'help'}")
+        names = editor.lua("return vim.tbl_keys(require('greencode'))")
+        for tag in ("greencode", ":GreenCode", "greencode-setup", *(f"greencode.{name}()" for name in names)):
+            editor.command(f"help {tag}")
+            assert editor.nvim.current.buffer.name.endswith("greencode.txt"), tag
+            editor.command("close")

@@ -15,6 +15,12 @@ end, {
 
 -- here and not in setup(), so that `vim.lsp.enable('greencode')` alone is enough
 local group = vim.api.nvim_create_augroup('greencode', {})
+vim.api.nvim_create_autocmd('FileType', {
+  group = group,
+  callback = function(event)
+    require('greencode.server').opened(event.buf)
+  end,
+})
 vim.api.nvim_create_autocmd('LspAttach', {
   group = group,
   callback = function(event)

@@ -98,13 +98,22 @@ local function report(first, second)
   end)
 end
 
+--- Return the server's command with `doctor` in place of `--stdio`.
+local function doctor_command(cmd)
+  local words = vim.tbl_filter(function(word)
+    return word ~= '--stdio'
+  end, cmd)
+  return vim.list_extend(words, { 'doctor' })
+end
+
 --- Run the server's own doctor.
 local function doctor()
-  local command = { server.config().cmd[1], 'doctor' }
-  if vim.fn.executable(command[1]) == 0 then
-    vim.notify(('greencode: %s was not found; %s.'):format(command[1], server.how_to_install()), vim.log.levels.WARN)
+  local missing = server.missing()
+  if missing then
+    vim.notify('greencode: ' .. missing, vim.log.levels.WARN)
     return
   end
+  local command = doctor_command(server.config().cmd)
   local bufnr = open_page('greencode://doctor', { table.concat(command, ' ') .. ' …' })
   vim.system(
     command,

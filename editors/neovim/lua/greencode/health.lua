@@ -21,9 +21,9 @@ end
 local function check_server()
   health.start('greencode: server')
   local server = require('greencode.server')
-  local cmd = server.config().cmd
-  if type(cmd) == 'table' and vim.fn.executable(cmd[1]) == 0 then
-    health.error(('%s was not found.'):format(cmd[1]), { server.how_to_install() })
+  local cmd, missing = server.config().cmd, server.missing()
+  if missing then
+    health.error(missing)
     return
   end
   if type(cmd) == 'table' then

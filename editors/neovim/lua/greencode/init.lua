@@ -7,12 +7,7 @@ local M = {}
 function M.setup(options)
   local config = require('greencode.config')
   config.set(options or {})
-  if vim.lsp.enable then
-    vim.lsp.config('greencode', config.overrides())
-    vim.lsp.enable('greencode')
-  else
-    require('greencode.server').enable()
-  end
+  require('greencode.server').enable(config.overrides())
 end
 
 --- Return the state and the joules saved today, in a few words; empty where no server is attached to the buffer.

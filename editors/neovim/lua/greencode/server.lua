@@ -13,6 +13,7 @@ local RESTART_INTERVAL_S = 60
 ---@type { preference?: string|number, is_paused?: boolean }
 M.wishes = {}
 
+local enabled = false
 local is_broken = false
 local restarted_at_s = -math.huge
 local told = {}
@@ -62,19 +63,34 @@ function M.refusal(bufnr)
   end
 end
 
+--- Return why the server cannot be started: it is not there. Nil where it is.
+---@return string?
+function M.missing()
+  local cmd = M.config().cmd
+  if type(cmd) == 'table' and vim.fn.executable(cmd[1]) == 0 then
+    return ('%s was not found; %s.'):format(cmd[1], M.how_to_install())
+  end
+end
+
+--- A buffer has a filetype: tell that the server is missing where it was to be started. Neovim itself only logs it.
+---@param bufnr integer
+function M.opened(bufnr)
+  local is_enabled = enabled or (vim.lsp.is_enabled and vim.lsp.is_enabled('greencode'))
+  if is_enabled and vim.tbl_contains(M.config().filetypes, vim.bo[bufnr].filetype) and not M.refusal(bufnr) then
+    local missing = M.missing()
+    if missing then
+      tell_once(missing)
+    end
+  end
+end
+
 --- The configuration's root_dir: calls back only where the server is to be started for the buffer.
 ---@param bufnr integer
 ---@param start fun(root?: string)
 function M.root_dir(bufnr, start)
-  if is_broken or M.refusal(bufnr) then
-    return
+  if not is_broken and not M.refusal(bufnr) and not M.missing() then
+    start(vim.fs.root(bufnr, ROOT_MARKERS))
   end
-  local cmd = M.config().cmd
-  if type(cmd) == 'table' and vim.fn.executable(cmd[1]) == 0 then
-    tell_once(('%s was not found; %s.'):format(cmd[1], M.how_to_install()))
-    return
-  end
-  start(vim.fs.root(bufnr, ROOT_MARKERS))
 end
 
 --- One server, with one model in memory, for all projects.
@@ -100,8 +116,15 @@ function M.start()
   vim.iter(api.nvim_list_bufs()):each(start)
 end
 
---- Before Neovim 0.11: what vim.lsp.enable() does.
-function M.enable()
+--- Start the server for every buffer of its filetypes, now and later.
+---@param overrides table What setup() was given.
+function M.enable(overrides)
+  enabled = true
+  if vim.lsp.enable then
+    vim.lsp.config('greencode', overrides)
+    vim.lsp.enable('greencode')
+    return
+  end
   api.nvim_create_autocmd('FileType', {
     group = api.nvim_create_augroup('greencode.enable', {}),
     callback = function(event)
