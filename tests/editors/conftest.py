@@ -11,6 +11,7 @@ from tests.editors import neovim as versions
 from tests.editors.cache import Missing, folder
 from tests.editors.neovim_session import FAKE_SERVER, SCRIPTED, Neovim, neovim, quote
 
+
 @pytest.fixture(scope="module", params=versions.VERSIONS)
 def neovim_executable(request: pytest.FixtureRequest) -> Path:
     """Neovim of one version."""

@@ -18,7 +18,7 @@ from tests.editors.cache import ROOT
 PLUGIN = ROOT / "editors/neovim"
 FAKE_SERVER = (sys.executable, "-m", "tests.fake_server")
 BUNDLED_SERVER = (sys.executable, "-m", "greencode_lsp", "--stdio")
-DEADLINE_S = float(os.environ.get("DL","60"))
+DEADLINE_S = float(os.environ.get("DL", "60"))
 SCRIPTED = """
 server = require('neovim_server')
 require('greencode').setup({ cmd = server.start })
@@ -105,7 +105,12 @@ class Neovim:
 
     def wait_ghost(self, text: str | None = None) -> str:
         """Wait for a ghost text, any or this one; return it."""
-        return str(self.wait(lambda: self.ghost and (text is None or self.ghost == text) and self.ghost, f"ghost {text}"))
+
+        def seen() -> str:
+            ghost = self.ghost
+            return ghost if text in (None, ghost) else ""
+
+        return str(self.wait(seen, f"the ghost text is {text or 'there'!r}"))
 
     def open(self, text: str = "", name: str = "sample.py", attached: bool = True) -> None:
         """Open a new file in place of everything that was open; wait for the server unless it is not to be attached."""

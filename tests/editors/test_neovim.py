@@ -1,4 +1,4 @@
-"""The Neovim plugin in the real editor, typed into: keys, ghost text, stale answers, popups. Each version in the cache."""
+"""The Neovim plugin typed into, in each version that the cache has: keys, ghost text, stale answers, popups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Neovim plugin around its server: commands, statusline, which buffers, missing, crashing, killed. Each version in the cache."""
+"""The Neovim plugin around its server: commands, statusline, which buffers get it, what happens when it ends."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from tests.editors.cache import ROOT
-from tests.editors.neovim_session import BUNDLED_SERVER, FAKE_SERVER, PLUGIN, SCRIPTED, Neovim, neovim, quote
-
+from tests.editors.neovim_session import BUNDLED_SERVER, FAKE_SERVER, PLUGIN, Neovim, neovim, quote
 
 HEAD = "def append_items(items, value):\n"
 """The beginning of what the fake model knows by heart."""
@@ -116,6 +115,28 @@ def test_the_report_opens_in_a_split_and_as_a_page(editor: Neovim) -> None:
     assert editor.wait(lambda: editor.lua("return _G.opened"), "the page is opened") == ["<p>12.5 J</p>"]
 
 
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_doctor_shows_what_the_servers_doctor_says(neovim_executable: Path, tmp_path: Path, exit_code: int) -> None:
+    program = f"import sys; print('asked for', sys.argv[1:]); sys.exit({exit_code})"
+    setup = f"require('greencode').setup({{ cmd = {quote([sys.executable, '-c', program, '--stdio'])} }})"
+    with neovim(neovim_executable, tmp_path, setup) as editor:
+        editor.command("GreenCode doctor")
+        editor.wait_text("asked for ['doctor']")
+
+
+def test_greencode_alone_tells_the_state_and_what_the_last_completion_cost(editor: Neovim) -> None:
+    last = {"energy_j": 0.123, "energy_tier": "modelled", "elapsed_ms": 41.6}
+    today = {"energy_j": 20, "saved_j": 5, "energy_tier": "attributed"}
+    status = {"state": "ready", "model": "mini-2", "device": "cpu", "preference": 0.5, "last": last, "today": today}
+    editor.lua("server.notify('greencode/status', ...)", {**status, "reason": "It is getting late."})
+    editor.command("GreenCode")
+    assert editor.told == [
+        "greencode: State ready, model mini-2 on cpu, preference 0.5. It is getting late. "
+        "Last completion: 0.12 J (modelled), 42 ms. "
+        "Today: 20.0 J used (attributed), 5.00 J saved against full depth (modelled)."
+    ]
+
+
 # which buffers
 
 
@@ -148,9 +169,9 @@ def test_two_projects_share_one_server_that_knows_both_folders(editor: Neovim) -
     for name in ("one", "two"):
         editor.command(f"edit! {editor.files / name / 'sample.py'}")
         editor.wait_attached()
-    folders = editor.lua("return vim.tbl_map(function(f) return f.name end, vim.lsp.get_clients()[1].workspace_folders)")
+    folders = editor.lua("return vim.lsp.get_clients()[1].workspace_folders")
     assert editor.clients() == 1
-    assert {str(editor.files / "one"), str(editor.files / "two")} <= set(folders)
+    assert {str(editor.files / "one"), str(editor.files / "two")} <= {folder["name"] for folder in folders}
 
 
 # a server that is missing, ends, or comes back
@@ -251,16 +272,14 @@ def test_checkhealth_tells_of_neovim_the_server_and_the_buffer(real: Neovim) -> 
         assert words in real.text
 
 
-@pytest.mark.parametrize("enable", ["vim.lsp.enable('greencode')", "require('greencode').setup()"])
-def test_the_command_on_path_is_the_server(neovim_executable: Path, tmp_path: Path, enable: str) -> None:
+def test_vim_lsp_enable_alone_starts_the_command_on_path(neovim_executable: Path, tmp_path: Path) -> None:
     program = tmp_path / "bin/greencode-lsp"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\nexec {' '.join(FAKE_SERVER)}\n")
     program.chmod(0o755)
-    setup = f"vim.env.PATH = '{program.parent}:' .. vim.env.PATH\nif vim.lsp.enable then {enable} else _G.old = true end"
-    with neovim(neovim_executable, tmp_path, setup) as editor:
-        if editor.lua("return _G.old"):
-            editor.lua("require('greencode').setup()")
+    enable = "if vim.lsp.enable then vim.lsp.enable('greencode') else require('greencode').setup() end"
+    setup = f"vim.env.PATH = '{program.parent}:' .. vim.env.PATH\n{enable}"
+    with neovim(neovim_executable, tmp_path / "nvim", setup) as editor:
         editor.open(HEAD)
         editor.type("Gofor item ")
         editor.wait_ghost("in items:")

@@ -18,7 +18,9 @@ local group = vim.api.nvim_create_augroup('greencode', {})
 vim.api.nvim_create_autocmd('FileType', {
   group = group,
   callback = function(event)
-    require('greencode.server').opened(event.buf)
+    if package.loaded['greencode.config'] then -- nothing is loaded for who does not use it
+      require('greencode.server').opened(event.buf)
+    end
   end,
 })
 vim.api.nvim_create_autocmd('LspAttach', {

@@ -100,6 +100,9 @@ end
 
 --- Return the server's command with `doctor` in place of `--stdio`.
 local function doctor_command(cmd)
+  if type(cmd) ~= 'table' then
+    return { 'greencode-lsp', 'doctor' }
+  end
   local words = vim.tbl_filter(function(word)
     return word ~= '--stdio'
   end, cmd)

@@ -37,7 +37,10 @@ local function check_server()
   end
   local log = vim.lsp.log.get_filename and vim.lsp.log.get_filename() or vim.lsp.get_log_path()
   if server.is_broken() then
-    health.error('It ended by itself and stays off.', { '`:GreenCode resume` starts it.', 'What it said last is in ' .. log })
+    health.error(
+      'It ended by itself and stays off.',
+      { '`:GreenCode resume` starts it.', 'What it said last is in ' .. log }
+    )
   elseif lsp.get() then
     for _, sentence in ipairs(require('greencode.status').sentences()) do
       health.info(sentence)
@@ -65,9 +68,10 @@ local function check_buffers()
         health.warn(('%s gets none: %s.'):format(name, refusal or 'no server is attached to it'))
       end
       local key = require('greencode.config').options.keys.accept
-      local mapping = key and api.nvim_buf_call(bufnr, function()
-        return vim.fn.maparg(key, 'i', false, true).desc
-      end)
+      local mapping = key
+        and api.nvim_buf_call(bufnr, function()
+          return vim.fn.maparg(key, 'i', false, true).desc
+        end)
       if key and lsp.get(bufnr) and mapping ~= 'greencode: accept' then
         health.warn(("Something else mapped %s in it later; call require('greencode').accept() there."):format(key))
       end

@@ -8,7 +8,10 @@ local function add(lines, key, value, indent)
   end
   local label = indent .. tostring(key):gsub('_', ' ')
   if type(value) ~= 'table' then
-    lines[#lines + 1] = ('%-32s %s'):format(label, type(value) == 'number' and ('%.6g'):format(value) or tostring(value))
+    lines[#lines + 1] = ('%-32s %s'):format(
+      label,
+      type(value) == 'number' and ('%.6g'):format(value) or tostring(value)
+    )
   elseif next(value) ~= nil then
     lines[#lines + 1] = label
     local keys = vim.tbl_keys(value)

@@ -44,7 +44,9 @@ function M.how_to_install()
   local plugin = vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p:h:h:h')
   local clone = vim.fs.dirname(vim.fs.dirname(plugin))
   local what = vim.uv.fs_stat(clone .. '/pyproject.toml') and clone or 'greencode-lsp'
-  return ("install it with `pip install %s` into an environment on your PATH, or name it in require('greencode').setup({ cmd = { … } })"):format(what)
+  return ("install it with `pip install %s` into an environment on your PATH, or name it in require('greencode').setup({ cmd = { … } })"):format(
+    what
+  )
 end
 
 --- Return why a buffer gets no suggestions; nil where it does.
@@ -198,7 +200,10 @@ end
 function M.request(method, params, done)
   local client = lsp.get()
   if not client then
-    vim.notify('greencode: no server is running; open a file of its filetypes, or see :checkhealth greencode', vim.log.levels.WARN)
+    vim.notify(
+      'greencode: no server is running; open a file of its filetypes, or see :checkhealth greencode',
+      vim.log.levels.WARN
+    )
     return
   end
   lsp.request(client, method, params, function(err, result)

@@ -57,7 +57,11 @@ function M.sentences()
   end
   local last, today = status.last, status.today
   if last then
-    sentences[#sentences + 1] = ('Last completion: %s (%s), %.0f ms.'):format(M.joules(last.energy_j), last.energy_tier, last.elapsed_ms)
+    sentences[#sentences + 1] = ('Last completion: %s (%s), %.0f ms.'):format(
+      M.joules(last.energy_j),
+      last.energy_tier,
+      last.elapsed_ms
+    )
   end
   if today then
     local tier = today.energy_tier and (' (%s)'):format(today.energy_tier) or ''

@@ -61,7 +61,14 @@ local function suggestion(item, encoding)
     return nil
   end
   text = text:sub(1, #text - #replaced)
-  return { text = text, row = row, col = start, before = line:sub(1, start), after = line:sub(col + 1), command = item.command }
+  return {
+    text = text,
+    row = row,
+    col = start,
+    before = line:sub(1, start),
+    after = line:sub(col + 1),
+    command = item.command,
+  }
 end
 
 --- Return what is left of the suggestion behind the cursor; nil where none fits what was typed since.
@@ -77,7 +84,8 @@ function M.rest(bufnr)
     return nil
   end
   local first = api.nvim_buf_get_lines(bufnr, item.row, item.row + 1, true)[1]
-  local typed = #first >= item.col and table.concat(api.nvim_buf_get_text(bufnr, item.row, item.col, row, col, {}), '\n')
+  local typed = #first >= item.col
+    and table.concat(api.nvim_buf_get_text(bufnr, item.row, item.col, row, col, {}), '\n')
   local is_same = first:sub(1, item.col) == item.before and api.nvim_get_current_line():sub(col + 1) == item.after
   if not is_same or not typed or #typed >= #item.text or not vim.startswith(item.text, typed) then
     return nil
