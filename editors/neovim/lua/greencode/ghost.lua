@@ -51,7 +51,7 @@ end
 ---@param bufnr integer
 ---@param group integer
 function M.attach(client, bufnr, group)
-  api.nvim_set_hl(0, 'ComplHint', { default = true, link = 'NonText' }) -- as from 0.12 on
+  api.nvim_set_hl(0, 'ComplHint', { default = true, link = 'Comment' }) -- Neovim's own name for it from 0.12 on
   local timer = assert(vim.uv.new_timer())
   api.nvim_create_autocmd({ 'InsertEnter', 'CursorMovedI', 'CompleteDone' }, {
     group = group,
