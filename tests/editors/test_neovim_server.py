@@ -286,6 +286,13 @@ def test_vim_lsp_enable_alone_starts_the_command_on_path(neovim_executable: Path
         assert editor.told == []
 
 
+def test_setup_after_a_file_was_opened_starts_the_server_for_it(neovim_executable: Path, tmp_path: Path) -> None:
+    with neovim(neovim_executable, tmp_path, "") as editor:
+        editor.open(HEAD, attached=False)
+        editor.lua("require('greencode').setup({ cmd = ... })", [*FAKE_SERVER])
+        editor.wait_attached()
+
+
 def test_the_bundled_models_suggestion_appears_and_tab_accepts_it(neovim_executable: Path, tmp_path: Path) -> None:
     setup = f"require('greencode').setup({{ cmd = {quote(BUNDLED_SERVER)} }})"
     with neovim(neovim_executable, tmp_path, setup) as editor:

@@ -232,7 +232,7 @@ end
 ---@param bufnr integer
 function M.attach(client, bufnr)
   local group = api.nvim_create_augroup('greencode.suggestion.' .. bufnr, {})
-  api.nvim_create_autocmd({ 'CursorMovedI', 'TextChangedP', 'CompleteChanged', 'CompleteDone' }, {
+  api.nvim_create_autocmd({ 'CursorMovedI', 'TextChangedI', 'TextChangedP', 'CompleteChanged', 'CompleteDone' }, {
     group = group,
     buffer = bufnr,
     callback = function(event)
