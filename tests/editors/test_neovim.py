@@ -165,6 +165,19 @@ def test_leaving_insert_mode_takes_the_ghost_text_away(editor: Neovim) -> None:
     editor.wait(lambda: editor.mode == "n" and editor.ghost == "", "the ghost is gone")
 
 
+def test_what_was_typed_while_the_server_started_is_asked_for_without_another_key(
+    neovim_executable: Path, tmp_path: Path
+) -> None:
+    with neovim(neovim_executable, tmp_path, "") as editor:
+        editor.open(attached=False)
+        editor.type("ix = ")
+        editor.wait_text("x = ")
+        editor.lua(SCRIPTED)
+        asked_at(editor, 4)
+        editor.lua("server.answer('first(1)')")
+        editor.wait_ghost("first(1)")
+
+
 # stale answers
 
 

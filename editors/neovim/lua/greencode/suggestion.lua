@@ -257,6 +257,11 @@ function M.attach(client, bufnr)
   else
     require('greencode.ghost').attach(client, bufnr, group)
   end
+  vim.defer_fn(function() -- by then Neovim's own inline completion listens too
+    if in_insert_mode(bufnr) then -- what was typed while the server started
+      api.nvim_exec_autocmds('CursorMovedI', { buffer = bufnr, modeline = false })
+    end
+  end, 0)
 end
 
 return M
