@@ -41,6 +41,15 @@ function M.get(bufnr)
   end
 end
 
+--- Return what came by JSON with nil for null; from Neovim 0.12 on it is vim.NIL in some messages.
+---@param value any
+function M.plain(value)
+  if value == vim.NIL then
+    return nil
+  end
+  return type(value) == 'table' and vim.tbl_map(M.plain, value) or value
+end
+
 --- Return the 0-based byte column of a position in a line.
 ---@param line string
 ---@param character integer

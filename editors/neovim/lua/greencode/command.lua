@@ -38,7 +38,7 @@ end
 ---@param value string|number
 local function prefer(value)
   server.execute('greencode.setPreference', { value }, function(accepted)
-    if accepted ~= nil and accepted ~= vim.NIL then
+    if accepted ~= nil then
       server.wishes.preference = value
     end
   end)

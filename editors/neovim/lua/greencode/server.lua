@@ -211,7 +211,7 @@ function M.request(method, params, done)
       local what = params.command or method
       vim.notify(('greencode: the server does not do %s (%s)'):format(what, err.message), vim.log.levels.WARN)
     elseif done then
-      done(result)
+      done(lsp.plain(result))
     end
   end)
 end

@@ -7,7 +7,7 @@ M.last = nil
 
 --- The handler of `greencode/status`.
 function M.receive(_, params)
-  M.last = params
+  M.last = require('greencode.client').plain(params)
   vim.api.nvim_exec_autocmds('User', { pattern = 'GreenCodeStatus', modeline = false })
   vim.cmd('redrawstatus!')
 end

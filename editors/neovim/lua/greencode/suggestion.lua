@@ -146,7 +146,7 @@ function M.ask(client, bufnr, send, params, show)
     if serial ~= state.serial then
       return
     end
-    state.request_id = nil
+    state.request_id, result = nil, lsp.plain(result)
     if err and err.code ~= CANCELLED then
       vim.lsp.log.error('greencode', err.code) -- the code alone: a message may quote the text
     end
