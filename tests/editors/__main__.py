@@ -1,0 +1,69 @@
+"""Fetch editors into the cache folder and run their tests: `python -m tests.editors [vscode|neovim|emacs|all]`.
+
+An editor is a module of this package with two functions: `find(cache)` says whether the editor is in the cache and
+touches no network, which is all that plain `pytest` calls; `prepare(cache)` fetches what is missing first. Both return
+Ready or Missing. Its tests are ordinary ones, `test_<editor>.py`, skipped with the reason of `find` where it is Missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.editors.cache import ROOT, FetchError, Missing, Ready, folder
+
+EDITORS = ("vscode", "neovim", "emacs")
+
+
+def prepare(editor: str, cache: Path) -> Ready | Missing:
+    """Fetch one editor; whatever cannot be had becomes the reason."""
+    try:
+        module = importlib.import_module(f"tests.editors.{editor}")
+        found: Ready | Missing = module.prepare(cache)
+    except FetchError as error:
+        return Missing(str(error))
+    return found
+
+
+def run_tests(editor: str, options: Sequence[str]) -> int:
+    """Run one editor's tests in a process of their own; return pytest's exit code."""
+    command = [sys.executable, "-m", "pytest", f"tests/editors/test_{editor}.py", "-rs", "--durations=5", *options]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepare and test the editors named; return 0 unless a test failed: what cannot be had is told and left out."""
+    parser = argparse.ArgumentParser(prog="python -m tests.editors", description="Test in real editors, headless.")
+    parser.add_argument("editor", nargs="?", default="all", choices=(*EDITORS, "all"))
+    parser.add_argument("--fetch-only", action="store_true", help="fill the cache and run no test")
+    parser.add_argument("pytest_options", nargs=argparse.REMAINDER, metavar="...", help="passed on to pytest")
+    arguments = parser.parse_args(argv)
+    cache = folder()
+    failed = False
+    for editor in EDITORS if arguments.editor == "all" else (arguments.editor,):
+        begin = time.perf_counter()
+        found = prepare(editor, cache)
+        _tell(f"{editor}: {'ready' if isinstance(found, Ready) else found.reason} ({_seconds(begin)}, {cache})")
+        if arguments.fetch_only or isinstance(found, Missing):
+            continue
+        begin = time.perf_counter()
+        failed |= run_tests(editor, arguments.pytest_options) != 0
+        _tell(f"{editor}: tests took {_seconds(begin)}")
+    return int(failed)
+
+
+def _seconds(begin: float) -> str:
+    return f"{time.perf_counter() - begin:.1f} s"
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, flush=True)  # noqa: T201 - a command line prints
+
+
+if __name__ == "__main__":
+    sys.exit(main())
