@@ -2,7 +2,7 @@
 
 An editor is a module of this package with two functions: `find(cache)` says whether the editor is in the cache and
 touches no network, which is all that plain `pytest` calls; `prepare(cache)` fetches what is missing first. Both return
-Ready or Missing. Its tests are ordinary ones, `test_<editor>.py`, skipped with the reason of `find` where it is Missing.
+Ready or Missing. Its tests are ordinary ones, `test_<editor>.py`, skipped with the reason of `find` where Missing.
 """
 
 from __future__ import annotations
