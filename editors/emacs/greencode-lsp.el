@@ -64,7 +64,8 @@ ON-RESULT and ON-ERROR are those of the generic function."
   "Add the mode line and the keys to a buffer that lsp-mode has configured."
   (when (greencode-lsp-workspace)
     (greencode-close)                   ; on the package's own connection
-    (add-hook 'lsp-inline-completion-inhibit-predicates #'greencode-popup-visible-p nil t)
+    (setq-local lsp-inline-completion-inhibit-predicates ; a plain list, which `add-hook' would put t into
+                (cl-adjoin #'greencode-popup-visible-p lsp-inline-completion-inhibit-predicates))
     (greencode-mode 1)))
 
 (add-hook 'lsp-configure-hook #'greencode-lsp--opened)

@@ -141,7 +141,8 @@ ones are left alone."
   "Return ENERGY-J, in joules, with a fitting unit."
   (cond ((>= (abs energy-j) 10000) (format "%.1f kJ" (/ energy-j 1000.0)))
         ((>= (abs energy-j) 100) (format "%.0f J" energy-j))
-        (t (format "%.1f J" energy-j))))
+        ((>= (abs energy-j) 1) (format "%.1f J" energy-j))
+        (t (format "%.2f J" energy-j))))
 
 (defun greencode--mean (numbers)
   "Return the mean of the vector NUMBERS as text."
@@ -264,13 +265,15 @@ With a prefix argument ask for SCOPE, and show the page IN-BROWSER."
       (special-mode))
     (display-buffer buffer)
     (when found
-      (make-process :name "greencode-doctor" :buffer buffer :noquery t :sentinel #'ignore
-                    :command `(,program ,@(remove "--stdio" (cdr greencode-command)) "doctor")
-                    :filter (lambda (_process text)
-                              (with-current-buffer buffer
-                                (let ((inhibit-read-only t))
-                                  (goto-char (point-max))
-                                  (insert text))))))))
+      (process-send-eof
+       (make-process :name "greencode-doctor" :buffer buffer :noquery t :sentinel #'ignore
+                     :connection-type 'pipe
+                     :command `(,program ,@(remove "--stdio" (cdr greencode-command)) "doctor")
+                     :filter (lambda (_process text)
+                               (with-current-buffer buffer
+                                 (let ((inhibit-read-only t))
+                                   (goto-char (point-max))
+                                   (insert text)))))))))
 
 ;;;; Those who want Eglot to run the server
 

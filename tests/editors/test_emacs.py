@@ -1,0 +1,132 @@
+"""Real Emacs in batch with the real server: the laws are the `ert-deftest`s of `emacs_*.el`, one process per suite."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from greencode_lsp.settings import Settings, parse
+from tests.editors import emacs
+from tests.editors.cache import ROOT, Missing, folder
+
+HERE = Path(__file__).parent
+PACKAGE = ROOT / "editors" / "emacs"
+LIMIT_S = 600
+SUITES = {
+    "own": ("emacs_own", "emacs_ghost"),
+    "eglot": ("emacs_eglot", "emacs_ghost"),
+    "lsp-mode": ("emacs_lsp_mode",),
+}
+"""Who keeps the connection -> the files of laws that hold then."""
+FOUND = emacs.find(folder())
+pytestmark = pytest.mark.skipif(isinstance(FOUND, Missing), reason=getattr(FOUND, "reason", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one law ended."""
+
+    word: str
+    """`passed`, `FAILED` or `skipped`, as ERT says it."""
+    told: str
+    """What ERT printed about it."""
+
+
+def laws() -> list[tuple[str, str]]:
+    """Return each suite's laws by their names."""
+    texts = {suite: "".join((HERE / f"{name}.el").read_text() for name in names) for suite, names in SUITES.items()}
+    return [(suite, law) for suite, text in texts.items() for law in re.findall(r"^\(ert-deftest (\S+)", text, re.M)]
+
+
+def run_emacs(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Emacs in batch, our package and the fetched ones on its path."""
+    assert not isinstance(FOUND, Missing)
+    folders = [PACKAGE, HERE, *(path for name, path in FOUND.tools.items() if name != "emacs" and path.is_dir())]
+    command = [str(FOUND.tools["emacs"]), "-Q", "--batch", *(f"--directory={path}" for path in folders), *arguments]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "GREENCODE_HOME": str(home),
+        "GREENCODE_TEST_PYTHON": sys.executable,
+        "HOME": str(home),
+    }
+    return subprocess.run(
+        command,
+        cwd=home,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+@cache
+def outcomes(suite: str) -> dict[str, Outcome]:
+    """Run a suite once and return what became of each law."""
+    home = Path(tempfile.mkdtemp(prefix="greencode-emacs-"))
+    native = Path(os.environ["GREENCODE_HOME"]) / "native"
+    if native.is_dir():
+        (home / "native").symlink_to(native.resolve(), target_is_directory=True)
+    loads = [f"--load={name}" for name in SUITES[suite]]
+    printed = run_emacs(home, *loads, "--funcall=ert-run-tests-batch-and-exit").stdout
+    parts = re.split(r"^ +(passed|FAILED|skipped) +\d+/\d+ +(\S+).*$", printed, flags=re.M)
+    return {law: Outcome(word, told) for told, word, law in zip(parts[0::3], parts[1::3], parts[2::3])} | {
+        "": Outcome("", parts[-1])
+    }
+
+
+def needs(name: str) -> None:
+    """Skip where a package is not there."""
+    if isinstance(FOUND, Missing) or name not in FOUND.tools:
+        pytest.skip(emacs.why_missing(folder(), name))
+
+
+@pytest.mark.parametrize(("suite", "law"), laws())
+def test_in_emacs(suite: str, law: str) -> None:
+    if suite != "own":
+        needs(suite)
+    known = outcomes(suite)
+    outcome = known.get(law, Outcome("never ran", known[""].told))
+    if outcome.word == "skipped":
+        pytest.skip(f"Emacs skipped it: {skip_reason(outcome.told)}")
+    assert outcome.word == "passed", outcome.told
+
+
+def skip_reason(told: str) -> str:
+    """Return what `ert-skip` was given."""
+    found = re.search(r'\(ert-test-skipped\s+"?(.+?)"?\)', told, re.S)
+    return " ".join(found[1].split()) if found else "it says no reason"
+
+
+@pytest.fixture(scope="module")
+def sources() -> Sequence[Path]:
+    present = not isinstance(FOUND, Missing) and {"eglot": "eglot", "lsp": "lsp-mode"}
+    return [
+        path
+        for path in sorted(PACKAGE.glob("*.el"))
+        if not present
+        or path.stem.removeprefix("greencode-") not in present
+        or (not isinstance(FOUND, Missing) and present[path.stem.removeprefix("greencode-")] in FOUND.tools)
+    ]
+
+
+def test_every_file_compiles_without_a_warning(sources: Sequence[Path], tmp_path: Path) -> None:
+    elsewhere = f'(setq byte-compile-dest-file-function (lambda (file) (concat "{tmp_path}/" (file-name-base file) ".elc")))'
+    done = run_emacs(
+        tmp_path, f"--eval={elsewhere}", "--eval=(setq byte-compile-error-on-warn t)", "-f", "batch-byte-compile", *map(str, sources)
+    )
+    ours = [line for line in done.stdout.splitlines() if re.match(r"\S*greencode\S*\.el:", line) or "Error" in line]
+    assert (done.returncode, ours) == (0, []), done.stdout
