@@ -42,6 +42,8 @@ greencode-taken, how many UTF-16 units of the item were inserted.")
 (defvar-local greencode--timer nil)
 (defvar-local greencode--cancel nil
   "The function that cancels the running request.")
+(defvar-local greencode--unasked nil
+  "Non-nil where an edit came before the server was ready for a request.")
 
 (defvar greencode-ghost-map
   (let ((map (make-sparse-keymap)))
@@ -138,7 +140,7 @@ That is company, corfu, completion-preview or a list of completions."
     (with-current-buffer buffer
       (unless (or buffer-read-only
                   (run-hook-with-args-until-success 'greencode-inhibit-functions))
-        (greencode-ask 2)))))
+        (setq greencode--unasked (not (greencode-ask 2)))))))
 
 (defun greencode--current-p (buffer tick point)
   "Return non-nil where BUFFER is looked at, and still as it was at TICK and POINT."

@@ -67,7 +67,7 @@ ones are left alone."
 (defun greencode--connected (_connection)
   "Ask for what was typed before the server was ready."
   (with-current-buffer (window-buffer)
-    (when greencode-mode (greencode--ask-soon))))
+    (when greencode--unasked (greencode--ask-soon))))
 
 (add-hook 'greencode-connected-functions #'greencode--connected)
 (add-hook 'greencode-inhibit-functions #'greencode-refusal)

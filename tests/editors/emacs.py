@@ -41,7 +41,9 @@ def prepare(cache: Path) -> Ready | Missing:
     """Install Emacs with Eglot where this user may, and fetch lsp-mode; without lsp-mode its tests are left out."""
     if shutil.which("emacs") is None:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            return Missing("There is no emacs on the PATH, and only root with apt-get can install it; install it first.")
+            return Missing(
+                "There is no emacs on the PATH, and only root with apt-get can install it; install it first."
+            )
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
         run(["apt-get", "-q", "update"], cache, quiet)
         run(["apt-get", "-q", "-y", "--no-install-recommends", "install", "emacs-nox", "elpa-eglot"], cache, quiet)

@@ -7,7 +7,8 @@
 (load "lsp-mode-autoloads" nil t)       ; unpacked, not installed
 (require 'greencode-lsp)
 
-(setq lsp-auto-guess-root t lsp-restart 'ignore lsp-enable-suggest-server-download nil
+(setq lsp-enabled-clients '(greencode) ; and no linter that happens to be installed
+      lsp-auto-guess-root t lsp-restart 'ignore lsp-enable-suggest-server-download nil
       lsp-session-file (expand-file-name "session" test-folder)
       lsp-warn-no-matched-clients nil lsp-enable-snippet nil lsp-keep-workspace-alive t
       lsp-guess-root-without-session t)

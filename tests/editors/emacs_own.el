@@ -201,7 +201,7 @@
                               (buffer-string))))))
 
 (ert-deftest another-server-under-eglot-stays-what-it-is ()
-  (skip-unless (fboundp 'eglot--guess-contact))
+  (unless (featurep 'eglot) (test-skip "there is no Eglot"))
   (let ((eglot-server-programs (list (cons 'python-mode test-fake))) (eglot-sync-connect 30))
     (test-in "    for item in items:\n        re|\n"
       (apply #'eglot (eglot--guess-contact))
@@ -212,7 +212,7 @@
       (eglot-shutdown (eglot-current-server)))))
 
 (ert-deftest company-and-ghost-text-are-not-shown-together ()
-  (skip-unless (require 'company nil t))
+  (unless (require 'company nil t) (test-skip "there is no company"))
   (defvar company-idle-delay)
   (test-in "    for item in items:\n        re|\n"
     (setq-local company-backends '((lambda (command &rest _)

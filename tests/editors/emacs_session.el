@@ -77,12 +77,17 @@
     (switch-to-buffer (find-file-noselect file))
     (goto-char (+ (point-min) (string-match "|" marked)))))
 
+(defun test-skip (reason)
+  "Skip the test for REASON, which ERT keeps to itself in batch."
+  (message "skipped because %s" reason)
+  (ert-skip reason))
+
 (defun test-needs (command)
   "Skip the test where the server does not know COMMAND yet."
   (let ((known (plist-get (plist-get (greencode--capabilities (greencode-buffer-server)) :executeCommandProvider)
                           :commands)))
     (unless (cl-find command known :test #'equal)
-      (ert-skip (format "the server has no %s" command)))))
+      (test-skip (format "the server has no %s" command)))))
 
 (defvar test-manage #'greencode-mode "Has a server manage the current buffer.")
 
