@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from greencode_lsp.demo.positions import CursorPosition
     from greencode_lsp.records import Completion
 
+SCOPES = ("today", "week", "all")
 LANGUAGES = {".py": "python", ".pyi": "python", ".java": "java"}
 """File suffix -> the editor's language id; others are named by their suffix."""
 
@@ -42,6 +43,17 @@ def build_parser() -> argparse.ArgumentParser:
         )
         _add_model(command)
 
+    energy = commands.add_parser("energy", help="what completions have cost, and what leaving early has saved")
+    energy.add_argument("scope", nargs="?", choices=SCOPES, default="today", help="since when (default: today)")
+    forms = energy.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    forms.add_argument("--html", metavar="FILE", help="write one self-contained page; - prints it")
+    forms.add_argument("--csv", metavar="FILE", help="write the ledger's rows; - prints them")
+    energy.add_argument("--carbon-intensity", type=float, metavar="G", help="grams of CO2e per kWh, to show CO2")
+
+    calibrate = commands.add_parser("calibrate", help="time the model on this machine, so that energy is told better")
+    _add_model(calibrate)
+
     models = commands.add_parser("models", help="look at a model folder")
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_model(actions.add_parser("info", help="what the model says about itself"))
@@ -60,6 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return demo(arguments)
         if arguments.command == "complete":
             return complete(arguments)
+        if arguments.command == "energy":
+            return energy(arguments)
+        if arguments.command == "calibrate":
+            return calibrate(arguments)
         if arguments.command == "models":
             return models(arguments)
     except GreenCodeError as error:
@@ -106,6 +122,26 @@ def complete(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def energy(arguments: argparse.Namespace) -> int:
+    """Show what the ledger adds up to."""
+    from greencode_lsp.energy.command import Form, Wanted, run
+
+    _tolerate_any_character(sys.stdout)
+    is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    form: Form = "json" if arguments.json else "html" if arguments.html else "csv" if arguments.csv else "text"
+    file = arguments.html or arguments.csv
+    run(Wanted(arguments.scope, form, file, arguments.carbon_intensity, "█" if is_unicode else "#"), _write)
+    return 0
+
+
+def calibrate(arguments: argparse.Namespace) -> int:
+    """Time the model here and keep the result."""
+    from greencode_lsp.calibrate import run
+
+    run(_settings(arguments), _write)
+    return 0
+
+
 def models(arguments: argparse.Namespace) -> int:
     """Show or verify a model folder; the weights are not loaded."""
     from greencode_lsp.models.manifest import MANIFEST_NAME, read_manifest
@@ -140,17 +176,18 @@ def models(arguments: argparse.Namespace) -> int:
 
 def load_completer(settings: Settings) -> Completer:
     """Load the model once, with its meter; its time is no completion's."""
-    from greencode_lsp.completion.pipeline import Request, load_backend
+    from greencode_lsp.completion.pipeline import LiveControl, Request, load_backend
     from greencode_lsp.completion.pipeline import complete as complete_request
     from greencode_lsp.demo.demo import Completer
     from greencode_lsp.energy.detect import detect
 
     backend = load_backend(settings)
-    meter = detect(backend.engine.device, _tell)
+    meter = detect(backend.engine.device, _tell, backend.manifest.name)
 
     def complete_position(position: CursorPosition) -> Completion:
-        request = Request(position.text, position.offset, position.language)
-        return complete_request(backend, request, lambda: settings, meter, lambda: False)
+        request = Request(position.text, position.offset, position.language, invoked=True)
+        control = LiveControl(lambda: settings, lambda: False, backend.manifest, request.language)
+        return complete_request(backend, request, control, meter)
 
     return Completer(complete_position, backend.manifest.name, backend.engine.device)
 

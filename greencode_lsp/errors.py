@@ -31,6 +31,10 @@ class PositionError(GreenCodeError):
     """The position lies outside the document, or the file cannot be read as UTF-8 text."""
 
 
+class LedgerError(GreenCodeError):
+    """The energy ledger cannot be read: make it readable, or update greencode-lsp."""
+
+
 class CorpusError(GreenCodeError):
     """Training data is missing, empty or unreadable."""
 

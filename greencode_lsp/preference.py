@@ -1,13 +1,18 @@
-"""From the user's preference to a decode configuration, through the checkpoint's calibration table."""
+"""From the user's preference to how much is spent: exits, through the calibration table, and everything around them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
+from greencode_lsp.guarantee import cheapest
 from greencode_lsp.models.manifest import CalibrationRow, Manifest
 from greencode_lsp.records import DecodeConfig
-from greencode_lsp.settings import Settings
+from greencode_lsp.settings import PREFERENCES, Settings
+
+Choose = Callable[[Sequence[CalibrationRow], float], CalibrationRow | None]
+"""Which of a policy's rows serves an agreement that is asked for."""
 
 LOSSLESS = 1.0
 """The preference at which every early token is verified at full depth."""
@@ -24,16 +29,60 @@ DRAFT_AGREEMENT = 0.88
 """A verified draft may be as bold as this where the table does not say what verified drafts cost."""
 
 
+@dataclass(frozen=True, slots=True)
+class Thrift:
+    """What a preference spends around the exits. Automatic requests alone are held to it."""
+
+    text_right: float
+    """Characters that may stand to the right of the cursor, blanks and closers left out."""
+    rejections: float
+    """After so many suggestions rejected in a row, nothing is suggested until the cursor is on another line."""
+    min_confidence: float
+    """A line whose tokens' probabilities multiply to less than this is ended before the doubtful token."""
+    debounce: float
+    """How long to wait after a change, as a share of the mean time between the user's keystrokes."""
+    new_tokens: float
+    """Share of `greencode.maxNewTokens`."""
+
+
+THRIFT = (
+    (0.0, Thrift(text_right=0, rejections=2, min_confidence=0.15, debounce=1.0, new_tokens=0.5)),
+    (DEFAULT, Thrift(text_right=8, rejections=3, min_confidence=0.10, debounce=0.5, new_tokens=1.0)),
+    (LOSSLESS, Thrift(text_right=80, rejections=8, min_confidence=0.02, debounce=0.0, new_tokens=1.0)),
+)
+"""(preference, what it spends); linear in between.
+
+Confidence of mini-2 at 500 cursors in the standard library: at 0.10 a third of the tokens is computed and 80 % of the
+characters that are right are still shown; of what is shown, 45 % of the characters are right instead of 11 %.
+"""
+
+
+def thrift(preference: float) -> Thrift:
+    """Return what a preference in 0..1 spends around the exits."""
+    (low, less), (high, more) = next(pair for pair in pairwise(THRIFT) if preference <= pair[1][0])
+    names = [one.name for one in fields(Thrift)]
+    return Thrift(**{n: _between(preference, (low, getattr(less, n)), (high, getattr(more, n))) for n in names})
+
+
 def required_agreement(preference: float) -> float:
     """Return the share of tokens that must equal the full model's at a preference in 0..1."""
-    for (low, low_share), (high, high_share) in pairwise(REQUIRED_AGREEMENT):
-        if preference <= high:
-            return low_share + (high_share - low_share) * (preference - low) / (high - low)
-    return REQUIRED_AGREEMENT[-1][1]
+    lower, upper = next(pair for pair in pairwise(REQUIRED_AGREEMENT) if preference <= pair[1][0])
+    return _between(preference, lower, upper)
 
 
-def decode_config(settings: Settings, manifest: Manifest, language: str) -> DecodeConfig:
-    """Return the cheapest configuration that keeps what the preference asks for.
+def _between(at: float, lower: tuple[float, float], upper: tuple[float, float]) -> float:
+    (low, low_value), (high, high_value) = lower, upper
+    return low_value + (high_value - low_value) * (at - low) / (high - low)
+
+
+def wanted_agreement(settings: Settings) -> float:
+    """Return the agreement asked for: the one stated, else the preference's."""
+    stated = settings.min_agreement
+    return required_agreement(settings.preference) if stated is None else stated
+
+
+def decode_config(settings: Settings, manifest: Manifest, language: str, choose: Choose = cheapest) -> DecodeConfig:
+    """Return the configuration that keeps what the preference asks for: the cheapest, unless `choose` knows better.
 
     Lossless at preference 1 and where no threshold calibrated for the language is careful enough: verified, or full
     depth for every token where that is the cheaper, or the checkpoint has no table for the policy.
@@ -42,7 +91,7 @@ def decode_config(settings: Settings, manifest: Manifest, language: str) -> Deco
     rows = _rows(manifest, language, policy)
     if policy == "never" or not rows:
         return DecodeConfig()
-    row = _proven(settings, manifest, language)
+    row = _proven(settings, manifest, language, choose)
     if row is None:
         return _lossless(policy, rows, _rows(manifest, language, "never"))
     return DecodeConfig(policy, row.threshold)
@@ -52,14 +101,15 @@ def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> st
     """Return one sentence for the user where full depth stands in for a threshold that nothing proves, else None."""
     policy = _policy(settings, manifest)
     rows = _rows(manifest, language, policy)
-    if settings.preference >= LOSSLESS or policy == "never" or not rows or _proven(settings, manifest, language):
+    if wanted_agreement(settings) >= LOSSLESS or policy == "never" or not rows or _proven(settings, manifest, language):
         return None
     if not manifest.calibration.get(language, {}).get(policy):
         return f"{manifest.name} is not calibrated for {language}; every token is the full model's."
-    share = required_agreement(settings.preference)
+    share = wanted_agreement(settings)
     return (
         f"No calibrated threshold of {manifest.name} is proven to keep {share:.3g} of the full model's tokens in "
-        f"{language}; every token is the full model's instead. Lower greencode.preference to save more."
+        f"{language}; every token is the full model's instead. Lower "
+        f"greencode.{'preference' if settings.min_agreement is None else 'minAgreement'} to save more."
     )
 
 
@@ -67,12 +117,40 @@ def _policy(settings: Settings, manifest: Manifest) -> str:
     return manifest.exit_policy if settings.exit_policy == "auto" else settings.exit_policy
 
 
-def _proven(settings: Settings, manifest: Manifest, language: str) -> CalibrationRow | None:
-    """Return the language's cheapest row that keeps what a lossy preference asks for: another's proves nothing."""
-    if settings.preference >= LOSSLESS:
+def _proven(settings: Settings, manifest: Manifest, language: str, choose: Choose = cheapest) -> CalibrationRow | None:
+    """Return the language's row that keeps what a lossy preference asks for: another's proves nothing."""
+    wanted = wanted_agreement(settings)
+    if wanted >= LOSSLESS:
         return None
-    rows = manifest.calibration.get(language, {}).get(_policy(settings, manifest), ())
-    return _cheapest(rows, required_agreement(settings.preference))
+    return choose(manifest.calibration.get(language, {}).get(_policy(settings, manifest), ()), wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a named preference costs and keeps, for a menu."""
+
+    name: str
+    preference: float
+    cost_ratio: float
+    """Decode cost against full depth, in layer-equivalents; from the calibration table."""
+    agreement: float
+    """Share of the full model's tokens that is proven to be kept."""
+
+
+def choices(settings: Settings, manifest: Manifest, language: str) -> tuple[Choice, ...]:
+    """Return the named preferences as they stand for a language."""
+    found = []
+    for name, preference in PREFERENCES.items():
+        asked = replace(settings, preference=preference, min_agreement=None)
+        row = _proven(asked, manifest, language)
+        if row is not None:
+            found.append(Choice(name, preference, row.layer_equivalents_ratio, row.agreement_lower_95))
+            continue
+        config = decode_config(asked, manifest, language)
+        rows = manifest.calibration.get(language, {}).get(config.policy, ()) if config.verified else ()
+        ratios = [r.verified_ratio for r in rows if r.threshold == config.threshold and r.verified_ratio is not None]
+        found.append(Choice(name, preference, min(ratios, default=1.0), 1.0))
+    return tuple(found)
 
 
 def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[CalibrationRow]) -> DecodeConfig:
@@ -89,7 +167,7 @@ def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[Cali
     if measured:
         ratio, name, threshold = min(measured)
         return DecodeConfig(name, threshold, verified=True) if ratio < 1 else DecodeConfig()
-    draft = _cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement_lower_95)
+    draft = cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement_lower_95)
     return DecodeConfig(policy, draft.threshold, verified=True)
 
 
@@ -100,8 +178,3 @@ def _rows(manifest: Manifest, language: str, policy: str) -> Sequence[Calibratio
         if rows:
             return rows
     return ()
-
-
-def _cheapest(rows: Sequence[CalibrationRow], agreement: float) -> CalibrationRow | None:
-    qualifying = [row for row in rows if row.agreement_lower_95 >= agreement]
-    return min(qualifying, key=lambda row: row.layer_equivalents_ratio, default=None)

@@ -35,6 +35,8 @@ class Step:
     token_id: int
     exit_layer: int
     """Layers run for it before it was emitted: in verified mode all of them."""
+    confidence: float = field(default=1.0, compare=False)
+    """Its share of the softmax at that exit, among the ids allowed; 1.0 where it was not asked for."""
 
 
 class Control(Protocol):
@@ -107,6 +109,13 @@ class EnergyReading:
     devices: tuple[str, ...]
     saved_j: float = 0.0
     """Against full depth, counterfactual and therefore modelled, whatever the tier of `energy_j`."""
+    idle_j: float | None = None
+    """Of `energy_j`, what the devices would have drawn doing nothing meanwhile; None where that is not known."""
+
+    @property
+    def full_depth_j(self) -> float:
+        """Joules the same tokens would have taken at full depth; modelled, as `saved_j` is."""
+        return self.energy_j + self.saved_j
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,10 @@ class Completion:
     elapsed_ms: float
     model: str
     device: str
+    prompt_ids: tuple[int, ...] = field(default=(), repr=False)
+    """What the tokens were generated after: an audit goes over them again."""
+    constraint: Constraint | None = field(default=None, repr=False, compare=False)
+    """What ruled the first tokens, where the prompt's last one was healed."""
 
     @property
     def exit_layers(self) -> tuple[int, ...]:

@@ -1,46 +1,293 @@
-"""The user's settings, described once: defaults, units and meaning under each field."""
+"""The user's settings, described once: key, default, range and meaning stand with each field.
+
+The README's table and the VS Code manifest say the same, and a test compares them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, Literal
 
 SECTION = "greencode"
 """The section of the client's configuration that is ours."""
+CLIENT_KEYS = ("server", "trace")
+"""Keys of the section that the editors' plugins keep for themselves."""
 
 PREFERENCES = {"accuracy": 1.0, "balanced": 0.5, "energy": 0.0}
 DEVICES = ("auto", "cpu", "cuda")
 NUMERICS = ("auto", "int8", "bfloat16", "float32")
 EXIT_POLICIES = ("auto", "agent", "confidence", "fixed", "never")
+Multiline = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What values a setting takes."""
+
+    read: Callable[[object], Any]
+    """From the client's value to ours; None for a bad one."""
+    wanted: str
+    """What a good value is, to follow "must be"."""
+    schema: Mapping[str, Any]
+    """The same as JSON schema."""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _preference(*others: str) -> Kind:
+    def read(value: object) -> float | str | None:
+        if isinstance(value, str):
+            return value if value in others else PREFERENCES.get(value)
+        return float(value) if _is_number(value) and 0 <= value <= 1 else None  # type: ignore[operator, arg-type]  # a number
+
+    names = [*others, *PREFERENCES]
+    wanted = ", ".join(f'"{name}"' for name in names) + " or a number from 0 to 1"
+    choices = {"type": "string", "enum": names}
+    return Kind(read, wanted, {"oneOf": [choices, {"type": "number", "minimum": 0, "maximum": 1}]})
+
+
+def _whole_number(low: int, high: int, *others: str) -> Kind:
+    def read(value: object) -> int | str | None:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        return value if isinstance(value, str) and value in others else None
+
+    wanted = "".join(f'"{name}" or ' for name in others) + f"a whole number from {low} to {high}"
+    number = {"type": "integer", "minimum": low, "maximum": high}
+    schema = {"oneOf": [{"type": "string", "enum": list(others)}, number]} if others else number
+    return Kind(read, wanted, schema)
+
+
+def _number_or_null(low: float, high: float) -> Kind:
+    def read(value: object) -> float | None:
+        return float(value) if _is_number(value) and low <= value <= high else None  # type: ignore[operator, arg-type]  # a number
+
+    schema = {"type": ["number", "null"], "minimum": low, "maximum": high}
+    return Kind(read, f"null or a number from {low} to {high}", schema)
+
+
+def _one_of(*choices: str) -> Kind:
+    def read(value: object) -> str | None:
+        return value if isinstance(value, str) and value in choices else None
+
+    return Kind(read, "one of " + ", ".join(choices), {"type": "string", "enum": list(choices)})
+
+
+def _names(*others: str) -> Kind:
+    def read(value: object) -> tuple[str, ...] | str | None:
+        if isinstance(value, (list, tuple)) and all(isinstance(name, str) and name.strip() for name in value):
+            return tuple(value)
+        return value if isinstance(value, str) and value in others else None
+
+    wanted = "".join(f'"{name}" or ' for name in others) + "a list of texts"
+    names = {"type": "array", "items": {"type": "string"}}
+    return Kind(read, wanted, {"oneOf": [{"type": "string", "enum": list(others)}, names]} if others else names)
+
+
+def _read_text(value: object) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _read_flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _read_languages(value: object) -> dict[str, dict[str, Any]] | None:
+    """Return language -> changed fields; None where any of it cannot be taken."""
+    if not isinstance(value, Mapping):
+        return None
+    taken: dict[str, dict[str, Any]] = {}
+    for language, section in value.items():
+        if not isinstance(section, Mapping):
+            return None
+        changes = {}
+        for key, inner in section.items():
+            setting = SETTINGS.get(str(key))
+            read = setting.kind.read(inner) if setting and setting.scoped else None
+            if setting is None or read is None:
+                return None
+            changes[setting.name] = read
+        taken[str(language)] = changes
+    return taken
+
+
+def _setting(key: str, default: Any, kind: Kind, meaning: str, *, scoped: bool = False) -> Any:  # noqa: ANN401 - as `field`
+    """Declare a field; a scoped one may differ between workspace folders and languages."""
+    return field(default=default, metadata={"key": key, "kind": kind, "meaning": meaning, "scoped": scoped})
+
+
+@dataclass(frozen=True, slots=True)
+class EnergySettings:
+    """What is kept and told of energy: `greencode.energy`."""
+
+    report: bool = _setting(
+        "report",
+        True,
+        Kind(_read_flag, "true or false", {"type": "boolean"}),
+        "keep the ledger of counts and joules (never text) that `greencode-lsp energy` sums up",
+    )
+    carbon_intensity: float | None = _setting(
+        "carbonIntensity",
+        None,
+        _number_or_null(0, 2000),
+        "grams of CO2 equivalent per kWh of your electricity; without it no CO2 is shown",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """One consistent set of settings; a changed setting makes a new value, so that a reader never sees half of one."""
 
-    preference: float = 0.5
-    """Accuracy against energy: 1 (`"accuracy"`) is lossless, 0 (`"energy"`) the most sparing; live, token by token."""
-    max_new_tokens: int = 32
-    """Upper bound on the tokens of one completion."""
-    max_prompt_tokens: int = 448
-    """Upper bound on the tokens of context read before and after the cursor; the bundled model is best about here."""
-    model: str = "bundled"
-    """`"bundled"` or the path of a checkpoint folder."""
-    device: str = "auto"
-    """`"auto"`, `"cpu"` or `"cuda"`."""
-    numeric: str = "auto"
-    """How the model computes: `"auto"` (`"int8"` on the CPU, `"bfloat16"` on CUDA), or one of those or `"float32"`."""
-    exit_policy: str = "auto"
-    """Who decides where a token leaves: `"auto"` (the checkpoint's winner at equal energy), `"agent"`, `"confidence"`,
-    `"fixed"` or `"never"`."""
+    preference: float = _setting(
+        "preference",
+        PREFERENCES["balanced"],
+        _preference(),
+        "accuracy against energy: `accuracy` (or 1) is lossless, `energy` (or 0) the most sparing; "
+        "acts on the next token",
+        scoped=True,
+    )
+    min_agreement: float | None = _setting(
+        "minAgreement",
+        None,
+        _number_or_null(0.5, 1),
+        "the share of the full model's tokens to keep, instead of what `preference` asks for",
+        scoped=True,
+    )
+    exit_policy: str = _setting(
+        "exitPolicy",
+        "auto",
+        _one_of(*EXIT_POLICIES),
+        "who decides where a token leaves; `auto` is the checkpoint's winner at equal energy",
+        scoped=True,
+    )
+    on_battery: float | str = _setting(
+        "onBattery",
+        "same",
+        _preference("same", "pause"),
+        "the preference while on battery power; `same` changes nothing, `pause` suggests nothing unless asked",
+        scoped=True,
+    )
+    max_new_tokens: int = _setting(
+        "maxNewTokens", 32, _whole_number(1, 512), "upper bound on the tokens of one completion", scoped=True
+    )
+    max_prompt_tokens: int = _setting(
+        "maxPromptTokens",
+        448,
+        _whole_number(16, 32768),
+        "upper bound on the tokens of context before and after the cursor; the bundled model learned on 512",
+        scoped=True,
+    )
+    debounce_ms: int | str = _setting(
+        "debounceMs",
+        "auto",
+        _whole_number(0, 2000, "auto"),
+        "wait this long after the last change; `auto` follows your typing, and is shorter the more accuracy you prefer",
+        scoped=True,
+    )
+    multiline: Multiline = _setting(
+        "multiline",
+        "auto",
+        _one_of("auto", "always", "never"),
+        "suggest blocks: `auto` on blank lines and where the line opens a block",
+        scoped=True,
+    )
+    languages: tuple[str, ...] | str = _setting(
+        "languages",
+        "auto",
+        _names("auto"),
+        "language ids to complete; `auto` is those the model was made for",
+        scoped=True,
+    )
+    exclude: tuple[str, ...] = _setting(
+        "exclude",
+        (),
+        _names(),
+        "files never completed, as patterns of .gitignore; secrets and ignored files never are",
+        scoped=True,
+    )
+    per_language: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict,
+        metadata={
+            "key": "perLanguage",
+            "kind": Kind(
+                _read_languages,
+                "an object from language ids to objects of settings that a language may have",
+                {"type": "object", "additionalProperties": {"type": "object"}},
+            ),
+            "meaning": 'other values for a language, as in `{"java": {"preference": "energy"}}`; all above may',
+            "scoped": False,
+        },
+    )
+    model: str = _setting(
+        "model",
+        "bundled",
+        Kind(_read_text, '"bundled", a folder\'s path or the name of a pulled model', {"type": "string"}),
+        "`bundled`, a checkpoint folder (Llama or OPT; without exits it runs at full depth), or a model pulled by name",
+    )
+    device: str = _setting("device", "auto", _one_of(*DEVICES), "where the model computes")
+    numeric: str = _setting(
+        "numeric",
+        "auto",
+        _one_of(*NUMERICS),
+        "how the model computes; `auto` is `int8` on the CPU and `bfloat16` on CUDA",
+    )
+    energy: EnergySettings = field(default_factory=EnergySettings, metadata={"section": EnergySettings})
+
+    def for_language(self, language: str) -> Settings:
+        """Return the settings with the language's own values laid over them."""
+        changes = self.per_language.get(language)
+        return replace(self, **changes) if changes else self
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as the client knows it."""
+
+    key: str
+    """Below the section, e.g. `energy.report`."""
+    section: str
+    """The field of `Settings` that holds it, or "" for `Settings` itself."""
+    name: str
+    default: Any
+    kind: Kind
+    meaning: str
+    scoped: bool
+
+    @property
+    def default_json(self) -> str:
+        """The default as a user would write it."""
+        names = {value: name for name, value in PREFERENCES.items()}
+        is_preference = self.kind.read("balanced") == PREFERENCES["balanced"] and isinstance(self.default, float)
+        default = names[self.default] if is_preference else self.default
+        return json.dumps(list(default) if isinstance(default, tuple) else default)
+
+
+def _described(cls: type, section: str = "", prefix: str = "") -> Iterator[Setting]:
+    described: tuple[Field[Any], ...] = fields(cls)
+    for one in described:
+        inner = one.metadata.get("section")
+        if inner is not None:
+            yield from _described(inner, one.name, one.name + ".")
+        else:
+            default = one.default_factory() if callable(one.default_factory) else one.default
+            facts = one.metadata
+            key = prefix + facts["key"]
+            yield Setting(key, section, one.name, default, facts["kind"], facts["meaning"], facts["scoped"])
+
+
+SETTINGS: dict[str, Setting] = {setting.key: setting for setting in _described(Settings)}
+"""The client's key -> the setting, in the order of the fields."""
 
 
 def parse(raw: object, base: Settings) -> tuple[Settings, list[str]]:
     """Return `base` with the client's values laid over it, and a sentence for each value that was not taken.
 
-    Keys come flat (`preference`, `greencode.preference`) or nested under `greencode`; absent and null ones keep the
-    value of `base`, bad ones fall back to the default. Sections of other tools beside ours are not looked at.
+    Keys come flat (`preference`, `greencode.preference`, `energy.report`) or nested under `greencode`; absent and null
+    ones keep the value of `base`, bad ones fall back to the default. Other tools' sections are not looked at.
     """
     if raw is None:
         return base, []
@@ -50,19 +297,23 @@ def parse(raw: object, base: Settings) -> tuple[Settings, list[str]]:
     if section is not None and not isinstance(section, Mapping):
         return base, [f"The setting {SECTION} must be an object, not {section!r}; it is ignored."]
     sentences: list[str] = []
-    changes: dict[str, Any] = {}
+    changes: dict[str, dict[str, Any]] = {}
     for key, value in _collect(raw, section).items():
-        if key not in _READERS:
-            sentences.append(f"There is no setting {SECTION}.{key}; the settings are {', '.join(_READERS)}.")
+        setting = SETTINGS.get(key)
+        if setting is None:
+            if key.partition(".")[0] not in CLIENT_KEYS:
+                sentences.append(f"There is no setting {SECTION}.{key}; the settings are {', '.join(SETTINGS)}.")
         elif value is not None:
-            name, read, wanted = _READERS[key]
-            changes[name] = read(value)
-            if changes[name] is None:
-                changes[name] = getattr(Settings(), name)
+            read = setting.kind.read(value)
+            if read is None:
                 sentences.append(
-                    f"The setting {SECTION}.{key} must be {wanted}, not {value!r}; {changes[name]!r} is used instead."
+                    f"The setting {SECTION}.{key} must be {setting.kind.wanted}, not {value!r}; "
+                    f"{setting.default_json} is used instead."
                 )
-    return replace(base, **changes), sentences
+            changes.setdefault(setting.section, {})[setting.name] = setting.default if read is None else read
+    own = changes.pop("", {})
+    inner = {name: replace(getattr(base, name), **values) for name, values in changes.items()}
+    return replace(base, **own, **inner), sentences
 
 
 def _collect(raw: Mapping[str, Any], section: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -73,45 +324,22 @@ def _collect(raw: Mapping[str, Any], section: Mapping[str, Any] | None) -> dict[
         if name == SECTION:
             continue
         if name.startswith(SECTION + "."):
-            values[name[len(SECTION) + 1 :]] = value
-        elif name in _READERS or (section is None and "." not in name and not isinstance(value, Mapping)):
-            values[name] = value  # another tool's section is an object or a dotted key, or stands beside ours
-    return values | {str(key): value for key, value in (section or {}).items()}
+            values |= _flat(name[len(SECTION) + 1 :], value)
+            continue
+        is_others = section is not None or "." in name or isinstance(value, Mapping)  # or stands beside our section
+        if name.partition(".")[0] in _OURS or not is_others:
+            values |= _flat(name, value)
+    for key, value in (section or {}).items():
+        values |= _flat(str(key), value)
+    return values
 
 
-def _preference(value: object) -> float | None:
-    if isinstance(value, str):
-        return PREFERENCES.get(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
-        return float(value)
-    return None
+def _flat(key: str, value: object) -> dict[str, Any]:
+    """Return a nested section of ours under dotted keys."""
+    if key in _SECTIONS and isinstance(value, Mapping):
+        return {f"{key}.{inner}": leaf for inner, leaf in value.items()}
+    return {key: value}
 
 
-def _whole_number(low: int, high: int) -> Callable[[object], int | None]:
-    def read(value: object) -> int | None:
-        return value if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high else None
-
-    return read
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None
-
-
-def _one_of(choices: tuple[str, ...]) -> Callable[[object], str | None]:
-    def read(value: object) -> str | None:
-        return value if isinstance(value, str) and value in choices else None
-
-    return read
-
-
-_READERS: dict[str, tuple[str, Callable[[object], Any], str]] = {
-    "preference": ("preference", _preference, '"accuracy", "balanced", "energy" or a number from 0 to 1'),
-    "maxNewTokens": ("max_new_tokens", _whole_number(1, 512), "a whole number from 1 to 512"),
-    "maxPromptTokens": ("max_prompt_tokens", _whole_number(16, 32768), "a whole number from 16 to 32768"),
-    "model": ("model", _text, '"bundled" or the path of a checkpoint folder'),
-    "device": ("device", _one_of(DEVICES), "one of " + ", ".join(DEVICES)),
-    "numeric": ("numeric", _one_of(NUMERICS), "one of " + ", ".join(NUMERICS)),
-    "exitPolicy": ("exit_policy", _one_of(EXIT_POLICIES), "one of " + ", ".join(EXIT_POLICIES)),
-}
-"""The client's name -> field, reader (None for a bad value), what a good value is."""
+_SECTIONS = {setting.section for setting in SETTINGS.values() if setting.section}
+_OURS = {key.partition(".")[0] for key in SETTINGS}

@@ -109,6 +109,9 @@ class FakeEngine:
     work: Work = field(default_factory=Work)
     prompts: list[tuple[int, ...]] = field(default_factory=list)
     configs: list[DecodeConfig] = field(default_factory=list)
+    audited: list[tuple[int, ...]] = field(default_factory=list)
+    confidences: Sequence[float] = ()
+    """Of the first tokens; the others are certain."""
     running: threading.Event = field(default_factory=threading.Event)
 
     def generate(
@@ -134,7 +137,15 @@ class FakeEngine:
             assert allowed is None or token_id in allowed, (token_id, prefix)
             emitted.append(token_id)
             self.work = Work(prompt_tokens=len(prompt_ids), emitted_tokens=len(emitted))
-            yield Step(token_id, 2 if len(emitted) % 2 else LAYERS)
+            confidence = dict(enumerate(self.confidences, 1)).get(len(emitted), 1.0)
+            yield Step(token_id, 2 if len(emitted) % 2 else LAYERS, confidence)
+
+    def full_depth_argmax(self, prompt_ids: Sequence[int], emitted_ids: Sequence[int], control: Control) -> list[int]:
+        """The full model agrees with all but the first token."""
+        if control.cancelled():
+            raise CancelledError("The audit was cancelled.")
+        self.audited.append(tuple(prompt_ids))
+        return [-1, *emitted_ids[1:]]
 
     def _prefix(self, prompt_ids: Sequence[int]) -> str:
         """Return the text after the prompt's last special token."""

@@ -44,21 +44,34 @@ class Editor:
         return uri
 
     def request(
-        self, uri: str, line: int, character: int, selected: types.SelectedCompletionInfo | None = None
+        self,
+        uri: str,
+        line: int,
+        character: int,
+        selected: types.SelectedCompletionInfo | None = None,
+        *,
+        invoked: bool = False,
     ) -> tuple[str, asyncio.Future[Any]]:
         """Ask for an inline completion; return the request's id and its answer to come."""
         request_id = f"request-{next(self._numbers)}"
-        context = types.InlineCompletionContext(types.InlineCompletionTriggerKind.Automatic, selected)
+        kinds = types.InlineCompletionTriggerKind
+        context = types.InlineCompletionContext(kinds.Invoked if invoked else kinds.Automatic, selected)
         position = types.Position(line, character)
         params = types.InlineCompletionParams(context, types.TextDocumentIdentifier(uri), position)
         future = self.client.protocol.send_request(types.TEXT_DOCUMENT_INLINE_COMPLETION, params, msg_id=request_id)
         return request_id, asyncio.wrap_future(future)
 
     async def inline(
-        self, uri: str, line: int, character: int, selected: types.SelectedCompletionInfo | None = None
+        self,
+        uri: str,
+        line: int,
+        character: int,
+        selected: types.SelectedCompletionInfo | None = None,
+        *,
+        invoked: bool = False,
     ) -> list[tuple[str, types.Range]]:
         """Return each item's text and range."""
-        answer = await asyncio.wait_for(self.request(uri, line, character, selected)[1], 30)
+        answer = await asyncio.wait_for(self.request(uri, line, character, selected, invoked=invoked)[1], 30)
         return [(item.insert_text, item.range) for item in answer.items]
 
     async def status(self, check: Callable[[dict[str, Any]], bool] = bool, **wanted: Any) -> dict[str, Any]:

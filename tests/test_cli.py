@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -224,17 +224,15 @@ def test_the_completer_asks_the_pipeline_with_the_settings_given(monkeypatch: py
     asked: list[tuple[pipeline.Request, Settings, bool]] = []
     backend = SimpleNamespace(engine=SimpleNamespace(device="cpu"), manifest=SimpleNamespace(name="mini-1"))
 
-    def complete(
-        given: object, request: pipeline.Request, settings: Callable[[], Settings], meter: Meter, cancelled: object
-    ) -> Completion:
-        asked.append((request, settings(), given is backend))
+    def complete(given: object, request: pipeline.Request, control: pipeline.LiveControl, meter: Meter) -> Completion:
+        asked.append((request, control.settings(), given is backend))
         return replace(DONE, energy=meter.open().close(DONE.work))
 
     monkeypatch.setattr(pipeline, "load_backend", lambda settings: backend)
     monkeypatch.setattr(pipeline, "complete", complete)
     completer = cli.load_completer(Settings(preference=0.25))
     completion = completer.complete(CursorPosition("app.py", "x = ", 4))
-    assert asked == [(pipeline.Request("x = ", 4, "python"), Settings(preference=0.25), True)]
+    assert asked == [(pipeline.Request("x = ", 4, "python", invoked=True), Settings(preference=0.25), True)]
     assert (completer.model, completer.device, completion.energy.energy_tier) == ("mini-1", "cpu", "modelled")
 
 

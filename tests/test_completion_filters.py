@@ -95,4 +95,4 @@ def test_special_tokens_do_not_leak(text: str, expected: str) -> None:
 
 
 def test_blanks_alone_are_nothing() -> None:
-    assert filters.clean("   \n  ", "", FIM.values()) == ""
+    assert filters.clean("   \n  ", "", "", FIM.values()) == ""

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from greencode_lsp.completion.pipeline import Request, complete, whole_characters
+from greencode_lsp.completion.pipeline import LiveControl, Request, complete, whole_characters
 from greencode_lsp.errors import PositionError
 from greencode_lsp.records import Completion, DecodeConfig
 from greencode_lsp.settings import Settings
 from tests.fakes import LAYERS, MANIFEST, SAMPLE, FakeEngine, at_cursor, backend, meter, tokenizer
 
 
-def run(marked: str, engine: FakeEngine, settings: Settings | None = None) -> Completion:
+def control(settings: Callable[[], Settings] = Settings, cancelled: Callable[[], bool] = lambda: False) -> LiveControl:
+    return LiveControl(settings, cancelled, MANIFEST, "python")
+
+
+def run(marked: str, engine: FakeEngine, settings: Settings | None = None, *, invoked: bool = False) -> Completion:
     text, offset = at_cursor(marked)
     chosen = settings or Settings()
-    return complete(backend(engine), Request(text, offset, "python"), lambda: chosen, meter(), lambda: False)
+    return complete(backend(engine), Request(text, offset, "python", invoked=invoked), control(lambda: chosen), meter())
 
 
 EMOJI = "smile = '😀😀'\nname = smile\n"
@@ -47,7 +52,7 @@ def test_the_completion_is_the_truth_to_the_end_of_its_shape(truth: str, marked:
 def test_healing_strips_exactly_the_bytes_it_dropped_at_every_cursor_of_a_line(offset: int) -> None:
     line = SAMPLE[: SAMPLE.index("\n")]
     engine = FakeEngine()
-    assert line[:offset] + run(line[:offset] + "|", engine).text == line
+    assert line[:offset] + run(line[:offset] + "|", engine, invoked=True).text == line
 
 
 def test_the_prompt_is_healed_and_the_tokens_for_it_are_extra() -> None:
@@ -88,21 +93,21 @@ def test_a_changed_preference_rules_the_next_token() -> None:
     chosen = [Settings(0.5)]
     request = Request("    for it", 10, "python")
     engine.before_token = lambda control, prefix: chosen.append(Settings(0.0)) if len(engine.configs) == 2 else None
-    complete(backend(engine), request, lambda: chosen[-1], meter(), lambda: False)
+    complete(backend(engine), request, control(lambda: chosen[-1]), meter())
     assert engine.configs[:4] == [DecodeConfig("agent", 1.0)] * 2 + [DecodeConfig("agent", -1.0)] * 2
 
 
 def test_a_cancelled_completion_has_no_text_but_its_cost() -> None:
     engine = FakeEngine()
     request = Request("    for it", 10, "python")
-    completion = complete(backend(engine), request, Settings, meter(), lambda: len(engine.configs) == 2)
+    completion = complete(backend(engine), request, control(cancelled=lambda: len(engine.configs) == 2), meter())
     assert (completion.text, len(completion.steps), completion.energy.energy_j) == ("", 2, 10.0)
     assert completion.work.emitted_tokens == 2
 
 
 def test_an_offset_outside_the_document_is_told() -> None:
     with pytest.raises(PositionError, match="outside the document"):
-        complete(backend(), Request("x", 2, "python"), Settings, meter(), lambda: False)
+        complete(backend(), Request("x", 2, "python"), control(), meter())
 
 
 def test_the_prompt_leaves_room_in_the_models_positions() -> None:
@@ -114,7 +119,7 @@ def test_the_prompt_leaves_room_in_the_models_positions() -> None:
 def test_a_model_without_a_document_token_does_not_start_from_nothing() -> None:
     engine = FakeEngine()
     plain = backend(engine, replace(MANIFEST, fim={}))
-    completion = complete(plain, Request("", 0, "python"), Settings, meter(), lambda: False)
+    completion = complete(plain, Request("", 0, "python"), control(), meter())
     assert (completion.text, completion.steps, engine.prompts) == ("", (), [])
 
 

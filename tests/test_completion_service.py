@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from greencode_lsp.completion.pipeline import Backend, Request
-from greencode_lsp.completion.service import CompletionService, Parts, Status
+from greencode_lsp.completion.service import CompletionService, Parts
+from greencode_lsp.completion.status import NOTHING, Status, Suggested
 from greencode_lsp.completion.worker import SupersededError
 from greencode_lsp.energy.ledger import Ledger
 from greencode_lsp.errors import ModelNotFoundError
 from greencode_lsp.settings import Settings
 from tests.fakes import FakeEngine, backend, meter
 
-REQUEST = Request("    for it", 10, "python")
+REQUEST = Request("    for it", 10, "python", invoked=True)
 
 
 class Bench:
@@ -42,7 +43,7 @@ class Bench:
 
 async def test_the_first_request_loads_the_model_and_waits_for_it(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    assert await bench.service.complete("a", REQUEST) == "em in items:"
+    assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
     await bench.settle()
     assert [status.state for status in bench.statuses] == ["loading", "ready", "ready"]
     last = bench.statuses[-1]
@@ -67,7 +68,8 @@ async def test_while_the_model_loads_only_the_newest_request_waits(tmp_path: Pat
     first, second, newest = await outcomes
     assert isinstance(first, SupersededError)
     assert isinstance(second, SupersededError)
-    assert (newest, len(engine.prompts)) == ("em in items:", 1)
+    assert isinstance(newest, Suggested)
+    assert (newest.text, len(engine.prompts)) == ("em in items:", 1)
     bench.service.close()
 
 
@@ -79,11 +81,11 @@ async def test_a_model_that_cannot_be_loaded_is_told_once_and_mended_by_a_settin
 
     bench = Bench(tmp_path, load)
     bench.service.configure({"model": "/missing"})
-    assert [await bench.service.complete("a", REQUEST) for _ in range(2)] == ["", ""]
+    assert [await bench.service.complete("a", REQUEST) for _ in range(2)] == [NOTHING, NOTHING]
     await bench.settle()
     assert (bench.told, bench.statuses[-1].state) == (["There is no model."], "failed")
     bench.service.configure({"model": "bundled"})
-    assert await bench.service.complete("a", REQUEST) == "em in items:"
+    assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
     bench.service.close()
 
 
@@ -95,13 +97,13 @@ async def test_a_failure_is_one_sentence_without_the_users_text_and_later_reques
 
     bench = Bench(tmp_path, lambda settings: backend(engine))
     engine.before_token = fail
-    assert await bench.service.complete("a", REQUEST) == ""
+    assert await bench.service.complete("a", REQUEST) == NOTHING
     await bench.settle()
     assert len(bench.told) == 1
     assert "KeyError" in bench.told[0]
     assert "for it" not in bench.told[0]
     engine.before_token = lambda control, prefix: None
-    assert await bench.service.complete("a", REQUEST) == "em in items:"
+    assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
     bench.service.close()
 
 
@@ -144,4 +146,4 @@ async def test_a_changed_preference_is_reported(tmp_path: Path) -> None:
 async def test_a_closed_service_answers_nothing(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.service.close()
-    assert await bench.service.complete("a", REQUEST) == ""
+    assert await bench.service.complete("a", REQUEST) == NOTHING

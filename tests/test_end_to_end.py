@@ -48,22 +48,23 @@ async def test_a_session_completes_obeys_the_preference_cancels_and_ends_well(tm
         version = types.VersionedTextDocumentIdentifier(2, uri)
         editor.client.text_document_did_change(types.DidChangeTextDocumentParams(version, [change]))
 
-        [(first, where)] = await editor.inline(uri, line, column)
+        [(first, where)] = await editor.inline(uri, line, column, invoked=True)
         assert first.strip()
         assert "\n" not in first
         assert where == types.Range(types.Position(line, column), types.Position(line, column))
         await editor.status(lambda status: status["last"] is not None, state="ready", preference=0.5)
 
         editor.configure({"greencode": {"preference": "energy"}})
-        await editor.inline(uri, line, column)
+        await editor.inline(uri, line, column, invoked=True)
         await editor.status(some_token_left_early, state="ready", preference=0.0)
 
         editor.configure({"greencode": {"preference": "accuracy"}})
-        [(second, _)] = await editor.inline(uri, line, column)
+        [(second, _)] = await editor.inline(uri, line, column, invoked=True)
         assert second.strip()
         await editor.status(every_token_ran_all_layers, state="ready", preference=1.0)
 
-        request_id, answer = editor.request(uri, line, column)
+        uri = editor.open(opened.replace("chunks", "pieces"))  # nothing of it is in the cache
+        request_id, answer = editor.request(uri, line, column, invoked=True)
         editor.client.cancel_request(types.CancelParams(request_id))
         with pytest.raises(Exception, match="cancel") as error:
             await asyncio.wait_for(answer, 30)

@@ -10,11 +10,16 @@ import pytest
 from greencode_lsp import energy
 from greencode_lsp.energy.detect import detect
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W, ModelledMeter
-from greencode_lsp.energy.meter import PREFILL_COST, modelled_work, saved_j
+from greencode_lsp.energy.meter import PREFILL_COST, full_depth_work, modelled_work
 from greencode_lsp.records import EnergyReading, Work
 
 # Decoding took 60 layer equivalents where full depth takes 100; 200 prompt positions at a fifth weigh 40.
 WORK = Work(layer_equivalents=60.0, full_depth_layer_equivalents=100.0, prefill_layer_positions=200)
+
+
+def saved_j(energy_j: float, work: Work, prefill_cost: float) -> float:
+    """Return what the uncalibrated meter says is saved by a completion of `energy_j`."""
+    return ModelledMeter("cpu", energy_j, prefill_cost).reading(1.0, work).saved_j
 
 
 class Clock:
@@ -27,6 +32,10 @@ class Clock:
 
 def test_work_is_decoding_plus_the_prompt_at_its_cost() -> None:
     assert modelled_work(WORK, prefill_cost=0.2) == pytest.approx(100.0)
+
+
+def test_full_depth_pays_for_the_prompt_too() -> None:
+    assert full_depth_work(WORK, prefill_cost=0.2) == pytest.approx(140.0)
 
 
 def test_savings_are_the_layers_not_run_at_the_price_of_the_work_done() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from greencode_lsp.energy.ledger import Ledger, LedgerRow, Totals, utc_now
+from greencode_lsp.energy.ledger import FROM_SCHEMA_1, KEEP, PRUNE_EVERY, Ledger, Totals, read_rows
+from greencode_lsp.energy.rows import COLUMNS, Audit, LedgerRow, utc_now
+from greencode_lsp.errors import LedgerError
 from greencode_lsp.records import Completion, EnergyReading, Step, Work
 
 ROW = LedgerRow(
@@ -19,10 +23,13 @@ ROW = LedgerRow(
     tokens=4,
     energy_j=2.0,
     energy_tier="modelled",
-    saved_j=0.5,
+    full_depth_j=2.5,
     elapsed_ms=80.0,
     exit_layers={4: 3, 20: 1},
 )
+ONE = Totals(2.0, 0.5, completions=1, shown=1)
+TWO = Totals(4.0, 1.0, completions=2, shown=2)
+AUDIT = replace(ROW, outcome="audit", tokens=10, agreed_tokens=9, promised=0.98, energy_j=1.0, full_depth_j=0.0)
 SECRET = "the_source_text_of_the_user"
 
 
@@ -38,8 +45,8 @@ def open_ledger(path: Path, told: list[str]) -> Ledger:
 def test_today_is_the_sum_of_todays_rows(tmp_path: Path, told: list[str]) -> None:
     ledger = open_ledger(tmp_path / "ledger.sqlite", told)
     ledger.add(ROW)
-    ledger.add(replace(ROW, energy_j=3.0, saved_j=-0.25))
-    assert ledger.today() == Totals(energy_j=5.0, saved_j=0.25)
+    ledger.add(replace(ROW, energy_j=3.0, full_depth_j=2.75))
+    assert ledger.today() == Totals(energy_j=5.0, saved_j=0.25, completions=2, shown=2)
     assert told == []
 
 
@@ -58,14 +65,14 @@ def test_rows_outlive_the_process(tmp_path: Path, told: list[str]) -> None:
     first = open_ledger(path, told)
     first.add(ROW)
     first.close()
-    assert open_ledger(path, told).today() == Totals(2.0, 0.5)
+    assert open_ledger(path, told).today() == ONE
 
 
 def test_two_editors_share_one_ledger(tmp_path: Path, told: list[str]) -> None:
     one, other = (open_ledger(tmp_path / "ledger.sqlite", told) for _ in range(2))
     one.add(ROW)
     other.add(ROW)
-    assert one.today() == other.today() == Totals(4.0, 1.0)
+    assert one.today() == other.today() == TWO
 
 
 def test_the_ledger_keeps_a_write_ahead_log(tmp_path: Path, told: list[str]) -> None:
@@ -85,6 +92,7 @@ def test_no_source_text_reaches_the_disk(tmp_path: Path, told: list[str]) -> Non
     steps = (Step(7, 4), Step(8, 20), Step(9, 4))
     completion = Completion(SECRET, steps, Work(prompt_tokens=9, reused_tokens=5), 20, energy, 80.0, "mini-1", "cpu")
     row = LedgerRow.of(completion, "python", preference=0.5, outcome="shown")
+    assert (row.full_depth_j, row.device) == (2.5, "cpu")
     open_ledger(tmp_path / "ledger.sqlite", told).add(row)
     assert (row.exit_layers, row.tokens, row.reused_tokens) == ({4: 2, 20: 1}, 3, 5)
     assert all(SECRET.encode() not in file.read_bytes() for file in tmp_path.iterdir())
@@ -96,7 +104,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path, told: l
     ledger = open_ledger(path, told)
     ledger.add(ROW)
     ledger.close()
-    assert open_ledger(path, told).today() == Totals(2.0, 0.5)
+    assert open_ledger(path, told).today() == ONE
     (aside,) = tmp_path.glob("ledger.sqlite.damaged-*")
     assert aside.read_bytes().startswith(b"this is no database")
     assert len(told) == 1 and str(aside) in told[0]
@@ -107,7 +115,7 @@ def test_a_home_that_cannot_be_written_is_told_once_and_totals_go_on_in_memory(t
     ledger = open_ledger(tmp_path / "home" / "ledger.sqlite", told)
     ledger.add(ROW)
     ledger.add(ROW)
-    assert ledger.today() == Totals(4.0, 1.0)
+    assert ledger.today() == TWO
     assert len(told) == 1 and "ledger.sqlite" in told[0]
 
 
@@ -118,7 +126,7 @@ def test_a_ledger_of_a_newer_version_is_left_as_it_is(tmp_path: Path, told: list
     before = path.read_bytes()
     ledger = open_ledger(path, told)
     ledger.add(ROW)
-    assert ledger.today() == Totals(2.0, 0.5)
+    assert ledger.today() == ONE
     assert path.read_bytes() == before
     assert len(told) == 1 and "newer" in told[0]
 
@@ -140,5 +148,224 @@ def test_a_ledger_locked_by_another_process_is_told_and_does_not_wait_long(tmp_p
     ledger.add(ROW)
     holder.execute("ROLLBACK")
     ledger.add(ROW)
-    assert ledger.today() == Totals(2.0, 0.5)
+    assert ledger.today() == ONE
     assert len(told) == 1 and "locked" in told[0]
+
+
+def test_a_row_has_a_column_for_each_field() -> None:
+    assert set(COLUMNS) == {field.name for field in fields(LedgerRow)}
+
+
+@pytest.mark.parametrize("row", [ROW, AUDIT, replace(ROW, idle_j=0.5, device="cpu", accepted_characters=3)])
+def test_a_row_is_read_back_as_it_was_written(row: LedgerRow, tmp_path: Path, told: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    ledger.add(row)
+    assert ledger.rows() == [row]
+
+
+def test_rows_are_read_from_a_moment_on_the_oldest_first(tmp_path: Path, told: list[str]) -> None:
+    ledger, now = open_ledger(tmp_path / "ledger.sqlite", told), utc_now()
+    rows = [replace(ROW, time_utc=now - timedelta(hours=hours), tokens=hours) for hours in (1, 3, 2)]
+    for row in rows:
+        ledger.add(row)
+    assert [row.tokens for row in ledger.rows(now - timedelta(hours=2))] == [2, 1]
+
+
+def test_what_became_of_a_completion_is_settled_later(tmp_path: Path, told: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    first, second = ledger.add(ROW), ledger.add(ROW)
+    ledger.settle(second, "partial", accepted_characters=12)
+    assert first != second
+    assert ledger.rows() == [ROW, replace(ROW, outcome="partial", accepted_characters=12)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "shown", "accepted"),
+    [
+        ("shown", 1, 0),
+        ("empty", 0, 0),
+        ("accepted", 1, 1),
+        ("partial", 1, 1),
+        ("rejected", 1, 0),
+        ("superseded", 0, 0),
+        ("cancelled", 0, 0),
+    ],
+)
+def test_todays_counts_follow_the_outcomes(
+    outcome: str, shown: int, accepted: int, tmp_path: Path, told: list[str]
+) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    ledger.settle(ledger.add(ROW), outcome, 1)
+    assert ledger.today() == Totals(2.0, 0.5, completions=1, shown=shown, accepted=accepted)
+
+
+def test_an_audit_costs_joules_and_is_no_completion(tmp_path: Path, told: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    ledger.add(ROW)
+    audit = ledger.add(AUDIT)
+    ledger.settle(audit, "accepted", 5)  # an audit has no outcome to settle
+    assert ledger.today() == Totals(3.0, -0.5, completions=1, shown=1)
+    assert ledger.audits("mini-1", "python") == [Audit(9, 10, 0.98)]
+    assert ledger.audits("mini-1", "java") == []
+
+
+def test_todays_tier_is_that_of_the_weakest_row(tmp_path: Path, told: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    ledger.add(replace(ROW, energy_tier="attributed"))
+    before = ledger.today().energy_tier
+    ledger.add(ROW)
+    assert (before, ledger.today().energy_tier) == ("attributed", "modelled")
+
+
+def test_settling_a_row_that_is_lost_does_nothing(tmp_path: Path, told: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    ledger.add(ROW)
+    ledger.settle(0, "accepted", 5)
+    ledger.settle(99, "accepted", 5)
+    assert ledger.today() == ONE and told == []
+
+
+def test_rows_older_than_a_year_are_deleted(tmp_path: Path, told: list[str]) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = open_ledger(path, told)
+    ledger.add(ROW)  # the first look is over
+    for _ in range(PRUNE_EVERY - 1):
+        ledger.add(replace(ROW, time_utc=utc_now() - KEEP - timedelta(days=1)))
+    assert len(ledger.rows()) == PRUNE_EVERY
+    ledger.add(ROW)
+    assert len(ledger.rows()) == 2
+
+
+SCHEMA_1 = """
+CREATE TABLE completions (time_utc TEXT NOT NULL, language TEXT NOT NULL, model TEXT NOT NULL, preference REAL NOT NULL,
+    tokens INTEGER NOT NULL, exit_layers TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, reused_tokens INTEGER NOT NULL,
+    energy_j REAL NOT NULL, energy_tier TEXT NOT NULL, saved_j REAL NOT NULL, elapsed_ms REAL NOT NULL,
+    outcome TEXT NOT NULL);
+CREATE INDEX completions_by_time ON completions (time_utc);
+PRAGMA user_version = 1;
+"""
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """Return a ledger as version 1 wrote it, with one row."""
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as database:
+        database.executescript(SCHEMA_1)
+        values = (utc_now().isoformat(timespec="microseconds"), "python", "mini-1", 0.5, 4, '{"4": 3, "20": 1}')
+        database.execute(
+            "INSERT INTO completions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (*values, 0, 0, 2.0, "modelled", 0.5, 80.0, "shown"),
+        )
+    database.close()
+    return path
+
+
+def test_a_ledger_of_version_1_is_migrated_with_its_rows(old: Path, told: list[str]) -> None:
+    ledger = open_ledger(old, told)
+    (row,) = ledger.rows()
+    assert row == replace(ROW, time_utc=row.time_utc)
+    ledger.add(ROW)
+    assert ledger.today() == TWO and told == []
+
+
+def test_a_migration_that_is_interrupted_is_undone(old: Path, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greencode_lsp.energy.ledger.FROM_SCHEMA_1", FROM_SCHEMA_1 + "; SELECT no_such_column")
+    assert open_ledger(old, told).rows() == []  # in memory
+    assert len(told) == 1
+    monkeypatch.undo()
+    assert open_ledger(old, told).today() == ONE
+
+
+def test_a_full_disk_is_told_once_and_rows_go_on_when_there_is_room(tmp_path: Path, told: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    big = replace(ROW, language="python" * 500)  # a page each
+    ledger._database.execute("PRAGMA max_page_count = 5")
+    assert any(ledger.add(big) == 0 for _ in range(20))
+    assert len(told) == 1 and "full" in told[0]
+    ledger._database.execute("PRAGMA max_page_count = 1000")
+    assert ledger.add(big) > 0
+
+
+def test_a_disk_that_becomes_read_only_is_told_once(tmp_path: Path, told: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    row = ledger.add(ROW)
+    ledger._database.execute("PRAGMA query_only = ON")
+    assert ledger.add(ROW) == 0
+    ledger.settle(row, "accepted", 4)
+    assert ledger.today() == ONE
+    assert len(told) == 1 and "readonly" in told[0]
+
+
+def test_damage_found_while_in_use_is_set_aside_too(tmp_path: Path, told: list[str]) -> None:
+    path = tmp_path / "ledger.sqlite"
+    first = open_ledger(path, told)
+    for _ in range(200):
+        first.add(ROW)
+    first.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))  # the schema's page is whole, the rows' are not
+    ledger = open_ledger(path, told)
+    assert ledger.add(ROW) > 0
+    assert ledger.today() == ONE
+    (aside,) = tmp_path.glob("ledger.sqlite.damaged-*")
+    assert len(told) == 1 and str(aside) in told[0]
+
+
+WRITER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from greencode_lsp.energy.ledger import Ledger
+from tests.test_energy_ledger import ROW
+ledger = Ledger(Path(sys.argv[1]), print)
+for number in range(int(sys.argv[2])):
+    ledger.add(replace(ROW, tokens=number))
+    print(number, flush=True)
+"""
+
+
+def start_writer(path: Path, rows: int) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(rows)], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("killed_after", [1, 333, 800])
+def test_a_kill_during_a_thousand_writes_loses_at_most_the_last_row(
+    killed_after: int, tmp_path: Path, told: list[str]
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with start_writer(path, 1000) as writer:
+        assert writer.stdout is not None
+        for _ in range(killed_after):
+            writer.stdout.readline()
+        writer.kill()
+        acknowledged = killed_after + len(writer.stdout.read().splitlines())
+    kept = [row.tokens for row in open_ledger(path, told).rows()]
+    assert kept == list(range(len(kept)))
+    assert acknowledged - 1 <= len(kept) <= acknowledged + 1
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert told == []
+
+
+def test_processes_write_in_turn_while_others_read(tmp_path: Path, told: list[str]) -> None:
+    path = tmp_path / "ledger.sqlite"
+    reader = open_ledger(path, told)
+    with start_writer(path, 100) as one, start_writer(path, 100) as other:
+        assert one.stdout is not None
+        for line in one.stdout:
+            assert len(reader.rows()) > int(line)
+        other.wait()
+    assert len(reader.rows()) == 200 and told == []
+
+
+def test_a_report_of_no_ledger_has_no_rows_and_makes_no_file(tmp_path: Path) -> None:
+    assert read_rows(tmp_path / "ledger.sqlite") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_that_a_report_cannot_read_is_an_error_with_the_mend(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(LedgerError, match="newer greencode-lsp"):
+        read_rows(path)

@@ -10,7 +10,7 @@ import pytest
 
 from greencode_lsp.energy.estimate import ModelledMeter
 from greencode_lsp.energy.nvml import NvmlCounter, open_nvml
-from greencode_lsp.energy.sampler import AttributedMeter, CounterLostError
+from greencode_lsp.energy.sampler import AttributedMeter, CounterLostError, Usage
 from greencode_lsp.records import EnergyReading, Work
 
 WORK = Work(layer_equivalents=60.0, full_depth_layer_equivalents=100.0, prefill_layer_positions=200)
@@ -20,6 +20,7 @@ class Board:
     """A device that draws 50 W idle and 250 W in a request, its clock, and its counter."""
 
     devices: tuple[str, ...] = ("Fake GPU",)
+    period_s = 0.0
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -40,8 +41,8 @@ class Board:
             raise CounterLostError("GPU is lost")
         return self.total_j
 
-    def alone(self) -> bool:
-        return self.only_ours
+    def usage(self) -> Usage | None:
+        return Usage(self.now_s, self.now_s) if self.only_ours else None
 
     def meter(self) -> AttributedMeter:
         fallback = ModelledMeter("cuda", power_w=100.0, prefill_cost=0.2, clock_s=self.clock_s)
@@ -79,6 +80,7 @@ def test_a_lone_request_is_charged_its_own_power_and_not_the_idle_time_beside_it
     # The window of a second holds 0.75 s at 50 W, which is nobody's, and 0.25 s at 250 W.
     assert (reading.energy_tier, reading.devices) == ("attributed", ("Fake GPU",))
     assert [reading.energy_j, reading.saved_j] == pytest.approx([62.5, 25.0])
+    assert reading.idle_j == pytest.approx(12.5)
 
 
 def test_a_window_is_shared_by_modelled_work(board: Board) -> None:
@@ -239,7 +241,7 @@ def test_the_total_energy_counter_is_read_in_joules() -> None:
 
 
 def test_without_a_counter_instant_power_is_integrated(board: Board) -> None:
-    counter = NvmlCounter(fake_nvml(nvmlDeviceGetTotalEnergyConsumption=NOT_SUPPORTED), 0, board.clock_s)
+    counter = NvmlCounter(fake_nvml(nvmlDeviceGetTotalEnergyConsumption=NOT_SUPPORTED), 0, clock_s=board.clock_s)
     board.now_s += 2.0
     assert counter.read_j() == pytest.approx(140.0)
 
@@ -247,7 +249,7 @@ def test_without_a_counter_instant_power_is_integrated(board: Board) -> None:
 def test_without_instant_power_plain_power_is_integrated(board: Board) -> None:
     no_field = [SimpleNamespace(nvmlReturn=3, value=SimpleNamespace(uiVal=0))]
     module = fake_nvml(nvmlDeviceGetTotalEnergyConsumption=NOT_SUPPORTED, nvmlDeviceGetFieldValues=no_field)
-    counter = NvmlCounter(module, 0, board.clock_s)
+    counter = NvmlCounter(module, 0, clock_s=board.clock_s)
     board.now_s += 2.0
     assert counter.read_j() == pytest.approx(180.0)
 
@@ -257,7 +259,37 @@ def test_a_reading_that_fails_is_a_lost_counter() -> None:
     counter = NvmlCounter(module, 0)
     broken = fake_nvml(nvmlDeviceGetTotalEnergyConsumption=FakeNvmlError("GPU is lost"))
     module.nvmlDeviceGetTotalEnergyConsumption = broken.nvmlDeviceGetTotalEnergyConsumption  # type: ignore[attr-defined]
-    with pytest.raises(CounterLostError, match="GPU is lost"):
+    with pytest.raises(CounterLostError, match="NVIDIA Fake: GPU is lost"):
+        counter.read_j()
+
+
+def several_nvml(**lost: object) -> ModuleType:
+    """Return a module with devices 0 and 1, named and counting by their number."""
+    module = fake_nvml()
+    module.nvmlDeviceGetHandleByIndex = lambda index: index  # type: ignore[attr-defined]
+    module.nvmlDeviceGetName = lambda handle: f"GPU {handle}"  # type: ignore[attr-defined]
+
+    def count_mj(handle: int) -> int:
+        if f"gpu_{handle}" in lost:
+            raise FakeNvmlError("GPU is lost")
+        return 1000 * (handle + 1)
+
+    module.nvmlDeviceGetTotalEnergyConsumption = count_mj  # type: ignore[attr-defined]
+    return module
+
+
+def test_several_devices_are_summed_and_named() -> None:
+    counter = NvmlCounter(several_nvml(), 0, 1)
+    assert (counter.read_j(), counter.devices) == (3.0, ("GPU 0", "GPU 1"))
+
+
+def test_of_several_devices_the_lost_one_is_named() -> None:
+    module = several_nvml()
+    counter = NvmlCounter(module, 0, 1)
+    module.nvmlDeviceGetTotalEnergyConsumption = several_nvml(  # type: ignore[attr-defined]
+        gpu_1=True
+    ).nvmlDeviceGetTotalEnergyConsumption
+    with pytest.raises(CounterLostError, match="GPU 1: GPU is lost"):
         counter.read_j()
 
 
@@ -277,7 +309,7 @@ def test_a_reading_that_fails_is_a_lost_counter() -> None:
     ],
 )
 def test_the_counter_is_ours_only_where_that_can_be_told(changes: dict[str, object], alone: bool) -> None:
-    assert NvmlCounter(fake_nvml(**changes), 0).alone() is alone
+    assert (NvmlCounter(fake_nvml(**changes), 0).usage() is not None) is alone
 
 
 def test_visible_devices_are_counted_as_the_framework_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,4 +325,4 @@ def test_visible_devices_are_counted_as_the_framework_counts_them(monkeypatch: p
 
 def test_without_a_driver_there_is_no_counter() -> None:
     module = fake_nvml(nvmlInit=FakeNvmlError("Driver Not Loaded"))
-    assert open_nvml(0, ModelledMeter("cuda", 100.0, 0.2), print, module) is None
+    assert open_nvml([0], ModelledMeter("cuda", 100.0, 0.2), print, module) is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from greencode_lsp.engine.cost import verifying_cost
-from greencode_lsp.engine.drafts import MOST_TOKENS, draft_length, propose
+from greencode_lsp.engine.drafts import LONGEST_MATCH, MOST_TOKENS, draft_length, draft_lengths, propose
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
@@ -17,13 +17,12 @@ from tests import reference
 FREE = dict.fromkeys(range(1, MOST_TOKENS + 2), 1.0)
 
 
-def free(positions: int) -> float:
-    """A batch costs what one position costs."""
-    return 1.0
+LENGTHS = (0, *[3] * LONGEST_MATCH)
+"""Three tokens, whatever matched."""
 
 
 def proposed(ids: list[int], room: int = 3) -> list[int]:
-    return propose(np.asarray(ids), free, room)
+    return propose(np.asarray(ids), LENGTHS, room)
 
 
 def test_what_followed_the_last_occurrence_is_proposed() -> None:
@@ -35,7 +34,7 @@ def test_a_longer_match_goes_before_a_later_one() -> None:
 
 
 def test_nothing_is_drafted_from_where_the_generation_probably_stops() -> None:
-    assert propose(np.asarray([1, 2, 3, 4, 1]), free, 3, ends={3}) == [2]
+    assert propose(np.asarray([1, 2, 3, 4, 1]), LENGTHS, 3, ends={3}) == [2]
 
 
 def test_a_token_never_seen_before_proposes_nothing() -> None:
@@ -53,9 +52,9 @@ def test_where_a_batch_costs_its_positions_nothing_is_worth_drafting(matched: in
 
 
 def test_a_longer_match_is_worth_more_tokens() -> None:
-    lengths = [draft_length(matched, lambda positions: 0.8 + 0.2 * positions) for matched in (1, 2, 3, 4)]
-    assert lengths == sorted(lengths)
-    assert lengths[-1] > lengths[0]
+    lengths = draft_lengths(lambda positions: 0.8 + 0.2 * positions)
+    assert list(lengths) == sorted(lengths)
+    assert lengths[-1] > lengths[1]
 
 
 def test_the_heads_share_of_a_batch_is_counted() -> None:

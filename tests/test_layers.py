@@ -19,6 +19,8 @@ LEVELS = {
     "records": 0,
     "settings": 1,
     "preference": 1,
+    "power": 1,
+    "guarantee": 1,
     "prompt": 1,
     "energy": 1,
     "models": 1,
@@ -26,10 +28,11 @@ LEVELS = {
     "completion": 3,
     "lsp": 4,
     "demo": 5,
+    "calibrate": 5,
     "cli": 5,
     "__main__": 5,
 }
-HOME_OF = {"torch": {"engine"}, "pygls": {"lsp"}, "lsprotocol": {"lsp"}}
+HOME_OF = {"torch": {"engine"}, "pygls": {"lsp"}, "lsprotocol": {"lsp"}, "attrs": {"lsp"}, "cattrs": {"lsp"}}
 BANNED = {"training", "transformers", "stable_baselines3", "gymnasium", "tests"}
 
 

@@ -11,8 +11,10 @@ from lsprotocol import types
 from pygls.workspace import Workspace
 
 from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.status import Suggested
 from greencode_lsp.lsp import server as server_module
-from greencode_lsp.lsp.server import GreenCodeServer, create_server
+from greencode_lsp.lsp.server import create_server
+from greencode_lsp.lsp.session import GreenCodeServer
 
 URI = "file:///a.py"
 
@@ -23,9 +25,9 @@ class Service:
     def __init__(self) -> None:
         self.meanwhile: Callable[[], object] = lambda: None
 
-    async def complete(self, document: str, request: Request) -> str:
+    async def complete(self, document: str, request: Request) -> Suggested:
         self.meanwhile()
-        return "text"
+        return Suggested("text", 1)
 
 
 def server() -> GreenCodeServer:
@@ -68,7 +70,8 @@ def test_two_servers_share_nothing() -> None:
 def test_handlers_only_unpack_hand_over_and_pack() -> None:
     source = inspect.getsource(server_module)
     assert len(source.splitlines()) < 200
-    [build] = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "create_server"]
-    handlers = [n for n in build.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    builders = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)]
+    handlers = [n for builder in builders for n in builder.body if isinstance(n, functions)]
     assert len(handlers) > 8
     assert all((n.end_lineno or 0) - n.lineno < 15 for n in handlers)

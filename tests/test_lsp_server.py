@@ -13,6 +13,10 @@ from lsprotocol import types
 from tests.fake_server import BROKEN, EMOJI, LONG, SLOW
 from tests.lsp_session import INLINE, PULL, Editor, session
 
+STATUS = {"state", "reason", "model", "device", "preference", "power", "last", "today", "choices"}
+LAST = {"energy_j", "energy_tier", "full_depth_j", "saved_j", "exit_layers", "layers", "tokens", "elapsed_ms"}
+COMMANDS = {"greencode.accept", "greencode.setPreference", "greencode.pause", "greencode.resume"}
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def editor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Editor]:
@@ -29,7 +33,7 @@ async def test_inline_completion_is_advertised_and_popups_are_left_to_others(edi
     capabilities = editor.result.capabilities
     assert capabilities.inline_completion_provider is not None
     assert capabilities.completion_provider is None
-    assert capabilities.execute_command_provider.commands == ("greencode.accept",)
+    assert set(capabilities.execute_command_provider.commands) == COMMANDS
 
 
 async def test_a_completion_comes_with_an_empty_range_at_the_cursor_and_a_command(editor: Editor) -> None:
@@ -140,9 +144,10 @@ async def test_pushed_settings_are_reported_with_the_energy_of_the_last_completi
     uri = editor.open("    for it")
     await editor.inline(uri, 0, 10)
     status = await editor.status(preference=0.0)
-    assert set(status) == {"state", "model", "preference", "last", "today"}
-    assert (status["state"], status["model"]) == ("ready", "fake-1")
-    assert set(status["last"]) == {"energy_j", "energy_tier", "exit_layers", "layers", "elapsed_ms"}
+    assert set(status) == STATUS
+    assert (status["state"], status["model"], status["device"]) == ("ready", "fake-1", "cpu")
+    assert set(status["last"]) == LAST
+    assert [choice["name"] for choice in status["choices"]] == ["accuracy", "balanced", "energy"]
     assert status["last"]["energy_tier"] == "modelled"
     assert status["today"]["energy_j"] >= 10.0
 

@@ -36,7 +36,7 @@ def test_the_agreement_asked_for_is_linear_between_the_named_preferences(prefere
 def test_the_cheapest_careful_row_decides_and_verification_stands_in_where_there_is_none(
     preference: float, expected: DecodeConfig
 ) -> None:
-    assert decode_config(Settings(preference), MANIFEST, "python") == expected
+    assert decode_config(Settings(preference=preference), MANIFEST, "python") == expected
 
 
 def test_the_proven_bound_decides_and_not_the_share_that_was_measured() -> None:
@@ -89,7 +89,7 @@ def test_the_user_is_told_when_verification_stands_in() -> None:
     ids=["a row is proven", "verification was asked for", "nothing is calibrated"],
 )
 def test_nothing_is_said_where_nothing_stands_in(preference: float, manifest: Manifest) -> None:
-    assert fallback_reason(Settings(preference), manifest, "python") is None
+    assert fallback_reason(Settings(preference=preference), manifest, "python") is None
 
 
 def test_lossless_drafts_by_the_row_that_makes_them_cheapest() -> None:

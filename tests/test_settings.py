@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from greencode_lsp.settings import Settings, parse
+from greencode_lsp.settings import EnergySettings, Settings, parse
 
 TAKEN = {
     "nothing": (None, Settings()),
@@ -21,18 +21,49 @@ TAKEN = {
     "every setting": (
         {
             "preference": 1,
+            "minAgreement": 0.9,
+            "exitPolicy": "confidence",
+            "onBattery": "energy",
             "maxNewTokens": 9,
             "maxPromptTokens": 99,
+            "debounceMs": 0,
+            "multiline": "never",
+            "languages": ["python"],
+            "exclude": ["*.gen.py"],
+            "perLanguage": {"java": {"preference": "energy", "multiline": "always"}},
             "model": "/m",
             "device": "cpu",
             "numeric": "float32",
-            "exitPolicy": "confidence",
+            "energy": {"report": False, "carbonIntensity": 400},
         },
-        Settings(1.0, 9, 99, "/m", "cpu", "float32", "confidence"),
+        Settings(
+            preference=1.0,
+            min_agreement=0.9,
+            exit_policy="confidence",
+            on_battery=0.0,
+            max_new_tokens=9,
+            max_prompt_tokens=99,
+            debounce_ms=0,
+            multiline="never",
+            languages=("python",),
+            exclude=("*.gen.py",),
+            per_language={"java": {"preference": 0.0, "multiline": "always"}},
+            model="/m",
+            device="cpu",
+            numeric="float32",
+            energy=EnergySettings(report=False, carbon_intensity=400.0),
+        ),
     ),
     "null is unset": ({"greencode": {"preference": None}}, Settings()),
     "null section": ({"greencode": None}, Settings()),
     "other tools' sections": ({"python": {"path": "x"}, "editor.fontSize": 12}, Settings()),
+    "a dotted key below": ({"greencode.energy.report": False}, Settings(energy=EnergySettings(report=False))),
+    "a section below in pieces": ({"greencode": {"energy.report": False}}, Settings(energy=EnergySettings(False))),
+    "paused on battery": ({"onBattery": "pause"}, Settings(on_battery="pause")),
+    "what the plugins keep for themselves": (
+        {"greencode": {"server": {"path": "x"}, "trace.server": "off"}},
+        Settings(),
+    ),
     "anything beside our section": ({"greencode": {"model": "/m"}, "trace": "off"}, Settings(model="/m")),
 }
 
@@ -53,6 +84,14 @@ BAD = {
     "model is no text": ({"model": 3}, "greencode.model"),
     "unknown device": ({"device": "tpu"}, "greencode.device"),
     "unknown policy": ({"exitPolicy": ["agent"]}, "greencode.exitPolicy"),
+    "agreement out of range": ({"minAgreement": 0.2}, "greencode.minAgreement"),
+    "a pause is no preference": ({"preference": "pause"}, "greencode.preference"),
+    "languages as text": ({"languages": "python"}, "greencode.languages"),
+    "a process's setting for a language": ({"perLanguage": {"java": {"model": "x"}}}, "greencode.perLanguage"),
+    "a bad value for a language": ({"perLanguage": {"java": {"preference": 2}}}, "greencode.perLanguage"),
+    "a flag as a number": ({"energy": {"report": 1}}, "greencode.energy.report"),
+    "a section below as a value": ({"greencode": {"energy": 3}}, "greencode.energy"),
+    "unknown key below": ({"greencode": {"energy": {"colour": 3}}}, "greencode.energy.colour"),
     "unknown key": ({"greencode": {"temperature": 1}}, "greencode.temperature"),
     "unknown flat key": ({"prefrence": 1}, "greencode.prefrence"),
     "section is no object": ({"greencode": 3}, "greencode"),
@@ -76,4 +115,5 @@ def test_a_bad_value_does_not_spoil_the_others() -> None:
 
 def test_absent_settings_keep_what_was_set_before() -> None:
     before = Settings(preference=0.1, model="/m")
-    assert parse({"greencode": {"maxNewTokens": 5}}, before)[0] == Settings(0.1, 5, model="/m")
+    settings, _ = parse({"greencode": {"maxNewTokens": 5}}, before)
+    assert settings == Settings(preference=0.1, max_new_tokens=5, model="/m")

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.native.decoder import NativeDecoder, address
+from greencode_lsp.engine.native.segments import NativeAgent
 from greencode_lsp.engine.policy import AgentPolicy, ExitState, Vector
 from greencode_lsp.preference import decode_config
 from greencode_lsp.prompt.context import build_prompt
@@ -104,17 +106,31 @@ def ratio(times_s: dict[str, list[float]], ours: str, theirs: str) -> tuple[floa
 
 
 def exit_check_us(engine: Engine) -> float | None:
-    """Return the median microseconds of one decision asked for from Python: final norm, observation, network."""
-    policy = engine.policies.get("agent")
+    """Return the median microseconds of one decision as it is served: final norm, observation, network.
+
+    In the kernels where they decode, with the call into them from Python on top; else in numpy.
+    """
+    policy, family = engine.policies.get("agent"), engine.family
     if not isinstance(policy, AgentPolicy):
         return None
-    state = engine.segments.states[1][:1]
+    state = engine.segments.states[1][:1].contiguous()
+    if isinstance(family, NativeDecoder):
+        agent, kernels = NativeAgent(policy), family.kernels
+        fixed = (family.model, agent.pointer, address(state), 0, len(engine.exits), 1, 3)
+
+        def check() -> None:
+            kernels.greencode_exit_logit(*fixed)
+    else:
+
+        def check() -> None:
+            hidden = family.normalise(state)[0].float().cpu().numpy()
+            policy.exit_logit(ExitState(hidden, 0, engine.exits, 1, 3, _no_head))
+
     times_s = []
     with torch.inference_mode():
         for _ in range(CHECKS):
             start_s = time.perf_counter()
-            hidden = engine.family.normalise(state)[0].float().cpu().numpy()
-            policy.exit_logit(ExitState(hidden, 0, engine.exits, 1, 3, _no_head))
+            check()
             times_s.append(time.perf_counter() - start_s)
     return 1e6 * statistics.median(times_s)
 

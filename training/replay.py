@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from greencode_lsp.engine.cost import WorkLog, verifying_cost
+from greencode_lsp.engine.cost import WorkLog
 from greencode_lsp.engine.drafts import propose
 from greencode_lsp.engine.engine import DRAFT_TOKENS, Engine
 from greencode_lsp.engine.policy import ExitState, Vector
@@ -199,9 +198,7 @@ class Tree:
         """Draft, verify and crop as `Engine._decode_verified` does; return the kept (last exit, token)."""
         length, last = state.fed, len(self._widths) - 1
         ids = np.asarray([*self._prompt, *node.ids])
-        drafts = propose(
-            ids, partial(verifying_cost, self._engine.manifest), self._engine.max_positions - len(ids), ends
-        )
+        drafts = propose(ids, self._engine.draft_lengths, self._engine.max_positions - len(ids), ends)
         state.fed += len(drafts)
         if not drafts:
             tokens = self._left_early(node, config, state, ends)

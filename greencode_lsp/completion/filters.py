@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
+from greencode_lsp.settings import Multiline
+
 Shape = Literal["line", "block"]
 
 BLOCK_OPENERS = (":", "{")
@@ -19,15 +21,26 @@ REPEATED_PIECE = re.compile(r"(\w.{1,23}?|\W{1,12}?\w.{0,12}?)\1{4,}")
 """The same within a line: a piece with a word character in it, five times in a row."""
 SHORTEST_WORD_OVERLAP = 4
 """An overlap with the text after the cursor that is shorter, and not the whole rest of the line, is chance."""
+SHORTEST_SHOWN = 2
+"""Characters, blanks left out; a single bracket or colon is typed sooner than read."""
+SHORTEST_LINE = 4
+"""A line equal to a neighbour of the document is a repetition if it is as long; `else:` and brackets recur."""
+STATEMENT_LINES = 50
+"""Lines before the cursor in which a bracket that is closed after it may have been opened."""
 OPENING, CLOSING = "([{", ")]}"
+IN_STATEMENT = {")": "(", "]": "["}
+"""Brackets that are balanced here; braces may open any distance above."""
 
 
-def shape(before: str, after: str) -> Shape:
-    """Return `block` where the line is blank or opens a block, and `line` elsewhere: one line only."""
+def shape(before: str, after: str, multiline: Multiline = "auto") -> Shape:
+    """Return `block` where several lines are wanted, else `line`.
+
+    With `auto` that is where the line is blank or opens a block; never with text right of the cursor.
+    """
     left, right = before.rpartition("\n")[2], after.partition("\n")[0]
-    if right.strip():
+    if right.strip() or multiline == "never":
         return "line"
-    if not left.strip():
+    if not left.strip() or multiline == "always":
         return "block"
     is_comment = left.lstrip().startswith(LINE_COMMENTS)
     return "block" if left.rstrip().endswith(BLOCK_OPENERS) and not is_comment else "line"
@@ -62,12 +75,18 @@ def _block_end(text: str, before: str) -> int | None:
     return None
 
 
-def clean(text: str, after: str, special_tokens: Iterable[str]) -> str:
+def clean(text: str, before: str, after: str, special_tokens: Iterable[str]) -> str:
     """Return what of a finished completion is worth showing; empty for nothing."""
     text = cut_special_tokens(text, special_tokens)
     text = cut_repetition(text)
+    text = cut_neighbour(text, before, after)
     text = cut_overlap(text, after)
-    return text.rstrip()
+    return cut_unopened(text, before).rstrip()
+
+
+def is_telling(text: str) -> bool:
+    """Tell whether a suggestion is long enough to be read."""
+    return len("".join(text.split())) >= SHORTEST_SHOWN
 
 
 def cut_special_tokens(text: str, special_tokens: Iterable[str]) -> str:
@@ -89,6 +108,70 @@ def cut_repetition(text: str) -> str:
     return text
 
 
+def cut_neighbour(text: str, before: str, after: str) -> str:
+    """Cut before a line that repeats the document's line above the cursor or its next one below."""
+    left = before.rpartition("\n")[2]
+    above = next((line.strip() for line in reversed(before.split("\n")[:-1]) if line.strip()), "")
+    below = next((line.strip() for line in after.split("\n")[1:] if line.strip()), "")
+    lines = text.split("\n")
+    for index, line in enumerate(lines):
+        whole = (line if index else left + line).strip()
+        repeated = (above, below) if index == 0 else (below,)
+        if len(whole) >= SHORTEST_LINE and re.search(r"\w", whole) and line.strip() and whole in repeated:
+            return "\n".join(lines[:index])
+    return text
+
+
+def cut_unopened(text: str, before: str) -> str:
+    """Cut before a round or square bracket that closes nothing: neither in `text` nor in the statement before it."""
+    if all(text.count(closer) <= text.count(opener) for closer, opener in IN_STATEMENT.items()):
+        return text
+    statement = "\n".join(before.split("\n")[-STATEMENT_LINES:])
+    pending = [bracket for bracket, _ in _brackets(statement)]
+    opened: list[str] = []
+    for bracket in pending:
+        _pair(opened, bracket)
+    for bracket, index in _brackets(text):
+        if not _pair(opened, bracket):
+            return text[:index]
+    return text
+
+
+def _brackets(text: str) -> Iterable[tuple[str, int]]:
+    """Yield round and square brackets outside of strings that end on their line, and where they stand."""
+    quote = ""
+    for index, character in enumerate(text):
+        if quote:
+            quote = "" if character in (quote, "\n") else quote
+        elif character in "\"'":
+            quote = character
+        elif character in "([)]":
+            yield character, index
+
+
+def _pair(opened: list[str], bracket: str) -> bool:
+    """Push an opener or pop the opener of a closer; return False where there is none."""
+    if bracket not in IN_STATEMENT:
+        opened.append(bracket)
+        return True
+    if opened and opened[-1] == IN_STATEMENT[bracket]:
+        opened.pop()
+        return True
+    return False
+
+
+def reindent(text: str, tab_size: int, *, insert_spaces: bool) -> str:
+    """Return the lines below the first with the editor's own indentation."""
+    first, *others = text.split("\n")
+    lines = [first]
+    for line in others:
+        code = line.lstrip(" \t")
+        columns = len(line[: len(line) - len(code)].expandtabs(tab_size))
+        tabs = 0 if insert_spaces else columns // tab_size
+        lines.append("\t" * tabs + " " * (columns - tabs * tab_size) + code)
+    return "\n".join(lines)
+
+
 def cut_overlap(text: str, after: str) -> str:
     """Cut from the end of `text` what the document already has after the cursor.
 
@@ -97,14 +180,14 @@ def cut_overlap(text: str, after: str) -> str:
     rest, _, below = after.partition("\n")
     rest = rest.rstrip()
     for length in range(min(len(rest), len(text)), 0, -1):
-        if text.endswith(rest[:length]) and _is_telling(text, rest, length):
+        if text.endswith(rest[:length]) and _is_repetition(text, rest, length):
             return text[:-length]
     following = next((line.strip() for line in below.split("\n") if line.strip()), "")
     head, newline, last = text.rpartition("\n")
     return head if newline and following and last.strip() == following else text
 
 
-def _is_telling(text: str, rest: str, length: int) -> bool:
+def _is_repetition(text: str, rest: str, length: int) -> bool:
     """Tell whether an overlap is a repetition: not chance, and not the closing of a bracket that `text` opened."""
     overlap = rest[:length]
     if re.match(r"\w", overlap) and re.search(r"\w\Z", text[:-length]):

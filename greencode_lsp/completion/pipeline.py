@@ -9,12 +9,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-from greencode_lsp.completion import filters
+from greencode_lsp.completion import filters, gate
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.errors import CancelledError, PositionError
+from greencode_lsp.guarantee import cheapest
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.models.store import resolve
-from greencode_lsp.preference import decode_config
+from greencode_lsp.preference import Choose, decode_config, thrift
 from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.heal import Healed, heal
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
@@ -58,6 +59,10 @@ class Engine(Protocol):
         """Yield tokens greedily; raises CancelledError when the control says so."""
         ...
 
+    def full_depth_argmax(self, prompt_ids: Sequence[int], emitted_ids: Sequence[int], control: Control) -> list[int]:
+        """Return the full-depth token for each emitted position, given the emitted tokens before it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Backend:
@@ -78,6 +83,21 @@ class Request:
     """The cursor, in code points from the start of `text`."""
     language: str
     """The editor's language id, e.g. `python`."""
+    path: str = ""
+    """Of the document's file; empty where it has none."""
+    invoked: bool = False
+    """Whether the user asked, and not the editor by itself."""
+    tab_size: int = 0
+    """Columns of a tab as the editor has it; 0 where it does not say."""
+    insert_spaces: bool = True
+    """Whether the editor indents by spaces."""
+    previewed: bool = False
+    """Whether `text` holds an item that is selected in the editor's popup, and not yet in the document."""
+
+    @property
+    def line(self) -> int:
+        """The cursor's line, from 0."""
+        return self.text.count("\n", 0, self.offset)
 
 
 def load_backend(settings: Settings) -> Backend:
@@ -91,34 +111,37 @@ def load_backend(settings: Settings) -> Backend:
 
 
 @dataclass(slots=True)
-class _LiveControl:
+class LiveControl:
     """Lets a changed setting rule the next token; works the configuration out only when a setting changed."""
 
     settings: Callable[[], Settings]
     cancelled: Callable[[], bool]
     manifest: Manifest
     language: str
+    choose: Choose = cheapest
     _seen: Settings | None = None
     _config: DecodeConfig = field(default_factory=DecodeConfig)
 
     def config(self) -> DecodeConfig:
+        """Return the configuration for the next token."""
         settings = self.settings()
         if settings is not self._seen:
-            self._seen, self._config = settings, decode_config(settings, self.manifest, self.language)
+            self._seen = settings
+            self._config = decode_config(settings, self.manifest, self.language, self.choose)
         return self._config
 
 
 def complete(
     backend: Backend,
     request: Request,
-    settings: Callable[[], Settings],
+    control: LiveControl,
     meter: Meter,
-    cancelled: Callable[[], bool],
+    said: Callable[[str], None] = lambda text: None,
 ) -> Completion:
-    """Complete at the cursor. `settings` is asked again for every token.
+    """Complete at the cursor; the control's settings are asked again for every token.
 
-    A cancelled completion has no text but its work and energy: they were spent. Raises PositionError where the cursor
-    is outside the text, and what the engine raises.
+    `said` is given the text so far after each token. A cancelled completion has no text but its work and energy: they
+    were spent. Raises PositionError where the cursor is outside the text, and what the engine raises.
     """
     if not 0 <= request.offset <= len(request.text):
         raise PositionError(
@@ -127,13 +150,14 @@ def complete(
     started_s = time.perf_counter()
     window = meter.open()
     steps: list[Step] = []
-    text, work = "", Work()
+    text, work, healed = "", Work(), Healed(())
     try:
-        healed, max_new_tokens = _prompt(backend, request, settings())
+        settings = control.settings()
+        healed, max_new_tokens = _prompt(backend, request, settings)
         if healed.prompt_ids and max_new_tokens > 0:
-            control = _LiveControl(settings, cancelled, backend.manifest, request.language)
+            generation = _Generation(backend, request, healed, settings, said)
             try:
-                text = _decode(backend, request, healed, control, max_new_tokens, steps)
+                text = generation.run(control, max_new_tokens, steps)
             except CancelledError:
                 text = ""
             finally:
@@ -149,52 +173,94 @@ def complete(
         elapsed_ms=(time.perf_counter() - started_s) * 1000,
         model=backend.manifest.name,
         device=backend.engine.device,
+        prompt_ids=healed.prompt_ids,
+        constraint=healed.constraint,
     )
 
 
 def _prompt(backend: Backend, request: Request, settings: Settings) -> tuple[Healed, int]:
     """Return the healed prompt and the number of tokens that may follow it."""
     room = backend.engine.max_positions
-    max_new_tokens = min(settings.max_new_tokens, room // 2)
+    share = 1.0 if request.invoked else thrift(settings.preference).new_tokens
+    max_new_tokens = min(max(1, round(settings.max_new_tokens * share)), room // 2)
     max_prompt_tokens = min(settings.max_prompt_tokens, room - max_new_tokens - 1)
     ids = build_prompt(request.text, request.offset, backend.tokenizer, backend.manifest.fim, max_prompt_tokens)
     healed = heal(ids, backend.tokenizer)
     return healed, max_new_tokens + len(ids) - len(healed.prompt_ids)
 
 
-def _decode(
-    backend: Backend, request: Request, healed: Healed, control: Control, max_new_tokens: int, steps: list[Step]
-) -> str:
-    """Generate until the text is whole; append each token to `steps` and return the cleaned text."""
-    tokenizer = backend.tokenizer
-    before, after = (side.replace("\r\n", "\n") for side in _sides(request))
-    wanted = filters.shape(before, after)
-    generated, text, end = b"", "", None
-    generation = backend.engine.generate(
-        healed.prompt_ids,
-        control,
-        max_new_tokens=max_new_tokens,
-        stop_ids=tokenizer.special_ids,
-        likely_last_ids=tokenizer.line_end_ids,
-        constraint=healed.constraint,
-    )
-    with closing(cast("Generator[Step, None, None]", generation)) as tokens:
-        for step in tokens:
-            steps.append(step)
-            generated += tokenizer.token_bytes(step.token_id)
-            text = whole_characters(generated[len(healed.dropped) :])
-            end = filters.stop_index(text, before, wanted)
-            if end is not None or filters.cut_repetition(text) != text:
-                break
-    if end is None and len(steps) == max_new_tokens and text.strip().count("\n"):
-        end = text.rindex("\n")  # the budget ended inside a line of a block: show whole lines
-    return filters.clean(text[:end], after, backend.manifest.fim.values())
+class _Generation:
+    """Tokens to text, until the text is whole or no longer worth going on with."""
+
+    def __init__(
+        self, backend: Backend, request: Request, healed: Healed, settings: Settings, said: Callable[[str], None]
+    ) -> None:
+        self._backend, self._request, self._healed, self._said = backend, request, healed, said
+        before, after = request.text[: request.offset], request.text[request.offset :]
+        self._before, self._after = before.replace("\r\n", "\n"), after.replace("\r\n", "\n")
+        self._shape = filters.shape(self._before, self._after, settings.multiline)
+        self._thrift = thrift(settings.preference)
+        self._generated = b""
+        self._probability = 1.0
+        self._text = ""
+
+    def run(self, control: Control, max_new_tokens: int, steps: list[Step]) -> str:
+        """Generate; append each token to `steps` and return the cleaned text."""
+        end = None
+        with closing(self._tokens(control, max_new_tokens)) as tokens:
+            for step in tokens:
+                steps.append(step)
+                if not self._goes_on(step):
+                    break
+                end = filters.stop_index(self._text, self._before, self._shape)
+                if end is not None or self._repeats():
+                    break
+            else:
+                if len(steps) == max_new_tokens and self._text.strip().count("\n"):
+                    end = self._text.rindex("\n")  # the budget ended inside a line of a block: show whole lines
+        return self._shown(self._text[:end])
+
+    def _tokens(self, control: Control, max_new_tokens: int) -> Generator[Step, None, None]:
+        tokenizer = self._backend.tokenizer
+        generation = self._backend.engine.generate(
+            self._healed.prompt_ids,
+            control,
+            max_new_tokens=max_new_tokens,
+            stop_ids=tokenizer.special_ids,
+            likely_last_ids=tokenizer.line_end_ids,
+            constraint=self._healed.constraint,
+        )
+        return cast("Generator[Step, None, None]", generation)
+
+    def _goes_on(self, step: Step) -> bool:
+        """Take a token; return False where it makes its line too doubtful, which then ends before it."""
+        token = self._backend.tokenizer.token_bytes(step.token_id)
+        self._probability *= step.confidence
+        if not self._request.invoked and gate.is_doubtful(self._probability, self._thrift):
+            head, newline, line = self._text.rpartition("\n")
+            good = gate.without_half_word(line, token.decode("utf-8", "replace"))
+            self._text = head if newline and head.strip() else head + newline + good  # of a block whole lines
+            return False
+        self._generated += token
+        self._text = whole_characters(self._generated[len(self._healed.dropped) :])
+        if b"\n" in token:
+            self._probability = 1.0
+        self._said(self._text)
+        return True
+
+    def _repeats(self) -> bool:
+        """Tell whether the text has begun to repeat itself or what stands around the cursor."""
+        kept = filters.cut_neighbour(filters.cut_repetition(self._text), self._before, self._after)
+        return kept != self._text
+
+    def _shown(self, text: str) -> str:
+        request = self._request
+        text = filters.clean(text, self._before, self._after, self._backend.manifest.fim.values())
+        if request.tab_size:
+            text = filters.reindent(text, request.tab_size, insert_spaces=request.insert_spaces)
+        return text if request.invoked or filters.is_telling(text) else ""
 
 
 def whole_characters(data: bytes) -> str:
     """Return the text of `data`, leaving out a character that is not complete yet."""
     return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
-
-
-def _sides(request: Request) -> tuple[str, str]:
-    return request.text[: request.offset], request.text[request.offset :]

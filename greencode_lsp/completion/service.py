@@ -1,41 +1,41 @@
-"""The completion service: settings, the model's loading, the worker, the ledger and the status. Knows no editor."""
+"""The completion service: settings, the model's loading, cache, gate, worker, ledger and status. Knows no editor."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
-from greencode_lsp.completion.pipeline import Backend, Request, complete, load_backend
+from greencode_lsp.completion import gate
+from greencode_lsp.completion.books import Books
+from greencode_lsp.completion.outcomes import Outcomes, Settled
+from greencode_lsp.completion.pipeline import Backend, LiveControl, Request, complete, load_backend
+from greencode_lsp.completion.scopes import Scopes
+from greencode_lsp.completion.status import NOTHING, State, Status, Suggested
+from greencode_lsp.completion.suggestions import Suggestion, Suggestions
 from greencode_lsp.completion.worker import Ticket, Worker
 from greencode_lsp.energy.detect import detect
-from greencode_lsp.energy.ledger import Ledger, LedgerRow, Totals
+from greencode_lsp.energy.ledger import Ledger, LedgerRow
 from greencode_lsp.energy.meter import Meter
-from greencode_lsp.errors import GreenCodeError
+from greencode_lsp.errors import CancelledError, GreenCodeError
 from greencode_lsp.models.store import ledger_path
-from greencode_lsp.preference import fallback_reason
-from greencode_lsp.records import Completion
-from greencode_lsp.settings import SECTION, Settings, parse
+from greencode_lsp.power import Power, PowerState
+from greencode_lsp.preference import Thrift, choices, fallback_reason, thrift
+from greencode_lsp.prompt.ignore import denied
+from greencode_lsp.records import Completion, FixedControl
+from greencode_lsp.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-State = Literal["loading", "ready", "failed"]
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What the user may see of the service at one moment."""
-
-    state: State
-    model: str
-    preference: float
-    last: Completion | None = None
-    today: Totals = field(default_factory=Totals)
+LONGEST_DOCUMENT = 5_000_000
+"""Characters; a longer file is data, and following its changes would slow the editor down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,28 @@ class Parts:
     load: Callable[[Settings], Backend] = load_backend
     meter: Callable[[str, Tell], Meter] = detect
     ledger: Callable[[Tell], Ledger] = lambda tell: Ledger(ledger_path(), tell)
+    power: Power = field(default_factory=Power)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A generation that is queued or runs, and how far it is."""
+
+    number: int
+    request: Request
+    text: str = ""
+
+    def may_serve(self, request: Request) -> bool:
+        """Tell whether what it has said so far does not rule out that it fits another request."""
+        return Suggestion.of(self.number, self.request, self.text).is_on_the_way_to(request)
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """A model and what measures it."""
+
+    backend: Backend
+    meter: Meter
 
 
 class CompletionService:
@@ -55,113 +77,255 @@ class CompletionService:
     """
 
     def __init__(self, notify: Tell, report: Callable[[Status], None], parts: Parts | None = None) -> None:
-        self.settings = self._initial = Settings()
+        self.scopes = Scopes()
         self._notify, self._report, self._parts = notify, report, parts or Parts()
-        self._worker = Worker()
+        self._worker, self._books = Worker(), Books()
+        self._suggestions, self._outcomes = Suggestions(), Outcomes()
+        self._rejections, self._rhythm = gate.Rejections(), gate.Rhythm()
+        self._running: dict[str, _Running] = {}
+        self._numbers = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told: set[str] = set()
         self._loaded_for: tuple[str, str, str] | None = None
-        self._backend: Backend | None = None
-        self._meter: Meter | None = None
-        self._ledger: Ledger | None = None
+        self._loaded: _Loaded | None = None
         self._state: State = "loading"
+        self._reason: str | None = None
         self._last: Completion | None = None
+        self._paused = False
         self._closed = threading.Event()
 
-    def configure(self, raw: object) -> None:
-        """Take the client's settings; each bad value is told once. Another model, device or numeric mode is loaded.
+    def configure(self, raw: object, *, initial: bool = False) -> None:
+        """Take the client's settings; each bad value is told once. Another model, device or numeric mode is loaded."""
+        self._take(self.scopes.configure(raw, initial=initial))
 
-        A whole section replaces the one before, so that a removed setting is removed; single keys change themselves.
-        """
-        before = self.settings
-        is_whole = isinstance(raw, Mapping) and isinstance(raw.get(SECTION), Mapping)
-        self.settings, sentences = parse(raw, self._initial if is_whole else before)
+    def configure_folders(self, raw: Mapping[str, object]) -> None:
+        """Take the sections that hold in the workspace's folders, by path."""
+        self._take(self.scopes.configure_folders(raw))
+
+    def _take(self, sentences: list[str]) -> None:
         for sentence in sentences:
             self.notify_once(sentence)
+        self._suggestions.forget()  # what was made with other settings is not what is asked for
         if self._state == "failed":  # the user may have mended the folder meanwhile
             self._loaded_for = None if self._loaded_for is None else ("", "", "")
         if self._loaded_for is not None and not self._closed.is_set():
             self.start()
-            if self.settings != before:
-                self._worker.submit(self._tell_status)
+            self._worker.submit(self._tell_status)
 
-    def initialise(self, raw: object) -> None:
-        """Take the settings that the client starts with; later ones are laid over them."""
-        self.configure(raw)
-        self._initial = self.settings
+    def prefer(self, value: object) -> float | None:
+        """Let a preference hold for this session; return it as a number, None (and a sentence) for a bad one."""
+        preference = self.scopes.prefer(value)
+        self._take([] if preference is not None else [f"{value!r} is no preference; say accuracy, balanced or energy."])
+        return preference
+
+    def pause(self, *, paused: bool) -> None:
+        """Stop all work, or take it up again."""
+        self._paused = paused
+        if paused:
+            self._worker.stop_all()
+        else:
+            self.start()
+        self._submit(self._tell_status)
 
     def start(self) -> None:
         """Begin to load the model that the settings name, unless that is what was loaded last."""
-        wanted = (self.settings.model, self.settings.device, self.settings.numeric)
-        if self._closed.is_set() or wanted == self._loaded_for:
-            return
+        settings = self.scopes.settings
+        wanted = (settings.model, settings.device, settings.numeric)
         self._loop = asyncio.get_running_loop()
-        self._loaded_for, settings = wanted, self.settings
-        self._worker.submit(lambda: self._in_worker_load(settings))
+        if self._closed.is_set() or self._paused:
+            return
+        if wanted != self._loaded_for:
+            self._loaded_for = wanted
+            self._worker.submit(lambda: self._in_worker_load(settings))
 
-    async def complete(self, document: str, request: Request) -> str:
-        """Return the text to insert; empty for none, and after a failure, which is told in one sentence.
+    async def complete(self, document: str, request: Request) -> Suggested:
+        """Return the text to insert; none after a failure, which is told in one sentence. Waits for the model.
 
-        Waits for the model. Raises SupersededError where a newer request of the document took this one's place.
+        Raises SupersededError where a newer request of the document took this one's place.
         """
         if self._closed.is_set():
-            return ""
+            return NOTHING
+        power = self._parts.power.state()
+        settings = self.scopes.resolve(request.path, request.language, power)
+        refusal = self._refusal(request, settings, power)
+        if refusal is not None:
+            return self._refuse(document, refusal)
         self.start()
-        return await self._worker.run(document, lambda ticket: self._in_worker_complete(request, ticket))
+        found = self._suggestions.find(document, request)
+        running = self._running.get(document)
+        if found is None and running is not None and running.may_serve(request):
+            await self._finish(document, self._worker.adopt(document))
+            found = self._suggestions.find(document, request)
+        if found is None:
+            spent = thrift(settings.preference)
+            if not request.invoked and not self._is_worth_starting(document, request, spent):
+                return self._refuse(document, self._reason)
+            found = await self._generate(document, request, settings, spent)
+        else:
+            self._worker.stop(document)
+        if found is None:
+            return NOTHING
+        number, text = found
+        self._outcomes.show(document, number, text, request)
+        return Suggested(text, number)
+
+    def _refusal(self, request: Request, settings: Settings, power: PowerState) -> str | None:
+        """Return why a request is refused even where the user asked, or why nothing comes by itself on battery."""
+        if self._paused:
+            return "Suggestions are paused; resume them with the command greencode.resume."
+        if len(request.text) > LONGEST_DOCUMENT:
+            return f"The file is longer than {LONGEST_DOCUMENT / 1e6:.0f} million characters; it is not completed."
+        why = denied(request.path, self.scopes.roots, settings.exclude) if request.path else None
+        if why is not None:
+            return f"The file is not completed: {why}."
+        known = self._loaded.backend.manifest.languages if self._loaded else ()
+        languages = settings.languages if isinstance(settings.languages, tuple) else known
+        if languages and request.language not in languages:
+            return f"{request.language or 'The language'} is not completed: greencode.languages names others."
+        if power == "battery" and settings.on_battery == "pause" and not request.invoked:
+            return "Suggestions come only when asked for: the machine runs on its battery (greencode.onBattery)."
+        return None
+
+    def _refuse(self, document: str, reason: str | None) -> Suggested:
+        self._worker.stop(document)
+        self._because(reason)
+        return NOTHING
+
+    def _because(self, reason: str | None) -> None:
+        """Tell why nothing is suggested, where that is news."""
+        if reason != self._reason:
+            self._reason = reason
+            self._submit(self._tell_status)
+
+    def _is_worth_starting(self, document: str, request: Request, spent: Thrift) -> bool:
+        if gate.refuse_place(request.text, request.offset, spent):
+            return False
+        return not self._rejections.is_quiet(document, request.line, spent)
+
+    async def _generate(
+        self, document: str, request: Request, settings: Settings, spent: Thrift
+    ) -> tuple[int, str] | None:
+        running = _Running(next(self._numbers), request)
+        wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, spent)
+
+        def job(ticket: Ticket) -> Suggestion | None:
+            return self._in_worker_complete(running, ticket)
+
+        self._running[document] = running
+        made = await self._finish(document, self._worker.run(document, job, wait_s))
+        return None if made is None else (made.number, made.text)
+
+    async def _finish(self, document: str, work: Any) -> Suggestion | None:  # noqa: ANN401 - an awaitable of either kind
+        made: Suggestion | None = await work
+        if made is not None:
+            self._suggestions.add(document, made)
+        return made
+
+    def changed(self, document: str, text: str) -> None:
+        """Take a document's new text: the rhythm of typing, and what became of the suggestion shown in it."""
+        self._rhythm.changed(time.monotonic())
+        if len(text) <= LONGEST_DOCUMENT:
+            self._settle(document, self._outcomes.changed(document, text))
+
+    def accepted(self, number: int, characters: int | None = None) -> None:
+        """Note that the user took a suggestion, or so many characters of it."""
+        outcomes = self._outcomes
+        self._settle("", outcomes.accept(number) if characters is None else outcomes.accept_part(number, characters))
+
+    def _settle(self, document: str, settled: Settled | None) -> None:
+        if settled is None:
+            return
+        if settled.outcome == "rejected":
+            self._rejections.rejected(document, settled.line)
+        else:
+            self._rejections.accepted()
+        self._submit(lambda: self._in_worker_settle(settled))
 
     def cancel(self, document: str) -> None:
         """Stop the document's running or waiting request."""
         self._worker.stop(document)
+
+    def forget(self, document: str) -> None:
+        """Stop and forget all about a document that was closed."""
+        self.cancel(document)
+        self._suggestions.forget(document)
+        self._outcomes.close(document)
+        self._running.pop(document, None)
 
     def close(self) -> None:
         """Stop everything; a running generation ends at its next segment."""
         self._closed.set()
         self._worker.close()
 
+    def _submit(self, job: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # after the end there is no one to tell
+            self._worker.submit(job)
+
     def _in_worker_load(self, settings: Settings) -> None:
-        self._backend, self._state = None, "loading"
+        self._loaded, self._state = None, "loading"
         self._tell_status()
         try:
             backend = self._parts.load(settings)
-            self._meter = self._parts.meter(backend.engine.device, self._tell)
-            self._ledger = self._ledger or self._parts.ledger(self._tell)
-            self._backend, self._state = backend, "ready"
+            self._books.ledger = self._books.ledger or self._parts.ledger(self._tell)
+            self._loaded, self._state = _Loaded(backend, self._parts.meter(backend.engine.device, self._tell)), "ready"
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
             self._state = "failed"
             self._fail(error, "The model cannot be loaded")
         self._tell_status()
 
-    def _in_worker_complete(self, request: Request, ticket: Ticket) -> str:
-        backend, meter, ledger = self._backend, self._meter, self._ledger
-        if backend is None or meter is None or ledger is None or ticket.stop.is_set():
-            return ""
+    def _in_worker_complete(self, running: _Running, ticket: Ticket) -> Suggestion | None:
+        loaded, request = self._loaded, running.request
+        power = self._parts.power.state()
+        first = self.scopes.resolve(request.path, request.language, power)
+        if loaded is None or ticket.stop.is_set() or self._refusal(request, first, power) is not None:
+            return None
+        control = LiveControl(
+            settings=lambda: self.scopes.resolve(request.path, request.language, power),
+            cancelled=lambda: ticket.stop.is_set() or self._closed.is_set(),
+            manifest=loaded.backend.manifest,
+            language=request.language,
+            choose=self._books.choose,
+        )
+
+        def said(text: str) -> None:
+            running.text = text
+
         try:
-            completion = complete(
-                backend, request, lambda: self.settings, meter, lambda: ticket.stop.is_set() or self._closed.is_set()
-            )
+            completion = complete(loaded.backend, request, control, loaded.meter, said)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
             self._fail(error, "The completion failed")
-            return ""
-        reason = fallback_reason(self.settings, backend.manifest, request.language)
-        if reason is not None:
-            self._tell(reason)
-        outcome = ticket.outcome if ticket.stop.is_set() else "shown" if completion.text else "empty"
-        row = LedgerRow.of(completion, request.language, self.settings.preference, outcome)
+            return None
+        settings = control.settings()
+        self._reason = fallback_reason(settings, loaded.backend.manifest, request.language)
         self._last = completion
-        with suppress(RuntimeError):  # the answer goes first; after the end there is no one to tell
-            self._worker.submit(lambda: self._in_worker_book(ledger, row))
-        return completion.text
+        self._books.draw(completion, request.language, settings.preference)
+        outcome = ticket.outcome if ticket.stop.is_set() else "shown" if completion.text else "empty"
+        row = LedgerRow.of(completion, request.language, settings.preference, outcome)
+        self._submit(lambda: self._in_worker_book(running.number, row if settings.energy.report else None))
+        return None if ticket.stop.is_set() else Suggestion.of(running.number, request, completion.text)
 
-    def _in_worker_book(self, ledger: Ledger, row: LedgerRow) -> None:
-        ledger.add(row)
+    def _in_worker_book(self, number: int, row: LedgerRow | None) -> None:
+        """Keep the books and audit, after the answer was given."""
+        if row is not None:
+            self._books.add(number, row)
+        if self._books.due and self._loaded is not None and not self._worker.is_wanted:
+            control = FixedControl(is_cancelled=lambda: self._worker.is_wanted or self._closed.is_set())
+            with suppress(CancelledError):
+                self._books.audit(self._loaded.backend, self._loaded.meter, control)
+        self._tell_status()
+
+    def _in_worker_settle(self, settled: Settled) -> None:
+        self._books.settle(settled)
         self._tell_status()
 
     def _fail(self, error: Exception, what: str) -> None:
         logger.debug("%s", what, exc_info=error)
         if isinstance(error, GreenCodeError):
-            self._tell(str(error))
+            sentence = str(error)
         else:  # its message may quote the user's text; its type does not
-            self._tell(f"{what} ({type(error).__name__} inside greencode-lsp); later requests are still answered.")
+            sentence = f"{what} ({type(error).__name__} inside greencode-lsp); later requests are still answered."
+        self._reason = sentence
+        self._tell(sentence)
 
     def _tell(self, sentence: str) -> None:
         self._on_loop(lambda: self.notify_once(sentence))
@@ -173,9 +337,21 @@ class CompletionService:
             self._notify(sentence)
 
     def _tell_status(self) -> None:
-        model = self._backend.manifest.name if self._backend else self.settings.model
-        today = self._ledger.today() if self._ledger else Totals()
-        status = Status(self._state, model, self.settings.preference, self._last, today)
+        power, loaded = self._parts.power.state(), self._loaded
+        settings = self.scopes.resolve("", "", power)
+        manifest = loaded.backend.manifest if loaded else None
+        language = next(iter(manifest.calibration or manifest.languages), "") if manifest else ""
+        status = Status(
+            state="paused" if self._paused else self._state,
+            model=manifest.name if manifest else settings.model,
+            preference=settings.preference,
+            reason=self._reason,
+            device=loaded.backend.engine.device if loaded else "",
+            power=power,
+            last=self._last,
+            today=self._books.today(),
+            choices=choices(settings, manifest, language) if manifest else (),
+        )
         self._on_loop(lambda: self._report(status))
 
     def _on_loop(self, call: Callable[[], None]) -> None:

@@ -4,25 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from greencode_lsp.energy.calibration import load
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W, ModelledMeter
 from greencode_lsp.energy.meter import PREFILL_COST, Meter
-from greencode_lsp.energy.nvml import open_nvml
+from greencode_lsp.energy.nvml import NvmlCounter, open_counter, open_nvml
+from greencode_lsp.energy.rapl import RaplCounter, open_rapl
 
 
-def modelled(device: str) -> ModelledMeter:
-    """Return the modelled meter of a device ("cpu", "cuda", "cuda:1")."""
+def modelled(device: str, checkpoint: str = "") -> ModelledMeter:
+    """Return the modelled meter of a device ("cpu", "cuda", "cuda:1"), calibrated for the checkpoint where it was."""
     kind = device.partition(":")[0]
     kind = kind if kind in ACTIVE_POWER_W else "cpu"
-    return ModelledMeter(device, ACTIVE_POWER_W[kind], PREFILL_COST[kind])
+    calibration = load(kind, checkpoint) if checkpoint else None
+    return ModelledMeter(device, ACTIVE_POWER_W[kind], PREFILL_COST[kind], calibration=calibration)
 
 
-def detect(device: str, tell: Callable[[str], None] = lambda sentence: None) -> Meter:
+def detect(device: str, tell: Callable[[str], None] = lambda sentence: None, checkpoint: str = "") -> Meter:
     """Return the best meter for a device; never raises.
 
+    `device` is the framework's ("cpu", "cuda", "cuda:1", "cuda:0,1"), `checkpoint` the name that was calibrated.
     `tell` is given one sentence, once, when a counter is lost while in use.
     """
-    kind, _, index = device.partition(":")
-    fallback = modelled(device)
-    if kind != "cuda":
-        return fallback
-    return open_nvml(int(index) if index.isdecimal() else 0, fallback, tell) or fallback
+    fallback = modelled(device, checkpoint)
+    if device.partition(":")[0] == "cuda":
+        return open_nvml(_indices(device), fallback, tell) or fallback
+    return (open_rapl(fallback, tell) if device == "cpu" else None) or fallback
+
+
+def find_counter(device: str) -> NvmlCounter | RaplCounter | None:
+    """Return the counter of a device, for windows of seconds in which nothing else runs; None where there is none."""
+    if device.partition(":")[0] == "cuda":
+        return open_counter(_indices(device))
+    try:
+        return RaplCounter()
+    except (OSError, ValueError):
+        return None
+
+
+def _indices(device: str) -> list[int]:
+    named = [part for part in device.partition(":")[2].split(",") if part.isdecimal()]
+    return [int(part) for part in named] or [0]

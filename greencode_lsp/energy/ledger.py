@@ -1,96 +1,78 @@
 """The energy ledger: one SQLite row per completion, counts and joules only, never source text (design, I6).
 
 It serves the user's totals and must never stand in a completion's way: a file that cannot be opened is told once and
-replaced by memory, a row that cannot be written is told once and lost.
+replaced by memory, a row that cannot be written is told once and lost. SQLite's write-ahead log lets one process write
+at a time while others read, and loses no row that was written when a process is killed.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from greencode_lsp.records import Completion, EnergyTier
+from greencode_lsp.energy.rows import COLUMNS, Audit, LedgerRow, row_of, stamp, utc_now, values_of
+from greencode_lsp.errors import LedgerError
+from greencode_lsp.records import EnergyTier
 
-SCHEMA_VERSION = 1
-SCHEMA = """
+__all__ = ["Ledger", "LedgerRow", "Totals", "read_rows"]
+
+SCHEMA_VERSION = 2
+SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS completions (
-    time_utc TEXT NOT NULL,
-    language TEXT NOT NULL,
-    model TEXT NOT NULL,
-    preference REAL NOT NULL,
-    tokens INTEGER NOT NULL,
-    exit_layers TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    reused_tokens INTEGER NOT NULL,
-    energy_j REAL NOT NULL,
-    energy_tier TEXT NOT NULL,
-    saved_j REAL NOT NULL,
-    elapsed_ms REAL NOT NULL,
-    outcome TEXT NOT NULL
+    id INTEGER PRIMARY KEY,
+    {", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())}
 );
 CREATE INDEX IF NOT EXISTS completions_by_time ON completions (time_utc);
 """
+FROM_SCHEMA_1 = f"""
+DROP INDEX completions_by_time;
+ALTER TABLE completions RENAME TO completions_1;
+{SCHEMA}
+INSERT INTO completions (time_utc, language, model, preference, tokens, exit_layers, prompt_tokens, reused_tokens,
+        energy_j, energy_tier, full_depth_j, elapsed_ms, outcome)
+    SELECT time_utc, language, model, preference, tokens, exit_layers, prompt_tokens, reused_tokens,
+        energy_j, energy_tier, energy_j + saved_j, elapsed_ms, outcome
+    FROM completions_1 ORDER BY rowid;
+DROP TABLE completions_1;
+"""
+"""Version 1 kept what was saved instead of what full depth takes, and knew no device and no acceptance."""
+INSERT = f"INSERT INTO completions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 BUSY_TIMEOUT_S = 0.2
 """How long a write waits for another editor's: a completion is not held up for its bookkeeping."""
-
-
-def utc_now() -> datetime:
-    """Return the time of day, aware of its zone."""
-    return datetime.now(timezone.utc)
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
-    """What is kept of one completion."""
-
-    language: str
-    model: str
-    preference: float
-    tokens: int
-    energy_j: float
-    energy_tier: EnergyTier
-    saved_j: float
-    elapsed_ms: float
-    exit_layers: dict[int, int] = field(default_factory=dict)
-    """Exit layer -> tokens that left there."""
-    prompt_tokens: int = 0
-    reused_tokens: int = 0
-    outcome: str = "shown"
-    """What became of it, in one word: shown, empty, cancelled, superseded."""
-    time_utc: datetime = field(default_factory=utc_now)
-
-    @classmethod
-    def of(cls, completion: Completion, language: str, preference: float, outcome: str) -> LedgerRow:
-        """Return the row of a completion; its text is left out."""
-        return cls(
-            language=language,
-            model=completion.model,
-            preference=preference,
-            tokens=len(completion.steps),
-            energy_j=completion.energy.energy_j,
-            energy_tier=completion.energy.energy_tier,
-            saved_j=completion.energy.saved_j,
-            elapsed_ms=completion.elapsed_ms,
-            exit_layers=dict(sorted(Counter(completion.exit_layers).items())),
-            prompt_tokens=completion.work.prompt_tokens,
-            reused_tokens=completion.work.reused_tokens,
-            outcome=outcome,
-        )
+KEEP = timedelta(days=366)
+"""Older rows are deleted, so that the file stays bounded: a year of daily work is some 100 MB at most."""
+PRUNE_EVERY = 1000
+"""Rows written between two looks for old ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over rows; `saved_j` is counterfactual and therefore modelled, and so may be parts of `energy_j`."""
+    """Sums over rows, audits' joules included; `saved_j` is counterfactual and therefore always modelled."""
 
     energy_j: float = 0.0
     saved_j: float = 0.0
+    energy_tier: EnergyTier = "modelled"
+    """Of `energy_j`: as weak as its weakest row."""
+    completions: int = 0
+    shown: int = 0
+    """Of `completions`, those that came before the user's eyes, whatever became of them."""
+    accepted: int = 0
+    """Whole or in part."""
+
+
+TOTALS = """
+SELECT total(energy_j), total(full_depth_j) - total(energy_j),
+    coalesce(min(energy_tier <> 'modelled'), 0),
+    count(*) FILTER (WHERE outcome <> 'audit'),
+    count(*) FILTER (WHERE outcome IN ('shown', 'accepted', 'partial', 'rejected')),
+    count(*) FILTER (WHERE outcome IN ('accepted', 'partial'))
+FROM completions WHERE time_utc >= ?
+"""
 
 
 class Ledger:
@@ -102,67 +84,99 @@ class Ledger:
     def __init__(self, path: Path, tell: Callable[[str], None] = lambda sentence: None) -> None:
         self._path, self._tell = path, tell
         self._lock = threading.Lock()
-        self._told = False
+        self._told = self._is_anew = False
+        self._added = 0
         try:
             self._database = self._open()
         except (sqlite3.Error, OSError) as error:
             self._tell_once(error)
             self._database = _connect(":memory:")
 
-    def add(self, row: LedgerRow) -> None:
-        """Append a row."""
-        values = (
-            _stamp(row.time_utc),
-            row.language,
-            row.model,
-            row.preference,
-            row.tokens,
-            json.dumps(row.exit_layers),
-            row.prompt_tokens,
-            row.reused_tokens,
-            row.energy_j,
-            row.energy_tier,
-            row.saved_j,
-            row.elapsed_ms,
-            row.outcome,
-        )
-        marks = ", ".join("?" * len(values))
-        try:
-            with self._lock, self._database:
-                self._database.execute(f"INSERT INTO completions VALUES ({marks})", values)
-        except sqlite3.Error as error:
-            self._tell_once(error)
+    def add(self, row: LedgerRow) -> int:
+        """Append a row and return its id, 0 where it could not be written."""
+        cursor = self._write(INSERT, values_of(row))
+        if cursor is None:
+            return 0
+        self._added += 1
+        if self._added % PRUNE_EVERY == 1:
+            self._write("DELETE FROM completions WHERE time_utc < ?", (stamp(utc_now() - KEEP),))
+        return cursor.lastrowid or 0
+
+    def settle(self, row_id: int, outcome: str, accepted_characters: int = 0) -> None:
+        """Say what became of a row's completion; without effect where the row is lost (id 0) or gone."""
+        if row_id:
+            query = "UPDATE completions SET outcome = ?, accepted_characters = ? WHERE id = ? AND outcome <> 'audit'"
+            self._write(query, (outcome, accepted_characters, row_id))
 
     def today(self) -> Totals:
         """Return the sums since the local midnight; zeros where the ledger cannot be read."""
         midnight = utc_now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-        query = "SELECT total(energy_j), total(saved_j) FROM completions WHERE time_utc >= ?"
         try:
             with self._lock:
-                energy_j, saved_j = self._database.execute(query, (_stamp(midnight),)).fetchone()
+                found = self._database.execute(TOTALS, (stamp(midnight),)).fetchone()
         except sqlite3.Error as error:
             self._tell_once(error)
             return Totals()
-        return Totals(energy_j, saved_j)
+        energy_j, saved_j, is_attributed, *counts = found
+        return Totals(energy_j, saved_j, "attributed" if is_attributed else "modelled", *counts)
+
+    def rows(self, since: datetime | None = None) -> list[LedgerRow]:
+        """Return the rows written at `since` or later, the oldest first; none where the ledger cannot be read."""
+        query = f"SELECT {', '.join(COLUMNS)} FROM completions WHERE time_utc >= ? ORDER BY time_utc, id"
+        try:
+            with self._lock:
+                found = self._database.execute(query, (stamp(since) if since else "",)).fetchall()
+        except sqlite3.Error as error:
+            self._tell_once(error)
+            return []
+        return [row_of(values) for values in found]
+
+    def audits(self, model: str, language: str) -> list[Audit]:
+        """Return what audits of a model have found in a language, the oldest first."""
+        return [
+            row.audit for row in self.rows() if row.audit is not None and (row.model, row.language) == (model, language)
+        ]
 
     def close(self) -> None:
         """Close the file; the ledger is of no use afterwards."""
         with self._lock, suppress(sqlite3.Error):
             self._database.close()
 
+    def _write(self, query: str, values: tuple[object, ...]) -> sqlite3.Cursor | None:
+        try:
+            with self._lock, self._database:
+                return self._database.execute(query, values)
+        except sqlite3.Error as error:
+            if not _is_damage(error) or self._is_anew:
+                self._tell_once(error)
+                return None
+        try:  # a page that was not read at the start
+            with self._lock:
+                self._database.close()
+                self._database = self._begin_anew()
+        except (sqlite3.Error, OSError) as error:
+            self._tell_once(error)
+            self._database = _connect(":memory:")
+        return self._write(query, values)
+
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return _connect(str(self._path))
-        except sqlite3.OperationalError:  # read-only, locked, no space: nothing is wrong with the file
-            raise
-        except sqlite3.DatabaseError:
-            aside = self._path.with_name(f"{self._path.name}.damaged-{utc_now():%Y%m%d-%H%M%S-%f}")
-            self._path.replace(aside)
-            for suffix in ("-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            self._tell(f"The energy ledger was damaged and is set aside as {aside}; a new one is begun.")
-            return _connect(str(self._path))
+        except sqlite3.Error as error:
+            if not _is_damage(error):  # read-only, locked, no space: nothing is wrong with the file
+                raise
+            return self._begin_anew()
+
+    def _begin_anew(self) -> sqlite3.Connection:
+        """Set the damaged file aside and begin a new one; once for each ledger."""
+        self._is_anew = True
+        aside = self._path.with_name(f"{self._path.name}.damaged-{utc_now():%Y%m%d-%H%M%S-%f}")
+        self._path.replace(aside)
+        for suffix in ("-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        self._tell(f"The energy ledger was damaged and is set aside as {aside}; a new one is begun.")
+        return _connect(str(self._path))
 
     def _tell_once(self, error: Exception) -> None:
         if not self._told:
@@ -170,6 +184,29 @@ class Ledger:
             self._tell(
                 f"The energy ledger {self._path} cannot be used ({error}); make it writable to keep your totals."
             )
+
+
+def read_rows(path: Path, since: datetime | None = None) -> list[LedgerRow]:
+    """Return a ledger's rows for a report: none where there is no file yet.
+
+    Raises LedgerError where the file is there and cannot be read; it is left as it is.
+    """
+    if not path.exists():
+        return []
+    told: list[str] = []
+    ledger = Ledger(path, told.append)
+    try:
+        rows = ledger.rows(since)
+    finally:
+        ledger.close()
+    if told:
+        raise LedgerError(told[0])
+    return rows
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Say whether the file is at fault: the subclasses mean a full, locked or closed one."""
+    return type(error) is sqlite3.DatabaseError
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -180,14 +217,20 @@ def _connect(path: str) -> sqlite3.Connection:
             raise sqlite3.OperationalError("it was written by a newer greencode-lsp")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")  # in WAL a crash loses the last rows, never the file
-        database.executescript(SCHEMA)
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if version < SCHEMA_VERSION:
+            _migrate(database)
     except sqlite3.Error:
         database.close()
         raise
     return database
 
 
-def _stamp(time: datetime) -> str:
-    """Return the time in UTC as text of one width, so that text order is time order."""
-    return time.astimezone(timezone.utc).isoformat(timespec="microseconds")
+def _migrate(database: sqlite3.Connection) -> None:
+    """Bring a new or an older file to this version in one transaction, which a kill undoes."""
+    database.execute("BEGIN IMMEDIATE")
+    version = database.execute("PRAGMA user_version").fetchone()[0]  # another editor may have been faster
+    script = {0: SCHEMA, 1: FROM_SCHEMA_1, SCHEMA_VERSION: ""}[version]
+    for statement in filter(str.strip, script.split(";")):
+        database.execute(statement)
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    database.commit()

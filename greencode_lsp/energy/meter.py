@@ -8,7 +8,7 @@ A completion's work, counted in layers run for one position (layer equivalents):
 Positions of the prompt run in large batches, so that one costs only a fraction c of a layer run for a single
 position. The energy is shared in proportion to work: decoding takes the share D / W, full depth would have taken
 F / D times that, and the prompt is charged to both sides. A negative saving (exits that cost more than they spared)
-is reported as it is.
+is reported as it is. Where the machine is calibrated (energy/calibration.py), W and what full depth takes are seconds.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ def modelled_work(work: Work, prefill_cost: float) -> float:
     return work.layer_equivalents + prefill_cost * work.prefill_layer_positions
 
 
-def saved_j(energy_j: float, work: Work, prefill_cost: float) -> float:
+def full_depth_work(work: Work, prefill_cost: float) -> float:
+    """Return F + c P, the work of the same tokens at full depth."""
+    return work.full_depth_layer_equivalents + prefill_cost * work.prefill_layer_positions
+
+
+def saved_j(energy_j: float, cost: float, full_depth_cost: float) -> float:
     """Return the joules that full depth would have taken beyond `energy_j`; 0.0 where nothing ran."""
-    total = modelled_work(work, prefill_cost)
-    if not total:
-        return 0.0
-    return energy_j * (work.full_depth_layer_equivalents - work.layer_equivalents) / total
+    return energy_j * (full_depth_cost - cost) / cost if cost else 0.0

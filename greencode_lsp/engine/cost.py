@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -51,7 +52,10 @@ class WorkLog:
         """Return the record."""
         manifest = self.manifest
         widths = np.diff((0, *manifest.exits))
-        layers = sum(float(widths[s]) * relative_cost(manifest.cost_curve, m) for s, m in self.decode_runs)
+        layers_by_positions: Counter[int] = Counter()
+        for segment, positions in self.decode_runs:
+            layers_by_positions[positions] += int(widths[segment])
+        layers = sum(n * relative_cost(manifest.cost_curve, m) for m, n in layers_by_positions.items())
         full_layers = manifest.exits[-1] * max(0, self.emitted_tokens - 1)  # the first token's layers are the prompt's
         return Work(
             prompt_tokens=self.prompt_tokens,

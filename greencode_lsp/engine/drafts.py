@@ -6,7 +6,7 @@ from the measured cost curve, none included (prompt lookup; Leviathan et al., se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import takewhile
 
 import numpy as np
@@ -25,8 +25,10 @@ Cost = Callable[[int], float]
 """Positions m -> a full-depth run over m of them, head included, against one."""
 
 
-def propose(ids: Ids, cost: Cost, room: int, ends: Collection[int] = ()) -> list[int]:
+def propose(ids: Ids, lengths: Sequence[int], room: int, ends: Collection[int] = ()) -> list[int]:
     """Return ids to verify after `ids`, at most `room`: copied from behind the longest, then latest, match.
+
+    `lengths` are those of `draft_lengths`.
 
     None of `ends` is drafted, nor what follows it: the generation probably stops there, and verifying the tokens
     before already yields it.
@@ -41,9 +43,14 @@ def propose(ids: Ids, cost: Cost, room: int, ends: Collection[int] = ()) -> list
         same &= (before >= 0) & (ids[before] == ids[-1 - length]) if len(ids) > length else False
         matched += same
     best = len(places) - 1 - int(matched[::-1].argmax())
-    count = min(draft_length(int(matched[best]), cost), room)
+    count = min(lengths[int(matched[best])], room)
     start = int(places[best]) + 1
     return list(takewhile(lambda token: token not in ends, ids[start : start + count].tolist()))
+
+
+def draft_lengths(cost: Cost) -> tuple[int, ...]:
+    """Return the number of tokens to copy, by matched tokens; worked out once for a model."""
+    return tuple(draft_length(matched, cost) for matched in range(LONGEST_MATCH + 1))
 
 
 def draft_length(matched: int, cost: Cost) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from greencode_lsp.engine.cost import WorkLog, verifying_cost
-from greencode_lsp.engine.drafts import propose
+from greencode_lsp.engine.drafts import draft_lengths, propose
 from greencode_lsp.engine.family import Family
 from greencode_lsp.engine.policy import ExitPolicy, Vector
 from greencode_lsp.engine.rule import PolicyRule
@@ -34,6 +34,7 @@ class _Token:
 
     token_id: int
     exit_index: int
+    confidence: float
 
 
 class Engine:
@@ -54,6 +55,7 @@ class Engine:
         with torch.inference_mode():
             self.sequences = Sequences(family, self.exits, kv)
         self._log = WorkLog(manifest, 0, 0)
+        self.draft_lengths = draft_lengths(partial(verifying_cost, manifest))
         self._ends: frozenset[int] = frozenset()
         self.work: Work = Work()
 
@@ -108,7 +110,8 @@ class Engine:
     ) -> list[_Token]:
         """Decode one token greedily, among the ids the constraint allows."""
         index, logits = self._decode_one(config, control, len(emitted))
-        return [_Token(pick(logits, emitted, constraint), index)]
+        token_id, confidence = pick(logits, emitted, constraint)
+        return [_Token(token_id, index, confidence)]
 
     @torch.inference_mode()
     def _decode_verified(
@@ -133,7 +136,8 @@ class Engine:
         full = self._head(self.family.normalise(states)).float().cpu().numpy()  # [k, V]
         kept: list[_Token] = []
         for i, logits in enumerate(full):
-            kept.append(_Token(pick(logits, emitted + drafts[:i], constraint), last))
+            token_id, confidence = pick(logits, emitted + drafts[:i], constraint)
+            kept.append(_Token(token_id, last, confidence))
             if drafts[i : i + 1] != [kept[-1].token_id]:
                 break
         self.segments.crop(length + len(kept) - 1)
@@ -141,11 +145,10 @@ class Engine:
 
     def _copied(self, emitted: list[int], constraint: Constraint | None) -> list[int]:
         """Return drafts copied from the text, to be fed all; none where a constraint rules the next token."""
-        if constraint and constraint(emitted) is not None:
+        if not any(self.draft_lengths) or (constraint and constraint(emitted) is not None):
             return []
         tokens = self.segments.tokens
-        cost = partial(verifying_cost, self.manifest)
-        return propose(tokens, cost, self.max_positions - len(tokens), self._ends)
+        return propose(tokens, self.draft_lengths, self.max_positions - len(tokens), self._ends)
 
     def _left_early(
         self, config: DecodeConfig, control: Control, emitted: list[int], constraint: Constraint | None
@@ -190,7 +193,7 @@ class Engine:
                     self._log.emitted_tokens += 1
                     if token.token_id in stop_ids:
                         return
-                    yield Step(token.token_id, self.exits[token.exit_index])
+                    yield Step(token.token_id, self.exits[token.exit_index], token.confidence)
                 with torch.inference_mode():
                     self.segments.feed(emitted[-1:])
         finally:
@@ -206,10 +209,10 @@ class Engine:
         return [int(i) for i in self._head(normalised).argmax(-1)]
 
 
-def pick(logits: Vector, emitted: Sequence[int], constraint: Constraint | None) -> int:
-    """Return the likeliest id of logits [V], among those that the constraint allows after the emitted ones."""
+def pick(logits: Vector, emitted: Sequence[int], constraint: Constraint | None) -> tuple[int, float]:
+    """Return the likeliest id of logits [V] among those that the constraint allows, and its share of their softmax."""
     allowed = constraint(emitted) if constraint else None
-    if allowed is None:
-        return int(logits.argmax())
-    ids = np.asarray(allowed)
-    return int(ids[logits[ids].argmax()])
+    ids = None if allowed is None else np.asarray(allowed)
+    found = logits if ids is None else logits[ids]
+    best = int(found.argmax())
+    return best if ids is None else int(ids[best]), float(1 / np.exp(found - found[best]).sum())

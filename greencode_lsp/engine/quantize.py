@@ -62,7 +62,7 @@ def stack(matrices: list[Matrix]) -> Matrix:
 def rows(matrix: Matrix, ids: Tensor) -> Tensor:
     """Return the rows [T, K] of an embedding."""
     if isinstance(matrix, Int8Matrix):
-        return matrix.values[ids].float() * matrix.scale[ids, None]
+        return matrix.values.index_select(0, ids) * matrix.scale.index_select(0, ids)[:, None]
     return F.embedding(ids, matrix)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from lsprotocol import types
 
-from greencode_lsp.errors import PositionError
-from greencode_lsp.lsp.positions import offset_at, position_at
+from greencode_lsp.lsp.positions import position_at
+from greencode_lsp.lsp.requests import Place
 
 LABEL_CHARACTERS = 60
 TYPED_WORD = re.compile(r"\w*\Z")
@@ -16,54 +16,49 @@ TYPED_WORD = re.compile(r"\w*\Z")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What to insert, and the document it was made for."""
+    """What to insert, and where."""
 
-    source: str
-    offset: int
-    """The cursor, in code points."""
+    place: Place
     text: str
     """Empty for nothing to suggest."""
+    number: int
+    """By which the client tells of its acceptance."""
     encoding: str
     """The client's position encoding."""
 
-    def range(self, start: int, end: int) -> types.Range:
-        """Return the client's range of two offsets."""
-        first = position_at(self.source, start, self.encoding)
-        return types.Range(first, first if end == start else position_at(self.source, end, self.encoding))
+    @property
+    def insert_text(self) -> str:
+        """The whole text of the item, the selected one it extends included."""
+        return self.place.prefix + self.text if self.text else ""
+
+    def range_from(self, start: int) -> types.Range:
+        """Return the client's range from an offset to the cursor."""
+        source, offset = self.place.source, self.place.offset
+        first = position_at(source, start, self.encoding)
+        return types.Range(first, first if offset == start else position_at(source, offset, self.encoding))
 
 
-def inline_list(
-    answer: Answer, selected: types.SelectedCompletionInfo | None, accept: types.Command
-) -> types.InlineCompletionList:
-    """Return one item or none. Where the editor's popup has an item selected, ours must extend that very item."""
-    start, text = answer.offset, answer.text
-    if selected is not None and text:
-        start, text = _extending(answer, selected)
-    if not text:
+def inline_list(answer: Answer | None, accept: str) -> types.InlineCompletionList:
+    """Return one item or none; `accept` is the command that tells of its acceptance."""
+    if answer is None or not answer.text:
         return types.InlineCompletionList(items=[])
-    item = types.InlineCompletionItem(insert_text=text, range=answer.range(start, answer.offset), command=accept)
+    item = types.InlineCompletionItem(
+        insert_text=answer.insert_text,
+        range=answer.range_from(answer.place.start),
+        command=_command(answer, accept),
+    )
     return types.InlineCompletionList(items=[item])
 
 
-def _extending(answer: Answer, selected: types.SelectedCompletionInfo) -> tuple[int, str]:
-    """Return the selected range's start and the text for it; no text where it cannot begin with the selected one."""
-    try:
-        start, end = (offset_at(answer.source, p, answer.encoding) for p in (selected.range.start, selected.range.end))
-    except PositionError:
-        return answer.offset, ""
-    text = answer.source[start : answer.offset] + answer.text
-    is_extension = start <= answer.offset == end and text.startswith(selected.text)
-    return start, text if is_extension and "\n" not in answer.source[start:end] else ""
-
-
-def popup_list(answer: Answer | None) -> types.CompletionList:
-    """Return one item that replaces the word being typed, or none."""
-    items = [] if answer is None or not answer.text else [_popup_item(answer)]
+def popup_list(answer: Answer | None, accept: str) -> types.CompletionList:
+    """Return one item that replaces the word being typed, or none; the client is to ask again while typing."""
+    items = [] if answer is None or not answer.text else [_popup_item(answer, accept)]
     return types.CompletionList(is_incomplete=True, items=items)
 
 
-def _popup_item(answer: Answer) -> types.CompletionItem:
-    left = answer.source[: answer.offset].rpartition("\n")[2]
+def _popup_item(answer: Answer, accept: str) -> types.CompletionItem:
+    source, offset = answer.place.source, answer.place.offset
+    left = source[source.rfind("\n", 0, offset) + 1 : offset]
     match = TYPED_WORD.search(left)
     word = match.group() if match else ""
     text = word + answer.text
@@ -76,5 +71,10 @@ def _popup_item(answer: Answer) -> types.CompletionItem:
         filter_text=first_line,
         sort_text="\uffff",  # below what the language's own server knows
         insert_text_mode=types.InsertTextMode.AsIs,
-        text_edit=types.TextEdit(answer.range(answer.offset - len(word), answer.offset), text),
+        text_edit=types.TextEdit(answer.range_from(offset - len(word)), text),
+        command=_command(answer, accept),
     )
+
+
+def _command(answer: Answer, accept: str) -> types.Command:
+    return types.Command("Accept", accept, arguments=[str(answer.number)])

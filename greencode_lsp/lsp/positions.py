@@ -42,15 +42,18 @@ def offset_at(text: str, position: types.Position, encoding: str) -> int:
             f"Line {position.line + 1} is outside the document, which has {len(lines)} lines; "
             "close and open the file again to bring the editor and greencode-lsp in step."
         )
-    units = UNITS[encoding]
-    column, used = 0, 0
     line = lines[position.line].rstrip("\r\n")
-    while column < len(line):
-        used += units(line[column])
-        if used > position.character:
-            break
-        column += 1
-    return sum(map(len, lines[: position.line])) + column
+    return sum(map(len, lines[: position.line])) + code_points(line, position.character, encoding)
+
+
+def code_points(text: str, code_units: int, encoding: str) -> int:
+    """Return how many characters of `text` so many of the client's code units are."""
+    units, used = UNITS[encoding], 0
+    for index, character in enumerate(text):
+        used += units(character)
+        if used > code_units:
+            return index
+    return len(text)
 
 
 def position_at(text: str, offset: int, encoding: str) -> types.Position:

@@ -8,7 +8,9 @@ from typing import Any
 from lsprotocol.types import ResponseError
 from pygls.protocol import LanguageServerProtocol
 
-from greencode_lsp.completion.service import Status
+from greencode_lsp.completion.status import Status
+from greencode_lsp.energy.ledger import Totals
+from greencode_lsp.preference import Choice
 from greencode_lsp.records import EnergyTier
 
 
@@ -30,18 +32,14 @@ class LastCompletion:
 
     energy_j: float
     energy_tier: EnergyTier
+    full_depth_j: float
+    """What its tokens would have taken at full depth; modelled, and so is the difference."""
+    saved_j: float
     exit_layers: tuple[int, ...]
     """Layers run for each token."""
     layers: int
+    tokens: int
     elapsed_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Today:
-    """Sums since the local midnight, over every editor of this user."""
-
-    energy_j: float
-    saved_j: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,17 @@ class StatusParams:
     """The payload of `greencode/status`."""
 
     state: str
-    """`loading`, `ready` or `failed`."""
+    """`loading`, `ready`, `paused` or `failed`."""
+    reason: str | None
     model: str
+    device: str
     preference: float
+    power: str
+    """`mains`, `battery` or `unknown`."""
     last: LastCompletion | None
-    today: Today
+    today: Totals
+    """Sums since the local midnight, over every editor of this user."""
+    choices: tuple[Choice, ...]
 
 
 def status_params(status: Status) -> dict[str, Any]:
@@ -62,6 +66,25 @@ def status_params(status: Status) -> dict[str, Any]:
     shown = None
     if last is not None:
         energy = last.energy
-        shown = LastCompletion(energy.energy_j, energy.energy_tier, last.exit_layers, last.layers, last.elapsed_ms)
-    today = Today(status.today.energy_j, status.today.saved_j)
-    return asdict(StatusParams(status.state, status.model, status.preference, shown, today))
+        shown = LastCompletion(
+            energy_j=energy.energy_j,
+            energy_tier=energy.energy_tier,
+            full_depth_j=energy.full_depth_j,
+            saved_j=energy.saved_j,
+            exit_layers=last.exit_layers,
+            layers=last.layers,
+            tokens=len(last.steps),
+            elapsed_ms=last.elapsed_ms,
+        )
+    params = StatusParams(
+        state=status.state,
+        reason=status.reason,
+        model=status.model,
+        device=status.device,
+        preference=status.preference,
+        power=status.power,
+        last=shown,
+        today=status.today,
+        choices=status.choices,
+    )
+    return asdict(params)

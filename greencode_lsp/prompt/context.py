@@ -34,6 +34,12 @@ CLOSERS = re.compile(r"[)\]}>\"'`;:]+[ \t]*(?=\r?\n|\Z)")
 """The rest of a line that an editor may have put there by itself."""
 
 
+def skip_closers(text: str, offset: int) -> int:
+    """Return where the text after the cursor begins for us: behind the closers that an editor may have put there."""
+    closers = CLOSERS.match(text, offset)
+    return closers.end() if closers else offset
+
+
 def build_prompt(
     text: str, offset: int, tokenizer: CodeTokenizer, fim: Mapping[str, str], max_prompt_tokens: int
 ) -> list[int]:
@@ -56,8 +62,7 @@ def build_prompt(
 
 def _suffix(text: str, offset: int, tokenizer: CodeTokenizer, budget: int) -> list[int]:
     """Return the ids of the whole lines after the cursor that fit, of a longer rest of its line the beginning."""
-    closers = CLOSERS.match(text, offset)
-    start = closers.end() if closers else offset
+    start = skip_closers(text, offset)
     after = text[start : start + budget * CHARACTERS_PER_TOKEN].replace("\r\n", "\n")
     if not after.strip():
         return []

@@ -1,0 +1,206 @@
+"""`greencode-lsp calibrate`: times a checkpoint on this machine, within 90 s, and keeps the result.
+
+Short timings of every part, then trial completions to see how right they are; where the device has an energy counter,
+replay windows of 5 s to fit joules by. See energy/calibration.py for what is stored and who reads it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from greencode_lsp.completion.pipeline import Backend, Request, complete, load_backend
+from greencode_lsp.demo.positions import CursorPosition, positions
+from greencode_lsp.energy.calibration import Calibration, Joules, ReplayWindow, fit, save
+from greencode_lsp.energy.detect import find_counter
+from greencode_lsp.energy.estimate import ACTIVE_POWER_W, ModelledMeter
+from greencode_lsp.energy.rapl import mend
+from greencode_lsp.energy.rows import utc_now
+from greencode_lsp.energy.sampler import QUIET_LOAD, Counter, CounterLostError
+from greencode_lsp.errors import LedgerError
+from greencode_lsp.models.store import resolve
+from greencode_lsp.records import Work
+from greencode_lsp.settings import Settings
+
+if TYPE_CHECKING:
+    from greencode_lsp.engine.engine import Engine
+
+WINDOW_S = 5.0
+TRIALS = 3
+"""Times each trial position is completed in either way; medians."""
+Write = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One completion at full depth and one as served, observed and modelled."""
+
+    full_depth_s: float
+    served_s: float
+    modelled_full_depth_s: float
+    modelled_served_s: float
+
+
+def run(settings: Settings, write: Write) -> None:
+    """Calibrate the checkpoint that the settings name; raises GreenCodeError with what to mend."""
+    from greencode_lsp.engine.calibrate import replays
+
+    folder = resolve(settings.model)
+    backend = load_backend(settings)
+    engine = engine_of(backend)
+    calibration = time_checkpoint(engine, folder)
+    for line in describe(calibration):
+        write(line)
+    calibration = judged(calibration, list(trials(backend, calibration, settings, positions())))
+    write(
+        f"trial completions, modelled time over observed: {calibration.time_ratio:.3f} (median); "
+        f"share saved off by {calibration.saved_share_error:.1%} of full depth"
+    )
+    counter = find_counter(engine.device)
+    if counter is not None:
+        work = ((replay.name, replay.run) for replay in replays(engine))
+        calibration = replace(calibration, joules=fitted(calibration, counter, work, write))
+    write(_about_joules(calibration))
+    try:
+        write(f"kept in {save(calibration)}")
+    except OSError as error:
+        raise LedgerError(f"The calibration cannot be kept ({error}); make the data folder writable.") from error
+
+
+def engine_of(backend: Backend) -> Engine:
+    """Return the real engine behind a backend's protocol."""
+    from greencode_lsp.engine.engine import Engine
+
+    engine = backend.engine
+    assert isinstance(engine, Engine), "calibration is of the real engine"
+    return engine
+
+
+def time_checkpoint(engine: Engine, folder: Path) -> Calibration:
+    """Return the times of a loaded checkpoint."""
+    from greencode_lsp.engine.calibrate import time_parts
+
+    parts = time_parts(engine, folder)
+    return Calibration(
+        device=engine.device,
+        device_name=parts.device_name,
+        checkpoint=engine.manifest.name,
+        numeric=engine.numeric,
+        threads=parts.threads,
+        exits=engine.exits,
+        segments=parts.segments,
+        head=parts.head,
+        check_s=parts.check_s,
+        token_s=parts.token_s,
+        start_s=parts.start_s,
+        created_utc=utc_now().isoformat(timespec="seconds"),
+    )
+
+
+def describe(calibration: Calibration) -> list[str]:
+    """Return the times for a person to read."""
+    lines = [
+        f"{calibration.checkpoint} on {calibration.device} ({calibration.device_name}), {calibration.numeric}, "
+        f"{calibration.threads} thread(s); milliseconds of one run over so many positions:"
+    ]
+    sizes = sorted(calibration.segments[0].seconds)
+    lines.append(f"  {'segment to layer':>16}" + "".join(f"{m:>9}" for m in sizes))
+    for end, segment in zip(calibration.exits, calibration.segments, strict=True):
+        lines.append(f"  {end:>16}" + "".join(f"{1e3 * segment.seconds[m]:9.3f}" for m in sizes))
+    lines.append(
+        f"  head {1e3 * calibration.head.seconds[1]:.3f} ms, exit check {1e3 * calibration.check_s:.4f} ms, "
+        f"each token besides {1e3 * calibration.token_s:.3f} ms, each completion besides "
+        f"{1e3 * calibration.start_s:.3f} ms"
+    )
+    return lines
+
+
+def trials(
+    backend: Backend, calibration: Calibration, settings: Settings, places: Sequence[CursorPosition]
+) -> Iterator[Trial]:
+    """Complete at places that nothing was timed on, cold, at full depth and as served, in turns."""
+    engine, meter = engine_of(backend), ModelledMeter(calibration.device, 0.0, 0.0)
+    ways = (replace(settings, exit_policy="never"), settings)
+    for place in places:
+        request = Request(place.text, place.offset, place.language)
+        found: tuple[list[Work], list[Work]] = ([], [])
+        for _ in range(TRIALS):
+            for way, work in zip(ways, found, strict=True):
+                engine.sequences.forget()
+                work.append(complete(backend, request, lambda way=way: way, meter, lambda: False).work)  # type: ignore[misc]
+        if all(work[0].emitted_tokens for work in found):
+            observed = [statistics.median(w.elapsed_ms for w in work) / 1e3 for work in found]
+            yield Trial(*observed, *(calibration.seconds(work[0]) for work in found))
+
+
+def judged(calibration: Calibration, found: Sequence[Trial]) -> Calibration:
+    """Return the calibration with what the trials say of it; as it is where there are none."""
+    if not found:
+        return calibration
+    ratios = [
+        ratio for t in found for ratio in (t.modelled_full_depth_s / t.full_depth_s, t.modelled_served_s / t.served_s)
+    ]
+    observed = sum(t.served_s for t in found) / sum(t.full_depth_s for t in found)
+    modelled = sum(t.modelled_served_s for t in found) / sum(t.modelled_full_depth_s for t in found)
+    return replace(calibration, time_ratio=statistics.median(ratios), saved_share_error=abs(modelled - observed))
+
+
+def fitted(
+    calibration: Calibration, counter: Counter, replays: Iterable[tuple[str, Callable[[], Work]]], write: Write
+) -> Joules | None:
+    """Return the joules' coefficients by replay windows; None, told in one sentence, where they cannot be fitted."""
+    windows = []
+    try:
+        for name, run_once in (("nothing", _rest), *replays):
+            window = _window(calibration, counter, run_once)
+            if window is None:
+                write(
+                    "Other programs use the device meanwhile, so that joules are not fitted; close them and try again."
+                )
+                return None
+            write(f"  {window.seconds:.1f} s of {name}: {window.counted_j / window.seconds:.1f} W")
+            windows.append(window)
+        return fit(windows, counter.devices)
+    except (CounterLostError, ValueError) as error:
+        write(f"The energy counter cannot be used ({error}), so that joules are not fitted.")
+        return None
+
+
+def _window(calibration: Calibration, counter: Counter, run_once: Callable[[], Work]) -> ReplayWindow | None:
+    """Return one window of the same work over and over; None where others used the device."""
+    read_bytes = operations = 0.0
+    begun_s, begun_j, before = time.monotonic(), counter.read_j(), counter.usage()
+    while time.monotonic() - begun_s < WINDOW_S:
+        more_bytes, more_operations = calibration.traffic(run_once())
+        read_bytes, operations = read_bytes + more_bytes, operations + more_operations
+    seconds, counted_j, after = time.monotonic() - begun_s, counter.read_j() - begun_j, counter.usage()
+    if before is None or after is None:
+        return None
+    if after.all_s - before.all_s - (after.own_s - before.own_s) > QUIET_LOAD * seconds:
+        return None
+    return ReplayWindow(seconds, read_bytes, operations, counted_j)
+
+
+def _rest() -> Work:
+    time.sleep(WINDOW_S / 10)
+    return Work()
+
+
+def _about_joules(calibration: Calibration) -> str:
+    found = calibration.joules
+    if found is not None:
+        return (
+            f"joules (energy_tier: modelled), fitted over {found.windows} windows of {WINDOW_S:g} s: idle "
+            f"{found.idle_w:.3g} W, {found.byte_j:.3g} J a byte, {found.operation_j:.3g} J an operation; "
+            f"fit error {found.fit_error:.1%}"
+        )
+    stated = (
+        f"joules (energy_tier: modelled) are a stated power of {ACTIVE_POWER_W[calibration.device]:g} W "
+        "times the seconds: there is no energy counter to fit them by."
+    )
+    sentence = mend() if calibration.device == "cpu" else None
+    return f"{stated} {sentence}" if sentence else stated

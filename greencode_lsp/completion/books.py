@@ -1,0 +1,108 @@
+"""What is kept of each completion once it is answered: its ledger row, its outcome, and now and then an audit.
+
+Belongs to the worker's thread. Audits watch over the promises (greencode_lsp/guarantee.py); those of a session move the
+thresholds of that session.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from greencode_lsp.completion.outcomes import Settled
+from greencode_lsp.completion.pipeline import Backend
+from greencode_lsp.energy.ledger import Ledger, Totals
+from greencode_lsp.energy.meter import Meter
+from greencode_lsp.energy.rows import LedgerRow
+from greencode_lsp.guarantee import Guarantee, agreement, is_audited
+from greencode_lsp.models.manifest import CalibrationRow
+from greencode_lsp.records import Completion, Control
+
+REMEMBERED = 1000
+"""Completions whose outcome may still be settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A completion drawn to be audited."""
+
+    completion: Completion
+    language: str
+    preference: float
+    guarantee: Guarantee
+
+
+class Books:
+    """The ledger, if one is kept, and the guarantees."""
+
+    def __init__(self, rng: random.Random | None = None) -> None:
+        self.ledger: Ledger | None = None
+        self.due: list[Due] = []
+        self._rng = rng or random.Random()
+        self._rows: OrderedDict[int, int] = OrderedDict()
+        self._guarantees: dict[tuple[tuple[CalibrationRow, ...], float], Guarantee] = {}
+        self._serving: Guarantee | None = None
+
+    def choose(self, rows: Sequence[CalibrationRow], wanted: float) -> CalibrationRow | None:
+        """Return the row that serves a promise now: the cheapest that keeps it, or one that audits have moved to."""
+        self._serving = self._guarantees.setdefault((tuple(rows), wanted), Guarantee(rows, wanted))
+        return self._serving.row
+
+    def draw(self, completion: Completion, language: str, preference: float) -> None:
+        """Draw one completion in fifty to be audited, of those that a calibrated row served."""
+        guarantee, self._serving = self._serving, None
+        if guarantee is not None and guarantee.row is not None and completion.steps and is_audited(self._rng):
+            self.due.append(Due(completion, language, preference, guarantee))
+
+    def add(self, number: int, row: LedgerRow) -> None:
+        """Write the row of a completion."""
+        if self.ledger is not None:
+            self._rows[number] = self.ledger.add(row)
+            if len(self._rows) > REMEMBERED:
+                self._rows.popitem(last=False)
+
+    def settle(self, settled: Settled) -> None:
+        """Write what became of a completion."""
+        row_id = self._rows.get(settled.number)
+        if row_id is not None and self.ledger is not None:
+            self.ledger.settle(row_id, settled.outcome, settled.accepted_characters)
+
+    def today(self) -> Totals:
+        """Return today's sums."""
+        return self.ledger.today() if self.ledger else Totals()
+
+    def audit(self, backend: Backend, meter: Meter, control: Control) -> None:
+        """Catch the completion drawn first up to full depth, and book what that took.
+
+        Raises CancelledError where a request comes first; the audit is due still.
+        """
+        due, start_s = self.due[0], time.perf_counter()
+        completion = due.completion
+        ids = [step.token_id for step in completion.steps]
+        window = meter.open()
+        try:
+            full = backend.engine.full_depth_argmax(completion.prompt_ids, ids, control)
+        finally:
+            energy = window.close(backend.engine.work)
+        self.due.pop(0)
+        agreed, tokens = agreement(ids, full, completion.constraint)
+        due.guarantee.observe(agreed, tokens)
+        if self.ledger is not None:
+            row = LedgerRow(
+                language=due.language,
+                model=completion.model,
+                preference=due.preference,
+                tokens=tokens,
+                energy_j=energy.energy_j,
+                energy_tier=energy.energy_tier,
+                full_depth_j=0.0,
+                elapsed_ms=(time.perf_counter() - start_s) * 1000,
+                device=completion.device,
+                outcome="audit",
+                agreed_tokens=agreed,
+                promised=due.guarantee.min_agreement,
+            )
+            self.ledger.add(row)

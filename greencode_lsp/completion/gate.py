@@ -1,0 +1,87 @@
+"""Whether to begin at all, and when to end early: what an automatic request must pass. How strict, the preference says.
+
+A request that the user invoked is never refused by place, confidence or history.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, field
+
+from greencode_lsp.preference import Thrift
+from greencode_lsp.prompt.context import skip_closers
+
+WORD = re.compile(r"\w")
+HALF_WORD = re.compile(r"\w+\Z")
+GAPS = 20
+"""The user's rhythm is the mean of as many gaps between changes."""
+PAUSE_S = 0.5
+"""A longer gap is a pause for thought, not rhythm."""
+USUAL_GAP_S = 0.15
+"""Taken for the rhythm until there is one: 80 words per minute."""
+LONGEST_WAIT_S = 0.5
+
+
+def refuse_place(text: str, offset: int, thrift: Thrift) -> bool:
+    """Tell whether the cursor stands where nothing is suggested: inside a word, or before too much of a line."""
+    if offset < len(text) and WORD.match(text, offset):
+        return True
+    start = skip_closers(text, offset)
+    right = text[start : start + 200].partition("\n")[0]
+    return len(right.replace(" ", "").strip()) > thrift.text_right
+
+
+def is_doubtful(probability: float, thrift: Thrift) -> bool:
+    """Tell whether a line has become too doubtful to go on with."""
+    return probability < thrift.min_confidence
+
+
+def without_half_word(text: str, doubtful: str) -> str:
+    """Return the good prefix: `text`, but for a word of it that the doubtful text would have gone on with."""
+    return HALF_WORD.sub("", text) if WORD.match(doubtful) else text
+
+
+@dataclass(slots=True)
+class Rejections:
+    """How often in a row the user typed something else than was suggested, and on which line of which document."""
+
+    _in_a_row: int = 0
+    _line: tuple[str, int] | None = None
+
+    def rejected(self, document: str, line: int) -> None:
+        """Count one."""
+        self._in_a_row += 1
+        self._line = (document, line)
+
+    def accepted(self) -> None:
+        """Begin anew."""
+        self._in_a_row = 0
+
+    def is_quiet(self, document: str, line: int, thrift: Thrift) -> bool:
+        """Tell whether to be quiet: too many were rejected, and the cursor is still on that line."""
+        if self._line != (document, line):
+            self._in_a_row, self._line = 0, (document, line)
+        return self._in_a_row >= thrift.rejections
+
+
+@dataclass(slots=True)
+class Rhythm:
+    """How fast the user types, and how long to wait for the next keystroke."""
+
+    _gaps_s: deque[float] = field(default_factory=lambda: deque(maxlen=GAPS))
+    _changed_s: float = float("-inf")
+
+    def changed(self, now_s: float) -> None:
+        """Note a change of a document."""
+        gap_s = now_s - self._changed_s
+        if gap_s <= PAUSE_S:
+            self._gaps_s.append(gap_s)
+        self._changed_s = now_s
+
+    def wait_s(self, now_s: float, debounce_ms: int | str, thrift: Thrift) -> float:
+        """Return how long a request is to wait: until so long after the last change, client's delay included."""
+        gap_s = sum(self._gaps_s) / len(self._gaps_s) if self._gaps_s else USUAL_GAP_S
+        wanted_s = thrift.debounce * gap_s if isinstance(debounce_ms, str) else debounce_ms / 1000
+        limit_s = LONGEST_WAIT_S if isinstance(debounce_ms, str) else wanted_s
+        return max(0.0, min(wanted_s, limit_s) - max(0.0, now_s - self._changed_s))

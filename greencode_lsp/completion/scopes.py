@@ -1,0 +1,78 @@
+"""Which settings hold where: for a folder, a language, on battery, and over the settings for this session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from greencode_lsp.power import PowerState
+from greencode_lsp.settings import SECTION, SETTINGS, Settings, parse
+
+
+class Scopes:
+    """The client's settings, resolved to one consistent value for each place."""
+
+    def __init__(self) -> None:
+        self.settings = self._initial = Settings()
+        """Those of no folder in particular."""
+        self._folders: dict[str, Settings] = {}
+        self._session_preference: float | None = None
+        self._resolved: dict[tuple[str, str, PowerState], Settings] = {}
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The workspace's folders."""
+        return tuple(self._folders)
+
+    def configure(self, raw: object, *, initial: bool = False) -> list[str]:
+        """Take the client's settings; return a sentence for each bad value.
+
+        A whole section replaces the one before, so that a removed setting is removed; single keys change themselves.
+        `initial` ones are laid under all that follow.
+        """
+        before = self.settings
+        is_whole = isinstance(raw, Mapping) and isinstance(raw.get(SECTION), Mapping)
+        self.settings, sentences = parse(raw, self._initial if is_whole else before)
+        if initial:
+            self._initial = self.settings
+        if self.settings.preference != before.preference:
+            self._session_preference = None
+        self._resolved = {}
+        return sentences
+
+    def configure_folders(self, raw: Mapping[str, object]) -> list[str]:
+        """Take the sections that hold in folders, by path; those not named are no folders of the workspace any more."""
+        self._folders, sentences = {}, []
+        for folder, section in raw.items():
+            self._folders[folder], told = parse({SECTION: section} if section else None, self._initial)
+            sentences += told
+            if not section:
+                self._folders[folder] = self.settings
+        self._resolved = {}
+        return sentences
+
+    def prefer(self, value: object) -> float | None:
+        """Let a preference hold for this session, over the settings; return it as a number, None for a bad one."""
+        preference: float | None = SETTINGS["preference"].kind.read(value)
+        if preference is not None:
+            self._session_preference = preference
+            self._resolved = {}
+        return preference
+
+    def resolve(self, path: str, language: str, power: PowerState) -> Settings:
+        """Return what holds for a document: the same object until something changes, so that it can be told by it."""
+        folder = max((f for f in self._folders if Path(path).is_relative_to(f)), key=len, default="")
+        key = (folder, language, power)
+        resolved = self._resolved  # a change puts another in its place: the worker's thread asks here too
+        if key not in resolved:
+            resolved[key] = self._resolve(folder, language, power)
+        return resolved[key]
+
+    def _resolve(self, folder: str, language: str, power: PowerState) -> Settings:
+        settings = self._folders.get(folder, self.settings).for_language(language)
+        if self._session_preference is not None:
+            settings = replace(settings, preference=self._session_preference)
+        if power == "battery" and isinstance(settings.on_battery, float):
+            settings = replace(settings, preference=settings.on_battery)
+        return settings

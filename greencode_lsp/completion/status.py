@@ -1,0 +1,44 @@
+"""What the service tells of itself, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from greencode_lsp.energy.ledger import Totals
+from greencode_lsp.power import PowerState
+from greencode_lsp.preference import Choice
+from greencode_lsp.records import Completion
+
+State = Literal["loading", "ready", "paused", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the user may see of the service at one moment."""
+
+    state: State
+    model: str
+    preference: float
+    reason: str | None = None
+    """One sentence: why nothing is suggested, or what stands in for what."""
+    device: str = ""
+    power: PowerState = "unknown"
+    last: Completion | None = None
+    """The completion that was computed last, shown or not."""
+    today: Totals = field(default_factory=Totals)
+    choices: tuple[Choice, ...] = ()
+    """What the named preferences cost, once a model is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """What the service answers to a request."""
+
+    text: str = ""
+    """Empty for nothing to suggest."""
+    number: int = 0
+    """By which the client tells of its acceptance."""
+
+
+NOTHING = Suggested()

@@ -1,0 +1,228 @@
+"""What a checkpoint's parts take here: short timings through the real engine, and replays for a counter to watch.
+
+Letters: S segments, m positions of one run.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from greencode_lsp.energy.calibration import LONG, POSITIONS, Segment
+from greencode_lsp.engine.checkpoint import Weights
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.records import NEVER, DecodeConfig, FixedControl, Work
+
+PROMPT_TOKENS = 256
+TOKENS = 16
+"""Decoded in one timing of a token."""
+STEPS = 8
+"""Runs of one size in a row, so that it finds the caches as its like left them; the first is left out."""
+ROUNDS = 15
+BUDGET_S = 20.0
+"""Timing ends after this, with the rounds it has."""
+_LAYER = re.compile(r"\blayers\.(\d+)\.")
+_HEADS = ("lm_head.weight", "embed_tokens.weight")
+_ELEMENT_BYTES = {"int8": 1, "bfloat16": 2, "float32": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """See `Calibration`, whose fields these are."""
+
+    segments: tuple[Segment, ...]
+    head: Segment
+    check_s: float
+    token_s: float
+    start_s: float
+    threads: int
+    device_name: str
+
+
+def time_parts(engine: Engine, folder: Path, rounds: int = ROUNDS) -> Parts:
+    """Time every part of the loaded checkpoint in `folder`, sizes and kinds in turns; medians.
+
+    Parts of one position are what they take between the tokens of a real generation: full depth, against a generation
+    that always leaves first, and against one whose checks always say no.
+    """
+    timer = _Timer(engine)
+    begun_s = time.perf_counter()
+    for number in range(rounds + 1):
+        timer.round()
+        if not number:
+            timer.forget()  # the first round warms up
+        elif time.perf_counter() - begun_s > BUDGET_S:
+            break
+    seconds = timer.medians()
+    widths = [after - before for before, after in pairwise((0, *engine.exits))]
+    skipped = sum(widths[1:])
+    one_s = _layer_s(seconds, skipped, widths) * sum(widths)
+    looped_s = sum(seconds[s, 1] for s in range(len(widths)))
+    curves = []
+    for s in range(len(widths)):
+        curve = {m: seconds[s, m] * (1.0 if m >= LONG else one_s / looped_s) for m in timer.positions}
+        curves.append(_rising(curve))
+    head_s, check_s = seconds["head"], 0.0
+    if skipped:
+        check_s = max(0.0, (seconds["checked"] - seconds["never"]) / (len(widths) - 1))
+    token_s = max(0.0, seconds["never"] - one_s - head_s)
+    start_s = max(0.0, seconds["start"] - one_s - head_s - token_s)
+    elements, head_elements = weight_counts(folder, engine.exits)
+    size = _ELEMENT_BYTES[engine.numeric]
+    segments = tuple(Segment(c, size * n, 2 * n) for c, n in zip(curves, elements, strict=True))
+    head = Segment({1: head_s}, size * head_elements, 2 * head_elements)
+    name = torch.cuda.get_device_name() if engine.device == "cuda" else _processor_name()
+    return Parts(segments, head, check_s, token_s, start_s, torch.get_num_threads(), name)
+
+
+def _layer_s(seconds: dict[object, float], skipped: int, widths: Sequence[int]) -> float:
+    """Return what one layer takes for one position within a generation, or looped where nothing can be skipped."""
+    looped_s = sum(seconds[s, 1] for s in range(len(widths))) / sum(widths)
+    if not skipped:
+        return looped_s
+    # the token that leaves first asks once, the one at full depth never does
+    check_s = max(0.0, (seconds["checked"] - seconds["never"]) / (len(widths) - 1))
+    return max(looped_s / 2, (seconds["never"] - seconds["first"] + check_s) / skipped)
+
+
+def _rising(curve: dict[int, float]) -> dict[int, float]:
+    """Return the curve without dips: more positions never cost less, so a dip is noise."""
+    floor, out = 0.0, {}
+    for m in sorted(curve):
+        floor = out[m] = max(floor, curve[m])
+    return out
+
+
+class _Timer:
+    """Seconds by kind of part; keys are (segment, positions) or a word."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        room = engine.max_positions - 1
+        self._prompt = [0] * min(PROMPT_TOKENS, room // 2)
+        self.positions = [m for m in POSITIONS if m == 1 or m <= room - (len(self._prompt) if m < LONG else 0)]
+        asked = "agent" if "agent" in engine.policies else "never"
+        first = DecodeConfig("agent", -NEVER) if asked == "agent" else DecodeConfig("fixed", engine.exits[0] - 0.5)
+        self._configs = {"never": DecodeConfig(), "first": first, "checked": DecodeConfig(asked, NEVER)}
+        self._seconds: dict[object, list[float]] = {}
+
+    def forget(self) -> None:
+        self._seconds.clear()
+
+    def medians(self) -> dict[object, float]:
+        return {key: statistics.median(found) for key, found in self._seconds.items()}
+
+    @torch.inference_mode()
+    def round(self) -> None:
+        """Time everything once."""
+        for m in self.positions:
+            self._time_runs(m)
+        for name, config in self._configs.items():
+            self._time_tokens(name, config)
+
+    def _time_runs(self, m: int) -> None:
+        segments, family = self._engine.sequences.choose(self._prompt), self._engine.family
+        start = 0 if m >= LONG else len(self._prompt)
+        segments.reuse([*self._prompt, 0] if start else [0])
+        segments.crop(start)
+        for index in range(len(segments)):
+            segments.advance(index, _never)
+        for step in range(STEPS if m < LONG else 1):
+            segments.feed([0] * m)
+            for index in range(len(segments)):
+                elapsed_s = self._timed(lambda index=index: segments.advance(index, _never))  # type: ignore[misc]
+                if step or m >= LONG:
+                    self._add((index, m), elapsed_s)
+            last = segments.outputs(len(segments) - 1)
+            head_s = self._timed(lambda last=last: int(family.head(family.normalise(last))[0].argmax()))  # type: ignore[misc]
+            if m == 1 and step:
+                self._add("head", head_s)
+            segments.crop(start)
+
+    def _time_tokens(self, name: str, config: DecodeConfig) -> None:
+        engine = self._engine
+        list(engine.generate(self._prompt, FixedControl(config), max_new_tokens=1))  # the prompt is warm
+        start_s = time.perf_counter()
+        tokens = engine.generate(self._prompt, FixedControl(config), max_new_tokens=TOKENS + 1)
+        next(tokens)
+        first_s = time.perf_counter()
+        list(tokens)
+        self._add(name, (time.perf_counter() - first_s) / TOKENS)
+        if name == "never":
+            self._add("start", first_s - start_s)
+
+    def _add(self, key: object, elapsed_s: float) -> None:
+        self._seconds.setdefault(key, []).append(elapsed_s)
+
+    def _timed(self, call: Callable[[], object]) -> float:
+        start_s = time.perf_counter()
+        call()
+        if self._engine.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start_s
+
+
+def _never() -> bool:
+    return False
+
+
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf8").split("\n")
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
+
+
+def weight_counts(folder: Path, exits: Sequence[int]) -> tuple[list[int], int]:
+    """Return the weights in the layers of each segment, and those of the head, read off the files' headers."""
+    weights = Weights(folder, torch.float32, "cpu")
+    sizes = {name: int(torch.Size(weights.shape(name)).numel()) for name in weights.names()}
+    segments = [0] * len(exits)
+    for name, size in sizes.items():
+        found = _LAYER.search(name)
+        if found:
+            segments[next(s for s, end in enumerate(exits) if int(found[1]) < end)] += size
+    head = next((size for tail in _HEADS for name, size in sizes.items() if name.endswith(tail)), 0)
+    return segments, head
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One kind of work to be repeated; each call runs it once and returns what it was."""
+
+    name: str
+    run: Callable[[], Work]
+
+
+def replays(engine: Engine) -> Iterator[Replay]:
+    """Yield kinds of work with different shares of bytes and operations: for a fit, not for a user."""
+    room = engine.max_positions - 1
+    short = [0] * min(8, room // 2)
+    first = DecodeConfig("agent", -NEVER) if "agent" in engine.policies else DecodeConfig("fixed", 0.0)
+
+    def generation(prompt: Sequence[int], config: DecodeConfig, tokens: int) -> Callable[[], Work]:
+        def run() -> Work:
+            engine.sequences.forget()
+            for _ in engine.generate(prompt, FixedControl(config), max_new_tokens=tokens):
+                pass
+            return engine.work
+
+        return run
+
+    yield Replay("tokens at full depth", generation(short, DecodeConfig(), min(64, room // 2)))
+    yield Replay("tokens that leave first", generation(short, first, min(64, room // 2)))
+    for length in (32, 128, 512):
+        prompt = [0] * min(length, room - 1)
+        yield Replay(f"prompts of {len(prompt)}", generation(prompt, DecodeConfig(), 1))
+    mixed = [0] * min(128, room // 2)
+    yield Replay("a prompt and tokens", generation(mixed, DecodeConfig(), min(32, room // 2)))

@@ -1,0 +1,39 @@
+"""Asking the client for its settings, and to be told when they change."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from lsprotocol import types
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+
+from greencode_lsp.completion.service import CompletionService
+from greencode_lsp.lsp.requests import path_of
+from greencode_lsp.settings import SECTION
+
+
+async def watch_settings(server: LanguageServer) -> None:
+    """Ask the client to tell of changed settings, where it takes such wishes after the start."""
+    workspace = server.client_capabilities.workspace
+    watched = workspace.did_change_configuration if workspace else None
+    if watched is None or not watched.dynamic_registration:
+        return
+    wish = types.Registration("greencode-settings", types.WORKSPACE_DID_CHANGE_CONFIGURATION, {"section": SECTION})
+    with suppress(JsonRpcException):
+        await server.client_register_capability_async(types.RegistrationParams([wish]))
+
+
+async def pull_settings(server: LanguageServer, service: CompletionService) -> None:
+    """Ask the client for our section of its configuration, in general and for each folder, where it can be asked."""
+    folders = {path_of(uri): uri for uri in server.workspace.folders}
+    workspace = server.client_capabilities.workspace
+    if workspace is None or not workspace.configuration:
+        service.configure_folders(dict.fromkeys(folders))
+        return
+    items = [types.ConfigurationItem(section=SECTION)]
+    items += [types.ConfigurationItem(scope_uri=uri, section=SECTION) for uri in folders.values()]
+    with suppress(JsonRpcException):
+        values = await server.workspace_configuration_async(types.ConfigurationParams(items))
+        service.configure({SECTION: values[0]} if values else None)
+        service.configure_folders(dict.fromkeys(folders) | dict(zip(folders, values[1:], strict=False)))
