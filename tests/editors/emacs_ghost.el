@@ -185,6 +185,15 @@
       (should (string-match-p "last: 10\\.0+ J (modelled), [0-9.]+ layers of 4" (get-text-property 1 'help-echo line)))
       (should (string-match-p "today: [0-9.]+ J used" (get-text-property 1 'help-echo line))))))
 
+(ert-deftest what-was-accepted-is-counted ()
+  (test-in loop-body
+    (let* ((accepted (lambda () (or (plist-get (plist-get (greencode-status) :today) :accepted) 0)))
+           (before (funcall accepted)))
+      (test-type "s")
+      (test-ghost)
+      (test-type "TAB")
+      (test-wait "the count" (lambda () (> (funcall accepted) before))))))
+
 (ert-deftest a-list-of-completions-and-ghost-text-are-not-shown-together ()
   (test-in loop-body
     (test-type "s")
