@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from greencode_lsp.completion.pipeline import Backend, Request, complete, load_backend
+from greencode_lsp.completion.pipeline import Backend, LiveControl, Request, complete, load_backend
 from greencode_lsp.demo.positions import CursorPosition, positions
 from greencode_lsp.energy.calibration import Calibration, Joules, ReplayWindow, fit, save
 from greencode_lsp.energy.detect import find_counter
@@ -126,12 +126,13 @@ def trials(
     engine, meter = engine_of(backend), ModelledMeter(calibration.device, 0.0, 0.0)
     ways = (replace(settings, exit_policy="never"), settings)
     for place in places:
-        request = Request(place.text, place.offset, place.language)
+        request = Request(place.text, place.offset, place.language, invoked=True)
         found: tuple[list[Work], list[Work]] = ([], [])
         for _ in range(TRIALS):
             for way, work in zip(ways, found, strict=True):
                 engine.sequences.forget()
-                work.append(complete(backend, request, lambda way=way: way, meter, lambda: False).work)  # type: ignore[misc]
+                control = LiveControl.of(way, backend.manifest, place.language)
+                work.append(complete(backend, request, control, meter).work)
         if all(work[0].emitted_tokens for work in found):
             observed = [statistics.median(w.elapsed_ms for w in work) / 1e3 for work in found]
             yield Trial(*observed, *(calibration.seconds(work[0]) for work in found))

@@ -1,4 +1,4 @@
-"""The command line: serve an editor, show the demo, complete one position, look at a model.
+"""The command line: serve an editor, show the demo, complete one position, keep models, find what is wrong.
 
 Everything heavy is imported by the subcommand that needs it, so that `--version` and an editor's start are immediate.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from greencode_lsp import __version__
-from greencode_lsp.errors import GreenCodeError, ModelNotFoundError, PositionError
+from greencode_lsp.errors import GreenCodeError, PositionError
 from greencode_lsp.settings import Settings, parse
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ def build_parser() -> argparse.ArgumentParser:
     calibrate = commands.add_parser("calibrate", help="time the model on this machine, so that energy is told better")
     _add_model(calibrate)
 
-    models = commands.add_parser("models", help="look at a model folder")
-    actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _add_model(actions.add_parser("info", help="what the model says about itself"))
-    _add_model(actions.add_parser("verify", help="check every file against its SHA-256"))
+    _add_models(commands.add_parser("models", help="list, pull, look at, verify or remove models"))
+    doctor = commands.add_parser("doctor", help="check every piece that a suggestion needs, and say what to mend")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    _add_model(doctor)
     return parser
 
 
@@ -78,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return calibrate(arguments)
         if arguments.command == "models":
             return models(arguments)
+        if arguments.command == "doctor":
+            return doctor(arguments)
     except GreenCodeError as error:
         _tell(str(error))
         return 1
@@ -143,35 +145,31 @@ def calibrate(arguments: argparse.Namespace) -> int:
 
 
 def models(arguments: argparse.Namespace) -> int:
-    """Show or verify a model folder; the weights are not loaded."""
-    from greencode_lsp.models.manifest import MANIFEST_NAME, read_manifest
-    from greencode_lsp.models.store import resolve
+    """List, pull, show, verify or remove models; the weights are not loaded."""
+    from greencode_lsp.models import commands
 
-    folder = resolve(_settings(arguments).model)
-    verify = arguments.action == "verify"
-    manifest = read_manifest(folder, verify=verify)
-    if manifest is None:
-        raise ModelNotFoundError(
-            f"{folder} has no {MANIFEST_NAME}: it is used at full depth, and there is nothing to verify it against."
-        )
-    if verify:
-        _write(f"{manifest.name}: {len(manifest.files)} files are as {MANIFEST_NAME} states.")
-        return 0
-    size = sum((folder / name).stat().st_size for name in manifest.files)
-    rows = {
-        "name": manifest.name,
-        "folder": str(folder),
-        "family": manifest.family,
-        "layers": str(manifest.exits[-1]),
-        "exits after": " ".join(str(layer) for layer in manifest.exits),
-        "languages": " ".join(manifest.languages),
-        "weights": manifest.weight_format,
-        "exit policy": manifest.exit_policy,
-        "size": f"{size / 1e6:.1f} MB in {len(manifest.files)} files",
-    }
-    for name, value in rows.items():
-        _write(f"{name:12} {value}")
+    if arguments.action == "list":
+        commands.show_list(_write)
+    elif arguments.action == "pull":
+        from greencode_lsp.models.hugging_face import HuggingFaceHub  # nothing else imports the hub's client
+
+        commands.pull(arguments.name, arguments.revision, HuggingFaceHub(), _write, _tell)
+    elif arguments.action == "remove":
+        commands.remove(arguments.name, _write)
+    else:
+        show = commands.show_info if arguments.action == "info" else commands.verify
+        show(arguments.name or _settings(arguments).model, _write)
     return 0
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Check every piece; 0 when suggestions work."""
+    from greencode_lsp import doctor
+
+    _tolerate_any_character(sys.stdout)
+    checks = doctor.examine(_settings(arguments), doctor.Probes(load_completer))
+    _write(doctor.to_json(checks) if arguments.json else doctor.table(checks))
+    return 0 if doctor.suggestions_work(checks) else 1
 
 
 def load_completer(settings: Settings) -> Completer:
@@ -186,7 +184,7 @@ def load_completer(settings: Settings) -> Completer:
 
     def complete_position(position: CursorPosition) -> Completion:
         request = Request(position.text, position.offset, position.language, invoked=True)
-        control = LiveControl(lambda: settings, lambda: False, backend.manifest, request.language)
+        control = LiveControl.of(settings, backend.manifest, request.language)
         return complete_request(backend, request, control, meter)
 
     return Completer(complete_position, backend.manifest.name, backend.engine.device)
@@ -228,8 +226,23 @@ def _split(argument: str) -> tuple[str, int, int]:
     return file, line_number, column
 
 
+def _add_models(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="the bundled model and those pulled")
+    pull = actions.add_parser("pull", help="fetch a model from the hub; goes on where an earlier pull ended")
+    pull.add_argument("--revision", metavar="REV", help="a branch, tag or commit instead of the newest")
+    remove = actions.add_parser("remove", help="delete a pulled model")
+    for action in (pull, remove):
+        action.add_argument("name", metavar="OWNER/NAME")
+    info = actions.add_parser("info", help="what the model says about itself")
+    verify = actions.add_parser("verify", help="check every file against its SHA-256")
+    for action in (info, verify):
+        action.add_argument("name", metavar="NAME", nargs="?", help="a pulled model, or a folder (default: bundled)")
+        _add_model(action)
+
+
 def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", metavar="FOLDER", help="a checkpoint folder instead of the bundled model")
+    command.add_argument("--model", metavar="FOLDER", help="a folder or a pulled model, not the bundled one")
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

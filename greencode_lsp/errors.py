@@ -19,6 +19,10 @@ class UnsupportedModelError(GreenCodeError):
     """The checkpoint's family or a feature of it is not supported; the message names those that are."""
 
 
+class HubError(GreenCodeError):
+    """A model cannot be fetched: mend its name, the access to it, the network or the disk, as the message says."""
+
+
 class DeviceError(GreenCodeError):
     """The device asked for is not usable here: mend `greencode.device`."""
 

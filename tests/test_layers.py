@@ -29,6 +29,7 @@ LEVELS = {
     "lsp": 4,
     "demo": 5,
     "calibrate": 5,
+    "doctor": 5,
     "cli": 5,
     "__main__": 5,
 }

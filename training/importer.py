@@ -21,9 +21,9 @@ from transformers import GPT2Tokenizer
 
 from greencode_lsp.engine.checkpoint import read_config
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError, UnsupportedModelError
+from greencode_lsp.models.manifest import FAMILIES
 from training.tensor_files import save_shards
 
-FAMILIES = ("llama", "opt")
 MAX_SHARD_BYTES = 500_000_000
 _TIED_BY_DEFAULT = {"llama": False, "opt": True}
 _COPIED = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")

@@ -122,6 +122,11 @@ class LiveControl:
     _seen: Settings | None = None
     _config: DecodeConfig = field(default_factory=DecodeConfig)
 
+    @classmethod
+    def of(cls, settings: Settings, manifest: Manifest, language: str) -> LiveControl:
+        """Return a control that never changes its mind and is never cancelled."""
+        return cls(lambda: settings, lambda: False, manifest, language)
+
     def config(self) -> DecodeConfig:
         """Return the configuration for the next token."""
         settings = self.settings()

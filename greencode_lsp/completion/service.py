@@ -23,6 +23,8 @@ from greencode_lsp.completion.worker import Ticket, Worker
 from greencode_lsp.energy.detect import detect
 from greencode_lsp.energy.ledger import Ledger, LedgerRow
 from greencode_lsp.energy.meter import Meter
+from greencode_lsp.energy.page import to_html
+from greencode_lsp.energy.report import Scope, report, to_json
 from greencode_lsp.errors import CancelledError, GreenCodeError
 from greencode_lsp.models.store import ledger_path
 from greencode_lsp.power import Power, PowerState
@@ -241,6 +243,19 @@ class CompletionService:
             self._rejections.accepted()
         self._submit(lambda: self._in_worker_settle(settled))
 
+    async def report(self, scope: Scope, *, with_page: bool) -> dict[str, Any]:
+        """Return what `greencode-lsp energy` prints as JSON; with the page that it writes under `html` where wanted.
+
+        Raises LedgerError where the ledger cannot be read.
+        """
+        intensity = self.scopes.settings.energy.carbon_intensity
+
+        def job() -> dict[str, Any]:  # a thread of its own: a generation need not end first
+            found = report(ledger_path(), scope, intensity)
+            return to_json(found) | ({"html": to_html(found)} if with_page else {})
+
+        return await asyncio.get_running_loop().run_in_executor(None, job)
+
     def cancel(self, document: str) -> None:
         """Stop the document's running or waiting request."""
         self._worker.stop(document)
@@ -301,7 +316,11 @@ class CompletionService:
         self._books.draw(completion, request.language, settings.preference)
         outcome = ticket.outcome if ticket.stop.is_set() else "shown" if completion.text else "empty"
         row = LedgerRow.of(completion, request.language, settings.preference, outcome)
-        self._submit(lambda: self._in_worker_book(running.number, row if settings.energy.report else None))
+        kept = row if settings.energy.report else None
+        try:
+            self._worker.submit(lambda: self._in_worker_book(running.number, kept))  # the answer goes first
+        except RuntimeError:  # after the end there is none to hold up
+            self._in_worker_book(running.number, kept)
         return None if ticket.stop.is_set() else Suggestion.of(running.number, request, completion.text)
 
     def _in_worker_book(self, number: int, row: LedgerRow | None) -> None:

@@ -24,6 +24,7 @@ class QuietProtocol(LanguageServerProtocol):
 
 
 STATUS_METHOD = "greencode/status"
+REPORT_METHOD = "greencode/report"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 from urllib.parse import unquote
 
 from lsprotocol import types
@@ -12,6 +13,7 @@ from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.lsp import copilot
 from greencode_lsp.lsp.configuration import pull_settings, watch_settings
 from greencode_lsp.lsp.positions import Document
+from greencode_lsp.lsp.protocol import REPORT_METHOD
 from greencode_lsp.lsp.session import ACCEPT_COMMAND, GreenCodeServer, MakeService
 
 
@@ -83,6 +85,10 @@ def _answer(server: GreenCodeServer) -> None:
     async def inline_completion(params: types.InlineCompletionParams) -> types.InlineCompletionList | None:
         return await server.answer_inline(params)
 
+    @server.feature(REPORT_METHOD)
+    async def report(params: object) -> dict[str, Any] | None:
+        return await server.answer_report(getattr(params, "scope", None), getattr(params, "format", None))
+
 
 def _obey(server: GreenCodeServer) -> None:
     @server.command(ACCEPT_COMMAND)
@@ -93,6 +99,10 @@ def _obey(server: GreenCodeServer) -> None:
     @server.command("greencode.setPreference")
     def set_preference(*arguments: object) -> float | None:
         return server.service.prefer(arguments[0] if arguments else None)
+
+    @server.command("greencode.report")
+    async def report(*arguments: object) -> dict[str, Any] | None:
+        return await server.answer_report(*arguments[:2])
 
     @server.command("greencode.pause")
     def pause(*arguments: object) -> None:

@@ -17,7 +17,8 @@ from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.completion.status import Status
 from greencode_lsp.completion.worker import SupersededError
-from greencode_lsp.errors import PositionError
+from greencode_lsp.energy.report import SCOPES, Scope
+from greencode_lsp.errors import GreenCodeError, PositionError
 from greencode_lsp.lsp import answers, copilot
 from greencode_lsp.lsp.answers import Answer
 from greencode_lsp.lsp.positions import code_points
@@ -121,6 +122,15 @@ class GreenCodeServer(LanguageServer):
         if code_units is not None:
             characters = code_points(answer.insert_text, code_units, answer.encoding) - len(answer.place.prefix)
         self.service.accepted(answer.number, characters)
+
+    async def answer_report(self, scope: object = None, form: object = None) -> dict[str, Any] | None:
+        """Answer `greencode/report`: today's figures as plain values unless the client wishes otherwise."""
+        wanted: Scope = next((known for known in SCOPES if known == scope), "today")
+        try:
+            return await self.service.report(wanted, with_page=form == "html")
+        except GreenCodeError as error:
+            self.service.notify_once(str(error))
+            return None
 
     async def answer_popup(self, params: types.CompletionParams) -> types.CompletionList:
         """Answer `textDocument/completion` with at most one item; a generation goes on without the popup."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
@@ -11,6 +12,12 @@ from greencode_lsp.errors import ModelNotFoundError
 
 BUNDLED = "bundled"
 HOME_VARIABLE = "GREENCODE_HOME"
+RECORD_NAME = "pulled.json"
+"""Written last into a pulled folder: where it is, the folder is whole."""
+MAX_NAME = 200
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_SLASH = "--"
+"""Stands for the slash of a hub name in a folder's; the hub allows it in no name."""
 
 
 def data_home() -> Path:
@@ -29,20 +36,59 @@ def bundled_folder() -> Path:
     return Path(__file__).parent / BUNDLED
 
 
-def resolve(model: str) -> Path:
-    """Return the checkpoint folder that `greencode.model` names: "bundled" or a folder's path.
+def models_home() -> Path:
+    """Return the folder of the pulled models; it may not exist yet."""
+    return data_home() / "models"
 
-    Raises ModelNotFoundError where it is missing or is no checkpoint folder.
+
+def is_hub_name(name: str) -> bool:
+    """Return True where a hub could know `name`: `owner/name`, or an old one without an owner."""
+    is_safe = len(name) <= MAX_NAME and _SLASH not in name and ".." not in name and name != BUNDLED
+    return is_safe and _HUB_NAME.fullmatch(name) is not None
+
+
+def pulled_folder(name: str) -> Path:
+    """Return where the hub model `name` lies once it is pulled."""
+    return models_home() / name.replace("/", _SLASH)
+
+
+def partial_folder(name: str) -> Path:
+    """Return where the hub model `name` lies while it is pulled; no hub name begins with a dot."""
+    return models_home() / ".partial" / name.replace("/", _SLASH)
+
+
+def hub_name(folder: Path) -> str:
+    """Return the hub name of a pulled or partial folder."""
+    return folder.name.replace(_SLASH, "/")
+
+
+def is_pulled(name: str) -> bool:
+    """Return True where the hub model `name` is here and whole."""
+    return is_hub_name(name) and (pulled_folder(name) / RECORD_NAME).is_file()
+
+
+def resolve(model: str) -> Path:
+    """Return the checkpoint folder that `greencode.model` names: "bundled", a pulled model's name or a folder's path.
+
+    A pulled model's name goes before a relative path. Raises ModelNotFoundError where there is no such model.
     """
+    if is_pulled(model):
+        return pulled_folder(model)
     folder = bundled_folder() if model == BUNDLED else Path(model)
     try:
         folder = folder.expanduser()
         is_checkpoint = (folder / "config.json").is_file()
     except (OSError, ValueError, RuntimeError):  # a name too long, with a zero byte, or the home of nobody
         is_checkpoint = False
-    if not is_checkpoint:
+    if is_checkpoint:
+        return folder
+    if is_hub_name(model) and partial_folder(model).is_dir():
         raise ModelNotFoundError(
-            f"There is no model in {str(folder)!r} (no config.json); "
-            f'set greencode.model to "{BUNDLED}" or to a checkpoint folder.'
+            f"The model {model} is not whole yet; run `greencode-lsp models pull {model}` again, or set "
+            f'greencode.model to "{BUNDLED}".'
         )
-    return folder
+    pull = f", or pull it first: `greencode-lsp models pull {model}`" if is_hub_name(model) and "/" in model else ""
+    raise ModelNotFoundError(
+        f"There is no model in {str(folder)!r} (no config.json); "
+        f'set greencode.model to "{BUNDLED}" or to a checkpoint folder{pull}.'
+    )

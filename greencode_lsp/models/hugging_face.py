@@ -1,0 +1,96 @@
+"""The Hugging Face hub as a `Hub`. The only module that imports `huggingface_hub`; nothing that serves imports it.
+
+`http_get` is used, not `snapshot_download`: the latter begins an interrupted file anew in the next process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from greencode_lsp import __version__
+from greencode_lsp.errors import HubError
+from greencode_lsp.models.hub import HubFile, Repository
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the library is imported: only the name is sent
+
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not re-exported
+from huggingface_hub.utils.logging import set_verbosity_error
+
+LIBRARY = "greencode-lsp"
+
+
+class HuggingFaceHub:
+    """The hub at `HF_ENDPOINT`, by default huggingface.co; a token is read from where `hf auth login` puts it."""
+
+    def __init__(self) -> None:
+        set_verbosity_error()  # type: ignore[no-untyped-call]  # a retry is no news; progress bars stay
+        self._api = HfApi(library_name=LIBRARY, library_version=__version__)
+
+    def look_up(self, name: str, revision: str | None) -> Repository:
+        """See `Hub`."""
+        with _one_sentence(name):
+            info = self._api.model_info(name, revision=revision, files_metadata=True)
+        files = (
+            HubFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id)
+            for file in info.siblings or ()
+        )
+        return Repository(name, info.sha or "", tuple(files))
+
+    def fetch(self, repository: Repository, file: HubFile, part: Path) -> None:
+        """See `Hub`. A lost connection is tried again five times; a bar on the terminal shows how far it is."""
+        url = hf_hub_url(repository.name, file.name, revision=repository.commit)
+        headers = {**build_hf_headers(library_name=LIBRARY, library_version=__version__), "Accept-Encoding": "identity"}
+        with part.open("ab") as stream, _one_sentence(repository.name):
+            if stream.tell() > file.size:
+                stream.truncate(0)
+            http_get(
+                url,
+                stream,
+                resume_size=stream.tell(),
+                headers=headers,
+                expected_size=file.size,
+                displayed_filename=file.name,
+            )
+
+
+@contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
+    """Turn whatever the client raises into a HubError; a full disk is passed on."""
+    try:
+        yield
+    except Exception as error:  # the client raises its HTTP library's own errors besides these
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise HubError(_sentence(name, error)) from error
+
+
+def _sentence(name: str, error: Exception) -> str:
+    again = f"`greencode-lsp models pull {name}` goes on where it ended"
+    match error:
+        case GatedRepoError():
+            return f"{name} is gated: ask for access on its page, then `hf auth login` or set HF_TOKEN."
+        case RepositoryNotFoundError():
+            return f"The hub has no model {name}, or it is private; check the name, or `hf auth login`."
+        case RevisionNotFoundError():
+            return f"The hub has no such revision of {name}; leave --revision out for the newest."
+        case OfflineModeIsEnabled():
+            return f"{name} cannot be fetched while HF_HUB_OFFLINE is set; unset it."
+        case HFValidationError():
+            return f"{name!r} is no name of a hub model; write it as OWNER/NAME."
+        case HfHubHTTPError():
+            status = error.response.status_code
+            return f"The hub answered {status} for {name}; try again later: {again}."
+    return f"The hub cannot be reached or was lost ({type(error).__name__}); mend the network: {again}."

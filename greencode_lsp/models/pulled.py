@@ -1,0 +1,104 @@
+"""Models that were pulled from a hub: what was recorded of each, which there are, whether their files still agree."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from greencode_lsp.errors import HubError, ModelDamagedError, ModelNotFoundError
+from greencode_lsp.models.manifest import sha256
+from greencode_lsp.models.store import (
+    BUNDLED,
+    RECORD_NAME,
+    hub_name,
+    is_hub_name,
+    is_pulled,
+    models_home,
+    partial_folder,
+    pulled_folder,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The parsed `pulled.json`: what a folder was when it had been fetched and checked."""
+
+    name: str
+    commit: str
+    """The hub's commit that the files are of."""
+    files: dict[str, str] = field(default_factory=dict)
+    """File name -> SHA-256."""
+
+
+def read_record(folder: Path) -> Record | None:
+    """Return what was recorded, or None for a folder that was not pulled. Raises ModelDamagedError."""
+    path = folder / RECORD_NAME
+    try:
+        record = Record(**json.loads(path.read_text(encoding="utf8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelDamagedError(f"{path} cannot be read ({error}); remove the model and pull it again.") from error
+    return record
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write `pulled.json`; a reader sees all of it or none."""
+    temporary = folder / (RECORD_NAME + ".part")
+    temporary.write_text(json.dumps(asdict(record), indent=1), encoding="utf8")
+    temporary.replace(folder / RECORD_NAME)
+
+
+def check(folder: Path, record: Record) -> None:
+    """Compare every file with what was recorded. Raises ModelNotFoundError or ModelDamagedError."""
+    for name, expected in record.files.items():
+        file = folder / name
+        again = f"run `greencode-lsp models remove {record.name}` and pull it again"
+        if not file.is_file():
+            raise ModelNotFoundError(f"The pulled model {record.name} lacks {name}; {again}.")
+        if sha256(file) != expected:
+            raise ModelDamagedError(f"{file} is damaged (its SHA-256 differs); {again}.")
+
+
+def pulled_names() -> list[str]:
+    """Return the names of the models that are here and whole."""
+    return [name for name in _names(models_home()) if is_pulled(name)]
+
+
+def partial_names() -> list[str]:
+    """Return the names of those whose download has begun and not ended."""
+    return _names(models_home() / ".partial")
+
+
+def _names(parent: Path) -> list[str]:
+    found = (hub_name(folder) for folder in parent.iterdir() if folder.is_dir()) if parent.is_dir() else ()
+    return sorted(name for name in found if is_hub_name(name))
+
+
+def remove(name: str) -> int:
+    """Delete a pulled model, or what is there of one; return the bytes that are free now.
+
+    Raises HubError for the bundled model, for what was never pulled, and where the disk does not let it go.
+    """
+    if name == BUNDLED:
+        raise HubError("The bundled model is part of greencode-lsp and cannot be removed.")
+    folders = [folder for folder in (pulled_folder(name), partial_folder(name)) if is_hub_name(name)]
+    present = [folder for folder in folders if folder.is_dir()]
+    if not present:
+        known = ", ".join([*pulled_names(), *partial_names()]) or "none"
+        raise HubError(f"No model {name!r} was pulled; there is {known}.")
+    freed = sum(size(folder) for folder in present)
+    try:
+        for folder in present:
+            (folder / RECORD_NAME).unlink(missing_ok=True)  # first: half a model is none
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise HubError(f"{error.filename} cannot be deleted ({error.strerror}); close what uses it.") from error
+    return freed
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of a folder's files."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

@@ -1,0 +1,1 @@
+"""The soak: a day of typing, storms and broken messages against the real server (`python -m tests.soak`)."""
