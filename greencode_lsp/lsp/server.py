@@ -91,25 +91,26 @@ def _answer(server: GreenCodeServer) -> None:
 
 
 def _obey(server: GreenCodeServer) -> None:
+    # Any, not object: of a first parameter that could be the server, pygls makes the server
     @server.command(ACCEPT_COMMAND)
-    def accept(*arguments: object) -> None:
+    def accept(*arguments: Any) -> None:  # noqa: ANN401 - see above
         for argument in arguments[:1]:
             server.accept(str(argument))
 
     @server.command("greencode.setPreference")
-    def set_preference(*arguments: object) -> float | None:
+    def set_preference(*arguments: Any) -> float | None:  # noqa: ANN401 - see above
         return server.service.prefer(arguments[0] if arguments else None)
 
     @server.command("greencode.report")
-    async def report(*arguments: object) -> dict[str, Any] | None:
+    async def report(*arguments: Any) -> dict[str, Any] | None:  # noqa: ANN401 - see above
         return await server.answer_report(*arguments[:2])
 
     @server.command("greencode.pause")
-    def pause(*arguments: object) -> None:
+    def pause(*arguments: Any) -> None:  # noqa: ANN401 - see above
         server.service.pause(paused=True)
 
     @server.command("greencode.resume")
-    def resume(*arguments: object) -> None:
+    def resume(*arguments: Any) -> None:  # noqa: ANN401 - see above
         server.service.pause(paused=False)
 
 
