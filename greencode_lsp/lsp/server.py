@@ -86,7 +86,7 @@ def _answer(server: GreenCodeServer) -> None:
         return await server.answer_inline(params)
 
     @server.feature(REPORT_METHOD)
-    async def report(params: object) -> dict[str, Any] | None:
+    async def report(params: Any) -> dict[str, Any] | None:  # noqa: ANN401 - of object, pygls makes the server
         return await server.answer_report(getattr(params, "scope", None), getattr(params, "format", None))
 
 
