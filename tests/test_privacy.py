@@ -17,7 +17,8 @@ CANARY = "zanzibar_7f3a"
 LOUD = (
     "import logging, pygls.lsp.server\n"
     "logging.basicConfig(level=logging.DEBUG)\n"
-    "for name in ('greencode_lsp', 'asyncio', *(n for n in logging.root.manager.loggerDict if n.startswith('pygls'))):\n"
+    "ours = [name for name in logging.root.manager.loggerDict if name.startswith('pygls')]\n"
+    "for name in ('greencode_lsp', 'asyncio', *ours):\n"
     "    logging.getLogger(name).setLevel(logging.DEBUG)\n"
 )
 """Every logger as loud as a user could make it, pygls' own children too."""
