@@ -15,11 +15,11 @@ from transformers import AutoModelForCausalLM
 
 from greencode_lsp.engine.checkpoint import read_config
 from greencode_lsp.errors import CorpusError
-from greencode_lsp.models.manifest import read_manifest
+from greencode_lsp.models.manifest import FAMILIES, read_manifest
 from greencode_lsp.models.store import BUNDLED, bundled_folder
 from training import tokenizer as tokenizers
 from training.export import dequantise
-from training.importer import FAMILIES, import_folder
+from training.importer import import_folder
 from training.preset import ModelOptions
 
 _FILES = ["*.json", "*.safetensors", "pytorch_model*.bin", "merges.txt"]
