@@ -48,6 +48,7 @@ def to_markdown(found: dict[str, Any]) -> str:
             [
                 name,
                 _span(row["seconds"], 1e3, 1),
+                _span(row["busy_s"], 1e3, 1),
                 _span(row["energy_j"], 1.0, 3),
                 _span(row["token_j"], 1e3, 2),
                 _span(row["of_full_depth"], 1.0, 3),
@@ -56,15 +57,25 @@ def to_markdown(found: dict[str, Any]) -> str:
                 row["energy_tier"],
             ]
         )
-    head = ["way", "ms", "energy, J", "a token, mJ", "of full depth", "edit similarity", "agreement", "energy_tier"]
+    head = [
+        "way",
+        "ms",
+        "busy ms",
+        "energy, J",
+        "a token, mJ",
+        "of full depth",
+        "edit similarity",
+        "agreement",
+        "energy_tier",
+    ]
     paper = [
         [name, f"{joules:g}", f"{joules / PAPER['no cache']:.3f}", f"{PAPER_CODEBLEU[name]:.3f}"]
         for name, joules in PAPER.items()
     ]
     modelled = all(row["energy_tier"] == "modelled" for row in ways.values())
     joules_are = (
-        f"There is no energy counter here: joules are a stated {found['power_w']:g} W times the seconds, and say no "
-        "more than the seconds do."
+        f"There is no energy counter here: joules are a stated {found['power_w']:g} W times the busy seconds "
+        "(this process' processor time; other programs ran beside it, and are in the plain ones), and say no more."
         if modelled
         else "Joules are the device's counter over the window, gross."
     )
@@ -129,8 +140,10 @@ def draw(found: dict[str, Any], path: Path) -> None:
     ways = found["ways"]
     base = ways[UNCACHED]["energy_j"][0]
     shares = {name: [value / base for value in row["energy_j"]] for name, row in ways.items()}
+    least = min(shares[name][0] for name in shares) / 2
     _bars(ours, shares, f"{found['model']} on {found['device']}, {_tiers(ways)}")
     _bars(theirs, {name: [joules / PAPER["no cache"]] for name, joules in PAPER.items()}, "GREEN-CODE, as published")
+    ours.set_xlim(least, 2.4)
     for axes in (ours, theirs):
         axes.set_xlabel("energy of a completion, share of\nHugging Face without its cache")
     figure.savefig(path, metadata={"Software": None})
@@ -156,7 +169,6 @@ def _bars(axes: Any, shares: dict[str, list[float]], title: str) -> None:
         axes.text(edge * 1.06, place, f"{value:.3f}", va="center", fontsize=9)
     axes.set_yticks(range(len(names)), names)
     axes.set_xscale("log")
-    axes.set_xlim(min(min(found[:1]) for found in shares.values()) / 2, 2.4)
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     axes.set_title(title, fontsize=10)

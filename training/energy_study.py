@@ -5,8 +5,8 @@
 
 Every window replays the same cold prompts, whole passes over the list, for at least `window_s`; the ways take turns in
 an order shuffled by a seed, each after a warm-up and a pause. Where the device has a counter that this process has to
-itself, joules are measured over the window; elsewhere they are a stated power times its seconds, and say no more than
-the seconds do. Intervals are 95 % (Student's t over windows; ratios by round). Windows are kept as they come, so that a
+itself, joules are measured over the window; elsewhere they are a stated power times its busy seconds, and say no more
+than those do. Intervals are 95 % (Student's t over windows; ratios by round). Windows are kept as they come, so that a
 run that was stopped goes on.
 """
 
@@ -29,6 +29,7 @@ from scipy import stats
 from greencode_lsp.calibrate import judged, time_checkpoint, trials
 from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.demo.positions import CursorPosition
+from greencode_lsp.energy.calibration import busy_clock
 from greencode_lsp.energy.detect import find_counter
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W
 from greencode_lsp.energy.sampler import QUIET_LOAD, Counter
@@ -64,7 +65,7 @@ class Options:
     window_s: float = 5.0
     repeats: int = 5
     prompts: int = 6
-    quality_prompts: int = 100
+    quality_prompts: int = 80
     pause_s: float = 0.5
     seed: int = 0
 
@@ -77,6 +78,8 @@ class Window:
     round: int
     completions: int
     seconds: float
+    busy_s: float
+    """Of the seconds, those in which this process had the device; the same where nothing else ran."""
     energy_j: float
     energy_tier: str
 
@@ -148,15 +151,22 @@ def peer_ways(folder: Path, device: str) -> dict[str, Complete]:
     return {UNCACHED: way(False), CACHED: way(True)}
 
 
-def replay(way: Complete, prompts: Sequence[Sequence[int]], window_s: float, counter: Counter | None) -> dict[str, Any]:
+def replay(
+    way: Complete,
+    prompts: Sequence[Sequence[int]],
+    window_s: float,
+    counter: Counter | None,
+    clock_s: Callable[[], float],
+) -> dict[str, Any]:
     """Return completions, seconds and joules of whole passes over the prompts, and the joules' tier."""
+    begun_s = clock_s()
     before_j, before = (counter.read_j(), counter.usage()) if counter else (0.0, None)
     start_s, completions, seconds = time.perf_counter(), 0, 0.0
     while seconds < window_s:
         for prompt in prompts:
             way(prompt)
         completions, seconds = completions + len(prompts), time.perf_counter() - start_s
-    found = {"completions": completions, "seconds": seconds}
+    found = {"completions": completions, "seconds": seconds, "busy_s": clock_s() - begun_s}
     after = counter.usage() if counter else None
     if counter is not None and before is not None and after is not None:
         others_s = after.all_s - before.all_s - (after.own_s - before.own_s)
@@ -178,7 +188,7 @@ def measure(
     if not windows:
         kept.write_text(asked + "\n", encoding="utf8")
     done, counter = {(window.way, window.round) for window in windows}, find_counter(device)
-    rng = random.Random(options.seed)
+    rng, clock_s = random.Random(options.seed), busy_clock(device, torch.get_num_threads())
     for number in range(options.repeats):
         order = rng.sample(list(ways), len(ways))
         for name in order:
@@ -186,13 +196,13 @@ def measure(
                 continue
             time.sleep(options.pause_s)
             ways[name](prompts[0])  # wakes its threads and warms its caches after another's turn
-            found = replay(ways[name], prompts, options.window_s, counter)
+            found = replay(ways[name], prompts, options.window_s, counter, clock_s)
             if math.isnan(found["energy_j"]):
-                found["energy_j"] = ACTIVE_POWER_W[device] * found["seconds"]
+                found["energy_j"] = ACTIVE_POWER_W[device] * found["busy_s"]
             windows.append(Window(name, number, **found))
             with kept.open("a", encoding="utf8") as file:
                 file.write(json.dumps(asdict(windows[-1])) + "\n")
-            print(f"round {number + 1}: {name}: {1e3 * found['seconds'] / found['completions']:.1f} ms", flush=True)
+            print(f"round {number + 1}: {name}: {1e3 * found['busy_s'] / found['completions']:.1f} busy ms", flush=True)
     return windows
 
 
@@ -215,6 +225,7 @@ def summary(windows: Sequence[Window], names: Sequence[str]) -> dict[str, dict[s
         tiers = {w.energy_tier for w in rounds.values()}
         out[name] = {
             "seconds": interval([w.seconds / w.completions for w in rounds.values()]),
+            "busy_s": interval([w.busy_s / w.completions for w in rounds.values()]),
             "energy_j": interval(each),
             "energy_tier": tiers.pop() if len(tiers) == 1 else "modelled",
             "token_j": interval([joules / NEW_TOKENS for joules in each]),
