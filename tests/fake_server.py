@@ -7,7 +7,7 @@ import threading
 from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.completion.service import CompletionService, Parts
 from greencode_lsp.errors import ModelNotFoundError
-from greencode_lsp.lsp.server import create_server
+from greencode_lsp.lsp.server import serve_stdio
 from greencode_lsp.records import Control
 from greencode_lsp.settings import Settings
 from tests.fakes import SAMPLE, FakeEngine, backend, meter
@@ -37,4 +37,4 @@ def load(settings: Settings) -> Backend:
 
 if __name__ == "__main__":
     parts = Parts(load=load, meter=lambda device, tell: meter())
-    create_server(lambda notify, report: CompletionService(notify, report, parts)).start_io()
+    serve_stdio(lambda notify, report: CompletionService(notify, report, parts))

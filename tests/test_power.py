@@ -37,7 +37,7 @@ def test_a_machine_that_cannot_be_asked_is_unknown(monkeypatch: pytest.MonkeyPat
 
 def test_the_state_is_read_again_once_it_is_old() -> None:
     now_s, states = [0.0], iter(["mains", "battery"])
-    power = Power(lambda: next(states), lambda: now_s[0])  # type: ignore[arg-type, return-value]
+    power = Power(lambda: next(states), lambda: now_s[0])  # type: ignore[arg-type]
     assert [power.state(), power.state()] == ["mains", "mains"]
     now_s[0] = KEEP_S
     assert power.state() == "battery"

@@ -7,6 +7,7 @@ import itertools
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -276,6 +277,8 @@ class CompletionService:
             self._worker.submit(job)
 
     def _in_worker_load(self, settings: Settings) -> None:
+        if self._closed.is_set():
+            return
         self._loaded, self._state = None, "loading"
         self._tell_status()
         try:
@@ -337,7 +340,8 @@ class CompletionService:
         self._tell_status()
 
     def _fail(self, error: Exception, what: str) -> None:
-        logger.debug("%s", what, exc_info=error)
+        where = "".join(traceback.format_tb(error.__traceback__))  # without its message, which may quote the text
+        logger.debug("%s: %s\n%s", what, type(error).__name__, where)
         if isinstance(error, GreenCodeError):
             sentence = str(error)
         else:  # its message may quote the user's text; its type does not

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.editors.cache import FetchError, run
 
-MIRROR = "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -23,7 +23,7 @@ def unpack(suite: str, packages: Sequence[str], folder: Path, with_dependencies:
         for part in ("state/lists/partial", "cache/archives/partial", "root"):
             (state / part).mkdir(parents=True)
         (state / "status").touch()
-        (state / "sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} {suite} main\n")
+        (state / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n")
         options = {
             "Dir::Etc::sourcelist": state / "sources.list",
             "Dir::Etc::sourceparts": "/dev/null",
@@ -43,3 +43,13 @@ def unpack(suite: str, packages: Sequence[str], folder: Path, with_dependencies:
         for package in sorted(state.glob("**/*.deb")):
             run(["dpkg-deb", "--extract", package, root], state)
         root.rename(folder)
+
+
+def _mirror() -> str:
+    """Return the archive that this machine's own apt is set up for."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    mirrors = [uri for uri in found if "security" not in uri]
+    if not mirrors:
+        raise FetchError("No Debian archive is set up here; run apt-get update first.")
+    return mirrors[0]
