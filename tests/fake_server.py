@@ -12,6 +12,7 @@ from greencode_lsp.records import Control
 from greencode_lsp.settings import Settings
 from tests.fakes import SAMPLE, FakeEngine, backend, meter
 
+TABBED = "\tsmile = '😀'; name = smile\n"
 EMOJI = "smile = '😀'; name = smile\n"
 SLOW = "slow = 1 + 2\n"
 BROKEN = "broken = 1 + 2\n"
@@ -32,7 +33,7 @@ def load(settings: Settings) -> Backend:
     """Load the fake, or fail as a missing folder does."""
     if settings.model != "bundled":
         raise ModelNotFoundError(f"There is no model in {settings.model}.")
-    return backend(FakeEngine((SAMPLE, EMOJI, SLOW, BROKEN, LONG), before_token))
+    return backend(FakeEngine((SAMPLE, EMOJI, TABBED, SLOW, BROKEN, LONG), before_token))
 
 
 if __name__ == "__main__":
