@@ -142,7 +142,7 @@ ones are left alone."
   (cond ((>= (abs energy-j) 10000) (format "%.1f kJ" (/ energy-j 1000.0)))
         ((>= (abs energy-j) 100) (format "%.0f J" energy-j))
         ((>= (abs energy-j) 1) (format "%.1f J" energy-j))
-        (t (format "%.2f J" energy-j))))
+        (t (format "%.2f J" (if (< (abs energy-j) 0.005) 0.0 energy-j))))) ; and not -0.00
 
 (defun greencode--mean (numbers)
   "Return the mean of the vector NUMBERS as text."
