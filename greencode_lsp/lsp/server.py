@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import sys
+from typing import Any, BinaryIO, cast
 from urllib.parse import unquote
 
 from lsprotocol import types
@@ -12,6 +13,7 @@ from pygls.lsp.server import LanguageServer
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.lsp import copilot
 from greencode_lsp.lsp.configuration import pull_settings, watch_settings
+from greencode_lsp.lsp.frames import Frames
 from greencode_lsp.lsp.positions import Document
 from greencode_lsp.lsp.protocol import REPORT_METHOD
 from greencode_lsp.lsp.session import ACCEPT_COMMAND, GreenCodeServer, MakeService
@@ -86,34 +88,34 @@ def _answer(server: GreenCodeServer) -> None:
         return await server.answer_inline(params)
 
     @server.feature(REPORT_METHOD)
-    async def report(params: Any) -> dict[str, Any] | None:  # noqa: ANN401 - of object, pygls makes the server
+    async def report(ls: GreenCodeServer, params: object) -> dict[str, Any] | None:
         return await server.answer_report(getattr(params, "scope", None), getattr(params, "format", None))
 
 
 def _obey(server: GreenCodeServer) -> None:
-    # Any, not object: of a first parameter that could be the server, pygls makes the server
+    # `ls` is named: pygls would hand the server to any first parameter that may hold it, and `object` may
     @server.command(ACCEPT_COMMAND)
-    def accept(*arguments: Any) -> None:  # noqa: ANN401 - see above
+    def accept(ls: GreenCodeServer, *arguments: object) -> None:
         for argument in arguments[:1]:
             server.accept(str(argument))
 
     @server.command("greencode.setPreference")
-    def set_preference(*arguments: Any) -> float | None:  # noqa: ANN401 - see above
+    def set_preference(ls: GreenCodeServer, *arguments: object) -> float | None:
         return server.service.prefer(arguments[0] if arguments else None)
 
     @server.command("greencode.report")
-    async def report(*arguments: Any) -> dict[str, Any] | None:  # noqa: ANN401 - see above
+    async def report(ls: GreenCodeServer, *arguments: object) -> dict[str, Any] | None:
         return await server.answer_report(*arguments[:2])
 
     @server.command("greencode.pause")
-    def pause(*arguments: Any) -> None:  # noqa: ANN401 - see above
+    def pause(ls: GreenCodeServer, *arguments: object) -> None:
         server.service.pause(paused=True)
 
     @server.command("greencode.resume")
-    def resume(*arguments: Any) -> None:  # noqa: ANN401 - see above
+    def resume(ls: GreenCodeServer, *arguments: object) -> None:
         server.service.pause(paused=False)
 
 
-def serve_stdio() -> None:
+def serve_stdio(make_service: MakeService = CompletionService) -> None:
     """Serve one client on standard input and output until it says exit or goes away."""
-    create_server(CompletionService).start_io()
+    create_server(make_service).start_io(stdin=cast("BinaryIO", Frames(sys.stdin.buffer)))
