@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from greencode_lsp.completion.pipeline import Backend, LiveControl, Request, complete, load_backend
 from greencode_lsp.demo.positions import CursorPosition, positions
-from greencode_lsp.energy.calibration import Calibration, Joules, ReplayWindow, fit, save
+from greencode_lsp.energy.calibration import Calibration, Joules, ReplayWindow, busy_clock, fit, save
 from greencode_lsp.energy.detect import find_counter
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W, ModelledMeter
 from greencode_lsp.energy.rapl import mend
@@ -23,7 +23,7 @@ from greencode_lsp.energy.rows import utc_now
 from greencode_lsp.energy.sampler import QUIET_LOAD, Counter, CounterLostError
 from greencode_lsp.errors import LedgerError
 from greencode_lsp.models.store import resolve
-from greencode_lsp.records import Work
+from greencode_lsp.records import Constraint, Control, Step, Work
 from greencode_lsp.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,9 +35,67 @@ TRIALS = 3
 Write = Callable[[str], None]
 
 
+@dataclass(slots=True)
+class TimedEngine:
+    """The engine with a clock around each generation: what the caller does with the tokens is part of it."""
+
+    engine: Engine
+    clock_s: Callable[[], float]
+    busy_s: float = 0.0
+    """Of the latest generation."""
+
+    @property
+    def layers(self) -> int:
+        """See `pipeline.Engine`."""
+        return self.engine.layers
+
+    @property
+    def device(self) -> str:
+        """See `pipeline.Engine`."""
+        return self.engine.device
+
+    @property
+    def max_positions(self) -> int:
+        """See `pipeline.Engine`."""
+        return self.engine.max_positions
+
+    @property
+    def work(self) -> Work:
+        """See `pipeline.Engine`."""
+        return self.engine.work
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        control: Control,
+        *,
+        max_new_tokens: int,
+        stop_ids: frozenset[int] = frozenset(),
+        likely_last_ids: frozenset[int] = frozenset(),
+        constraint: Constraint | None = None,
+    ) -> Iterator[Step]:
+        """See `pipeline.Engine`."""
+        start_s = self.clock_s()
+        try:
+            yield from self.engine.generate(
+                prompt_ids,
+                control,
+                max_new_tokens=max_new_tokens,
+                stop_ids=stop_ids,
+                likely_last_ids=likely_last_ids,
+                constraint=constraint,
+            )
+        finally:
+            self.busy_s = self.clock_s() - start_s
+
+    def full_depth_argmax(self, prompt_ids: Sequence[int], emitted_ids: Sequence[int], control: Control) -> list[int]:
+        """See `pipeline.Engine`."""
+        return self.engine.full_depth_argmax(prompt_ids, emitted_ids, control)
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One completion at full depth and one as served, observed and modelled."""
+    """One completion at full depth and one as served, observed and modelled, in busy seconds."""
 
     full_depth_s: float
     served_s: float
@@ -105,7 +163,7 @@ def describe(calibration: Calibration) -> list[str]:
     """Return the times for a person to read."""
     lines = [
         f"{calibration.checkpoint} on {calibration.device} ({calibration.device_name}), {calibration.numeric}, "
-        f"{calibration.threads} thread(s); milliseconds of one run over so many positions:"
+        f"{calibration.threads} thread(s); busy milliseconds of one run over so many positions:"
     ]
     sizes = sorted(calibration.segments[0].seconds)
     lines.append(f"  {'segment to layer':>16}" + "".join(f"{m:>9}" for m in sizes))
@@ -124,18 +182,22 @@ def trials(
 ) -> Iterator[Trial]:
     """Complete at places that nothing was timed on, cold, at full depth and as served, in turns."""
     engine, meter = engine_of(backend), ModelledMeter(calibration.device, 0.0, 0.0)
+    timed = TimedEngine(engine, busy_clock(calibration.device, calibration.threads))
+    backend = replace(backend, engine=timed)
     ways = (replace(settings, exit_policy="never"), settings)
     for place in places:
         request = Request(place.text, place.offset, place.language, invoked=True)
-        found: tuple[list[Work], list[Work]] = ([], [])
+        seconds: tuple[list[float], list[float]] = ([], [])
+        work = [Work(), Work()]
         for _ in range(TRIALS):
-            for way, work in zip(ways, found, strict=True):
+            for i, way in enumerate(ways):
                 engine.sequences.forget()
                 control = LiveControl.of(way, backend.manifest, place.language)
-                work.append(complete(backend, request, control, meter).work)
-        if all(work[0].emitted_tokens for work in found):
-            observed = [statistics.median(w.elapsed_ms for w in work) / 1e3 for work in found]
-            yield Trial(*observed, *(calibration.seconds(work[0]) for work in found))
+                work[i] = complete(backend, request, control, meter).work
+                seconds[i].append(timed.busy_s)
+        if all(one.emitted_tokens for one in work):
+            observed = [statistics.median(found) for found in seconds]
+            yield Trial(*observed, *(calibration.seconds(one) for one in work))
 
 
 def judged(calibration: Calibration, found: Sequence[Trial]) -> Calibration:

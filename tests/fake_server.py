@@ -7,11 +7,12 @@ import threading
 from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.completion.service import CompletionService, Parts
 from greencode_lsp.errors import ModelNotFoundError
-from greencode_lsp.lsp.server import create_server
+from greencode_lsp.lsp.server import serve_stdio
 from greencode_lsp.records import Control
 from greencode_lsp.settings import Settings
 from tests.fakes import SAMPLE, FakeEngine, backend, meter
 
+TABBED = "\tsmile = '😀'; name = smile\n"
 EMOJI = "smile = '😀'; name = smile\n"
 SLOW = "slow = 1 + 2\n"
 BROKEN = "broken = 1 + 2\n"
@@ -32,9 +33,9 @@ def load(settings: Settings) -> Backend:
     """Load the fake, or fail as a missing folder does."""
     if settings.model != "bundled":
         raise ModelNotFoundError(f"There is no model in {settings.model}.")
-    return backend(FakeEngine((SAMPLE, EMOJI, SLOW, BROKEN, LONG), before_token))
+    return backend(FakeEngine((SAMPLE, EMOJI, TABBED, SLOW, BROKEN, LONG), before_token))
 
 
 if __name__ == "__main__":
     parts = Parts(load=load, meter=lambda device, tell: meter())
-    create_server(lambda notify, report: CompletionService(notify, report, parts)).start_io()
+    serve_stdio(lambda notify, report: CompletionService(notify, report, parts))

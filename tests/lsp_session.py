@@ -28,6 +28,7 @@ class Editor:
         """The answer to `initialize`."""
         self.statuses: list[dict[str, Any]] = []
         self.registered: list[str] = []
+        self.copilot_kinds: list[str] = []
         self.news = asyncio.Event()
         self._numbers = itertools.count(1)
 
@@ -107,6 +108,7 @@ async def session(
     capabilities: types.ClientCapabilities | None = None,
     options: Any = None,
     configuration: dict[str, Any] | None = None,
+    folders: Sequence[Path] = (),
 ) -> AsyncIterator[Editor]:
     """Start a server and initialize it; at the end shut it down and require exit code 0."""
     client = pytest_lsp.make_test_lsp_client()
@@ -124,10 +126,15 @@ async def session(
         editor.registered.extend(registration.method for registration in params.registrations)
         editor.news.set()
 
+    @client.feature("didChangeStatus")  # type: ignore[untyped-decorator]
+    def on_copilot_status(params: Any) -> None:
+        editor.copilot_kinds.append(params.kind)
+
     await client.start_io(sys.executable, *command, env=environment, cwd=str(ROOT))
     params = types.InitializeParams(
         capabilities=capabilities or types.ClientCapabilities(text_document=INLINE),
         initialization_options=options,
+        workspace_folders=[types.WorkspaceFolder(folder.as_uri(), folder.name) for folder in folders],
     )
     editor.result = await client.initialize_session(params)
     try:

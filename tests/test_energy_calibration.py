@@ -13,6 +13,7 @@ from greencode_lsp.energy.calibration import (
     Joules,
     ReplayWindow,
     Segment,
+    busy_clock,
     calibration_path,
     fit,
     load,
@@ -105,6 +106,11 @@ def test_fitted_joules_are_modelled_and_know_their_idle_part() -> None:
     energy_j, _, tier, idle_j = reading_of(replace(CALIBRATION, joules=JOULES))
     assert (tier, idle_j) == ("modelled", 5.0)
     assert energy_j > 5.0
+
+
+def test_the_busy_clock_counts_threads_that_work_together_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greencode_lsp.energy.calibration.time.process_time", lambda: 6.0)
+    assert (busy_clock("cpu")(), busy_clock("cpu", 2)()) == (6.0, 3.0)
 
 
 def windows(noise: float = 0.0) -> list[ReplayWindow]:

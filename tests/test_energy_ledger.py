@@ -209,6 +209,15 @@ def test_an_audit_costs_joules_and_is_no_completion(tmp_path: Path, told: list[s
     assert ledger.audits("mini-1", "java") == []
 
 
+def test_an_audits_row_is_its_completions_with_what_the_audit_took() -> None:
+    row = replace(ROW, outcome="accepted", accepted_characters=7, device="cpu")
+    found = row.audited(Audit(9, 10, 0.98), EnergyReading(1.5, "attributed", ("cpu",), idle_j=0.5), elapsed_ms=12.0)
+    assert (found.model, found.language, found.preference, found.device) == ("mini-1", "python", 0.5, "cpu")
+    assert (found.energy_j, found.energy_tier, found.idle_j, found.elapsed_ms) == (1.5, "attributed", 0.5, 12.0)
+    assert (found.outcome, found.full_depth_j, found.accepted_characters, found.exit_layers) == ("audit", 0.0, 0, {})
+    assert found.audit == Audit(9, 10, 0.98)
+
+
 def test_todays_tier_is_that_of_the_weakest_row(tmp_path: Path, told: list[str]) -> None:
     ledger = open_ledger(tmp_path / "ledger.sqlite", told)
     ledger.add(replace(ROW, energy_tier="attributed"))

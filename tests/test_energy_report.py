@@ -287,6 +287,21 @@ def test_without_counters_no_output_says_measured_and_every_tier_says_modelled(
     assert set(tiers) <= {"modelled"} and (tiers or form == ["--csv", "-"])
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_without_counters_the_demo_says_modelled_of_every_figure(
+    form: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("greencode_lsp.energy.detect.open_rapl", lambda fallback, tell: None)
+    assert cli.main(["demo", *form]) == 0
+    out = capsys.readouterr().out
+    assert "measured" not in out
+    assert set(re.findall(r'_tier"?: "?(\w+)', out)) == {"modelled"}
+
+
+def test_the_command_line_knows_the_reports_scopes() -> None:
+    assert cli.SCOPES == SCOPES
+
+
 def test_a_file_is_written_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill()
     path = tmp_path / "energy.html"

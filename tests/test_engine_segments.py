@@ -215,6 +215,14 @@ def test_full_depth_argmax_is_what_full_depth_would_have_emitted(engine: Engine)
     assert engine.full_depth_argmax(PROMPT, tokens, FixedControl()) == tokens
 
 
+def test_an_audit_leaves_its_work_behind(engine: Engine) -> None:
+    tokens = [step.token_id for step in engine.generate(PROMPT, FixedControl(), max_new_tokens=5)]
+    engine.full_depth_argmax(PROMPT, tokens, FixedControl())
+    work = engine.work
+    assert (work.prompt_tokens, work.reused_tokens) == (len(PROMPT) + 4, len(PROMPT) - 1)
+    assert (work.prefill_layer_positions, work.head_positions) == (engine.layers * 5, 5)
+
+
 def test_exit_states_are_the_normed_hidden_states(engine: Engine) -> None:
     seen: list[ExitState] = []
 

@@ -9,6 +9,7 @@ python -m training import ~/opt-2.7b ~/opt-2.7b-safe         # an older publishe
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ HOME = Path("~/.cache/greencode-lsp")
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m training`."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Train, calibrate and judge a model.")
-    parser.add_argument("step", choices=[*pipeline.STEPS, "heldout", "import", "bench", "all"])
+    parser.add_argument("step", choices=[*pipeline.STEPS, "heldout", "import", "bench", "energy-study", "all"])
     parser.add_argument("folders", nargs="*", type=Path, help="`import FOLDER OUT`, `export --dequantise FOLDER OUT`")
     parser.add_argument("--dequantise", action="store_true", help="`export` FOLDER as float32 for transformers")
     parser.add_argument("--dry-run", action="store_true", help="`lite` prints memory and time, and runs nothing")
@@ -35,13 +36,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, help=f"folder to work in (default: {HOME}/PRESET)")
     parser.add_argument("--out", type=Path, help="checkpoint folder to write (default: WORK/out)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop `lite` after so long; it can go on later")
-    parser.add_argument("--runs", type=Path, default=pipeline.RUNS, help="where `evaluate` writes (training/runs)")
+    parser.add_argument("--runs", type=Path, default=pipeline.RUNS, help="where `evaluate` and `energy-study` write")
     parser.add_argument("--limit", type=int, help="`evaluate` so many held-out lines of each language only")
-    parser.add_argument("--model", help="`evaluate` or `bench` this checkpoint: `bundled` or a folder")
+    parser.add_argument("--model", help="`evaluate`, `bench` or `energy-study` this: `bundled` or a folder")
     parser.add_argument(
         "--languages", nargs="+", default=["python", "java"], help="`evaluate` and `heldout` in these languages"
     )
-    parser.add_argument("--json", action="store_true", help="`evaluate` and `bench` end with one JSON object on a line")
+    parser.add_argument(
+        "--json", action="store_true", help="`evaluate`, `bench`, `energy-study` end with one JSON object"
+    )
     parser.add_argument("--processes", type=int, default=2, help="for `calibrate` and `evaluate` (default: 2)")
     parser.add_argument(
         "--heldout-sources",
@@ -53,7 +56,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--random-weights", default="base", metavar="PRESET", help="`bench` against peers in this shape (base)"
     )
-    parser.add_argument("--device", default="auto", help="`bench` on this device: auto, cpu or cuda")
+    parser.add_argument("--device", default="auto", help="`bench` and `energy-study` on this device: auto, cpu or cuda")
+    parser.add_argument("--window-s", type=float, default=5.0, help="`energy-study` windows of at least so long (5)")
+    parser.add_argument("--repeats", type=int, default=5, help="`energy-study` windows of each way (5)")
+    parser.add_argument("--seed", type=int, default=0, help="`energy-study` shuffles turns and draws lines by it (0)")
     return parser
 
 
@@ -75,6 +81,17 @@ def _convert(options: argparse.Namespace) -> bool:
         dequantise(folder, out)
     print(out)
     return True
+
+
+def _energy_study(options: argparse.Namespace) -> None:
+    from training import energy_results, energy_study  # imports transformers: seconds
+
+    model, device = options.model or "bundled", options.device
+    wanted = energy_study.Options(model, device, options.window_s, options.repeats, seed=options.seed)
+    found = energy_study.run(wanted, options.runs.expanduser())
+    print(energy_results.to_markdown(found))
+    if options.json:
+        print(json.dumps({key: found[key] for key in ("ways", "quality", "modelled_time")}))
 
 
 def _pack_shards(work: Path) -> None:
@@ -101,6 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             wanted = bench.Options(options.model or "bundled", options.random_weights, options.quick, options.device)
             bench.main(wanted, as_json=options.json)
+            return 0
+        if options.step == "energy-study":
+            _energy_study(options)
             return 0
         preset = load_preset(options.preset)
         if options.step == "lite" and options.dry_run:

@@ -1,54 +1,22 @@
 """What the layers cost: c(m)/c(1) of a segment over m positions, and the head in layers.
 
-Measured on the engine's own segments behind a prompt of ordinary length, sizes interleaved, medians. Written to
-`cost_curve` and `head_layers` of the manifest, which the agent's reward and every reported ratio use.
+The same timings as `greencode-lsp calibrate` takes on a user's machine (engine/calibrate.py). Written to `cost_curve`
+and `head_layers` of the manifest, which the agent's reward and every reported ratio use.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
 from pathlib import Path
 
-import torch
-
-from greencode_lsp.engine.segments import Segments
-from training.forced import load_segments
-
-POSITIONS = (1, 2, 4, 8)
-ROUNDS = 15
-PROMPT_TOKENS = 192
+from greencode_lsp.engine.calibrate import ROUNDS, time_parts
+from greencode_lsp.engine.load import load_engine
+from training.forced import DEVICE
 
 
-@torch.inference_mode()
-def measure(folder: Path, exits: tuple[int, ...], rounds: int = ROUNDS) -> tuple[dict[int, float], float]:
+def measure(folder: Path, rounds: int = ROUNDS) -> tuple[dict[int, float], float]:
     """Return {m: c(m)/c(1)} and the head's cost for one position in layers."""
-    family, segments = load_segments(folder, exits)
-    prompt = min(PROMPT_TOKENS, family.kv_shape[1] - max(POSITIONS))
-    segments.feed([0] * prompt)
-    _run(segments)
-    times_s: dict[int, list[float]] = {m: [] for m in POSITIONS}
-    head_s: list[float] = []
-    for _ in range(rounds + 2):  # two to warm up
-        for m in POSITIONS:
-            segments.feed([0] * m)
-            start_s = time.perf_counter()
-            outputs = _run(segments)
-            times_s[m].append(time.perf_counter() - start_s)
-            segments.crop(prompt)
-        start_s = time.perf_counter()
-        family.head(family.normalise(outputs[-1:])).argmax(-1).item()
-        head_s.append(time.perf_counter() - start_s)
-    layer_s = statistics.median(times_s[1][2:]) / exits[-1]
-    # more positions never cost less: a dip is noise
-    curve, floor = {}, 1.0
-    for m in POSITIONS:
-        floor = max(floor, statistics.median(times_s[m][2:]) / (layer_s * exits[-1]))
-        curve[m] = round(floor, 3)
-    return curve, round(statistics.median(head_s[2:]) / layer_s, 3)
-
-
-def _run(segments: Segments) -> torch.Tensor:
-    for index in range(len(segments)):
-        outputs = segments.advance(index, lambda: False)
-    return outputs
+    engine = load_engine(folder, DEVICE)
+    parts = time_parts(engine, folder, rounds)
+    seconds = {m: sum(segment.seconds[m] for segment in parts.segments) for m in parts.segments[0].seconds}
+    curve = {m: round(elapsed_s / seconds[1], 3) for m, elapsed_s in seconds.items()}
+    return curve, round(parts.head.seconds[1] / seconds[1] * engine.layers, 3)

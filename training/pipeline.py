@@ -107,7 +107,7 @@ def run_export(job: Job) -> None:
         raise CorpusError(f"There is no trained model in {job.work}; run `python -m training lite` first.")
     export(job.preset, job.work, job.work / "lite", job.out)
     manifest = _load(job).manifest
-    curve, head_layers = cost.measure(job.out, manifest.exits)
+    curve, head_layers = cost.measure(job.out)
     write_manifest(job.out, dataclasses.replace(manifest, cost_curve=curve, head_layers=head_layers))
     print(f"c(m)/c(1): {curve}, head: {head_layers} layers")
 

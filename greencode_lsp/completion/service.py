@@ -7,6 +7,7 @@ import itertools
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -125,12 +126,11 @@ class CompletionService:
         self._paused = paused
         if paused:
             self._worker.stop_all()
-        else:
-            self.start()
+        self.start()
         self._submit(self._tell_status)
 
     def start(self) -> None:
-        """Begin to load the model that the settings name, unless that is what was loaded last."""
+        """Begin to load the model that the settings name, unless that is what was loaded last, or while paused."""
         settings = self.scopes.settings
         wanted = (settings.model, settings.device, settings.numeric)
         self._loop = asyncio.get_running_loop()
@@ -147,12 +147,12 @@ class CompletionService:
         """
         if self._closed.is_set():
             return NOTHING
+        self.start()
         power = self._parts.power.state()
         settings = self.scopes.resolve(request.path, request.language, power)
         refusal = self._refusal(request, settings, power)
         if refusal is not None:
             return self._refuse(document, refusal)
-        self.start()
         found = self._suggestions.find(document, request)
         running = self._running.get(document)
         if found is None and running is not None and running.may_serve(request):
@@ -277,6 +277,8 @@ class CompletionService:
             self._worker.submit(job)
 
     def _in_worker_load(self, settings: Settings) -> None:
+        if self._closed.is_set():
+            return
         self._loaded, self._state = None, "loading"
         self._tell_status()
         try:
@@ -338,7 +340,8 @@ class CompletionService:
         self._tell_status()
 
     def _fail(self, error: Exception, what: str) -> None:
-        logger.debug("%s", what, exc_info=error)
+        where = "".join(traceback.format_tb(error.__traceback__))  # without its message, which may quote the text
+        logger.debug("%s: %s\n%s", what, type(error).__name__, where)
         if isinstance(error, GreenCodeError):
             sentence = str(error)
         else:  # its message may quote the user's text; its type does not

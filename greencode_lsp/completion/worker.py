@@ -107,9 +107,9 @@ class Worker:
             self.stop(document)
 
     def close(self) -> None:
-        """Stop everything and take no more jobs; does not wait."""
+        """Stop everything and take no more jobs; does not wait for those that keep the books of what is done."""
         self.stop_all()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False)
 
 
 def _run(job: Callable[[Ticket], Result], ticket: Ticket) -> Result:

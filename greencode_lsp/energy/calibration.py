@@ -4,8 +4,10 @@ Seconds of a completion, from its counts (`Work`):
 
     t = start + P p + sum over runs (s, m) of c_s(m) + head H + check K + token T
 
-P layer-positions of the prompt at p seconds each, c_s(m) segment s over m positions (interpolated between the timed
-ones), H positions through the head, K exit checks, T tokens. Joules, where a counter was there to fit them by:
+busy seconds (see `busy_clock`): P layer-positions of the prompt at p each, c_s(m) segment s over m positions
+(interpolated between the timed ones), H positions through the head, K exit checks, T tokens.
+
+Joules, where a counter was there to fit them by:
 
     E = idle_w t + byte_j B + operation_j O
 
@@ -16,7 +18,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +35,17 @@ POSITIONS = (1, 2, 4, 8, 64, 512)
 LONG = 64
 """Runs from here on are prompts, timed from an empty cache; shorter ones are timed behind a prompt."""
 FORMAT_VERSION = 1
+
+
+def busy_clock(device: str, threads: int = 1) -> Callable[[], float]:
+    """Return a clock of the seconds in which this process keeps a device busy.
+
+    On the CPU that is its processor time, by thread: another program's turns do not count, and alone it is the time
+    that passes. Elsewhere it is the time that passes.
+    """
+    if device != "cpu":
+        return time.perf_counter
+    return lambda: time.process_time() / threads
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from greencode_lsp.records import Completion, EnergyTier
+from greencode_lsp.records import Completion, EnergyReading, EnergyTier
 
 COLUMNS = {
     "time_utc": "TEXT NOT NULL",
@@ -97,6 +97,24 @@ class LedgerRow:
             prompt_tokens=completion.work.prompt_tokens,
             reused_tokens=completion.work.reused_tokens,
             outcome=outcome,
+        )
+
+    def audited(self, found: Audit, energy: EnergyReading, elapsed_ms: float) -> LedgerRow:
+        """Return the row of this completion's audit, with what the audit itself took."""
+        return replace(
+            self,
+            outcome="audit",
+            tokens=found.tokens,
+            agreed_tokens=found.agreed_tokens,
+            promised=found.promised,
+            energy_j=energy.energy_j,
+            energy_tier=energy.energy_tier,
+            idle_j=energy.idle_j,
+            full_depth_j=0.0,
+            elapsed_ms=elapsed_ms,
+            exit_layers={},
+            accepted_characters=0,
+            time_utc=utc_now(),
         )
 
     @property

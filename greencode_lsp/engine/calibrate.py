@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from greencode_lsp.energy.calibration import LONG, POSITIONS, Segment
+from greencode_lsp.energy.calibration import LONG, POSITIONS, Segment, busy_clock
 from greencode_lsp.engine.checkpoint import Weights
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.records import NEVER, DecodeConfig, FixedControl, Work
@@ -106,6 +106,7 @@ class _Timer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._clock_s = busy_clock(engine.device, torch.get_num_threads())
         room = engine.max_positions - 1
         self._prompt = [0] * min(PROMPT_TOKENS, room // 2)
         self.positions = [m for m in POSITIONS if m == 1 or m <= room - (len(self._prompt) if m < LONG else 0)]
@@ -150,12 +151,12 @@ class _Timer:
     def _time_tokens(self, name: str, config: DecodeConfig) -> None:
         engine = self._engine
         list(engine.generate(self._prompt, FixedControl(config), max_new_tokens=1))  # the prompt is warm
-        start_s = time.perf_counter()
+        start_s = self._clock_s()
         tokens = engine.generate(self._prompt, FixedControl(config), max_new_tokens=TOKENS + 1)
         next(tokens)
-        first_s = time.perf_counter()
+        first_s = self._clock_s()
         list(tokens)
-        self._add(name, (time.perf_counter() - first_s) / TOKENS)
+        self._add(name, (self._clock_s() - first_s) / TOKENS)
         if name == "never":
             self._add("start", first_s - start_s)
 
@@ -163,11 +164,11 @@ class _Timer:
         self._seconds.setdefault(key, []).append(elapsed_s)
 
     def _timed(self, call: Callable[[], object]) -> float:
-        start_s = time.perf_counter()
+        start_s = self._clock_s()
         call()
         if self._engine.device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - start_s
+        return self._clock_s() - start_s
 
 
 def _never() -> bool:

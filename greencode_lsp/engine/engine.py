@@ -201,12 +201,17 @@ class Engine:
 
     @torch.inference_mode()
     def full_depth_argmax(self, prompt_ids: Sequence[int], emitted_ids: Sequence[int], control: Control) -> list[int]:
-        """Return the full-depth token for each emitted position, given the emitted tokens before it (calibration)."""
+        """Return the full-depth token for each emitted position, given the emitted tokens before it.
+
+        For calibration and audits; `work` counts every position run as the prompt's.
+        """
         self.segments.crop(len(prompt_ids) - 1)  # the rows asked for must be run, not found in the cache
         self._prefill([*prompt_ids, *emitted_ids[:-1]])
         index = self._advance_until(self._rule(DecodeConfig(), 0), control)
         normalised = self.family.normalise(self.segments.outputs(index, len(emitted_ids)))  # [T, D]
-        return [int(i) for i in self._head(normalised).argmax(-1)]
+        found = [int(i) for i in self._head(normalised).argmax(-1)]
+        self.work = self._log.finish(0)
+        return found
 
 
 def pick(logits: Vector, emitted: Sequence[int], constraint: Constraint | None) -> tuple[int, float]:

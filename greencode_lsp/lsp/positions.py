@@ -66,7 +66,7 @@ def locate(document: TextDocument, position: types.Position, encoding: str) -> R
     """Return the request for a position; raises PositionError where it, or the document's text, cannot be had."""
     try:
         text = document.source  # of a document that was not opened: read from disk
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:  # no such file, no UTF-8, or no file's name at all
         raise PositionError(
             f"{document.filename} cannot be read as UTF-8 text ({type(error).__name__}); open it in the editor first, "
             "or save it as UTF-8."

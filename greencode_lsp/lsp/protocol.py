@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lsprotocol.types import ResponseError
+from lsprotocol import types
+from pygls.exceptions import JsonRpcException
 from pygls.protocol import LanguageServerProtocol
 
 from greencode_lsp.completion.status import Status
@@ -15,9 +16,27 @@ from greencode_lsp.records import EnergyTier
 
 
 class QuietProtocol(LanguageServerProtocol):
-    """The protocol without pygls' tracebacks in the `data` of an error response: they quote the user's text."""
+    """The protocol without what pygls keeps and tells too much of, and with the answers it leaves out."""
 
-    def _send_response(self, msg_id: Any, result: Any = None, error: ResponseError | None = None) -> None:  # noqa: ANN401 - pygls' own signature
+    def structure_message(self, data: dict[str, Any]) -> Any:  # noqa: ANN401 - pygls' own signature
+        """Read a message; a request that cannot be read is answered too."""
+        try:
+            return super().structure_message(data)
+        except JsonRpcException as error:
+            if "method" in data and isinstance(data.get("id"), (int, str)):
+                code, message = types.ErrorCodes.InvalidParams, "The parameters are not those of the method."
+                self._send_response(data["id"], error=types.ResponseError(code, message))
+            raise error from None  # what it says of its cause quotes the message
+
+    def _execute_handler(self, msg_id: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - pygls' own signature
+        """Run a handler; pygls would keep the future of each notification for good."""
+        super()._execute_handler(msg_id, *args, **kwargs)
+        future = self._request_futures.get(msg_id)
+        if future is not None:
+            future.add_done_callback(lambda _: self._request_futures.pop(msg_id, None))
+
+    # pygls puts a traceback, which quotes the user's text, into the data of an error
+    def _send_response(self, msg_id: Any, result: Any = None, error: types.ResponseError | None = None) -> None:  # noqa: ANN401 - pygls' own signature
         if error is not None:
             error.data = None
         super()._send_response(msg_id, result, error)

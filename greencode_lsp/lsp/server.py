@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import sys
+from typing import Any, BinaryIO, cast
 from urllib.parse import unquote
 
 from lsprotocol import types
@@ -12,6 +13,7 @@ from pygls.lsp.server import LanguageServer
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.lsp import copilot
 from greencode_lsp.lsp.configuration import pull_settings, watch_settings
+from greencode_lsp.lsp.frames import Frames
 from greencode_lsp.lsp.positions import Document
 from greencode_lsp.lsp.protocol import REPORT_METHOD
 from greencode_lsp.lsp.session import ACCEPT_COMMAND, GreenCodeServer, MakeService
@@ -114,6 +116,6 @@ def _obey(server: GreenCodeServer) -> None:
         server.service.pause(paused=False)
 
 
-def serve_stdio() -> None:
+def serve_stdio(make_service: MakeService = CompletionService) -> None:
     """Serve one client on standard input and output until it says exit or goes away."""
-    create_server(CompletionService).start_io()
+    create_server(make_service).start_io(stdin=cast("BinaryIO", Frames(sys.stdin.buffer)))

@@ -1,0 +1,62 @@
+"""Settings are described once: the README's table and the VS Code manifest say what the fields say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from greencode_lsp.settings import CLIENT_KEYS, SECTION, SETTINGS, Setting
+
+ROOT = Path(__file__).parent.parent
+ROW = re.compile(r"^\| `greencode\.([\w.]+)` \| `(.+?)` \| (.+) \|$", re.MULTILINE)
+README = {key: (default, meaning) for key, default, meaning in ROW.findall((ROOT / "README.md").read_text())}
+MANIFEST = json.loads((ROOT / "editors" / "vscode" / "package.json").read_text())
+PROPERTIES: dict[str, dict[str, Any]] = MANIFEST["contributes"]["configuration"]["properties"]
+SCHEMA = {"type", "oneOf", "enum", "minimum", "maximum", "items", "additionalProperties"}
+
+each_setting = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
+
+
+def test_the_readme_has_every_setting_and_no_other_in_order() -> None:
+    assert list(README) == list(SETTINGS)
+
+
+@each_setting
+def test_the_readme_says_what_the_field_says(setting: Setting) -> None:
+    assert README[setting.key] == (setting.default_json, setting.meaning)
+
+
+def test_the_manifest_has_every_setting_and_none_that_is_unknown() -> None:
+    ours = {key for key in PROPERTIES if key.split(".")[1] not in CLIENT_KEYS}
+    assert ours == {f"{SECTION}.{key}" for key in SETTINGS}
+
+
+@each_setting
+def test_the_manifest_has_the_fields_default_range_and_a_description(setting: Setting) -> None:
+    found = PROPERTIES[f"{SECTION}.{setting.key}"]
+    assert json.dumps(found["default"]) == setting.default_json
+    assert _shape(found) == _shape(dict(setting.kind.schema))
+    assert found.get("markdownDescription") or found.get("description")
+
+
+@each_setting
+def test_a_setting_that_may_differ_between_folders_is_a_resources_in_vs_code(setting: Setting) -> None:
+    is_resource = PROPERTIES[f"{SECTION}.{setting.key}"]["scope"] in ("resource", "language-overridable")
+    assert is_resource is setting.scoped
+
+
+@each_setting
+def test_every_default_is_a_value_the_setting_takes(setting: Setting) -> None:
+    default = json.loads(setting.default_json)
+    assert default is None or setting.kind.read(default) == setting.default
+
+
+def _shape(schema: dict[str, Any]) -> Any:
+    """Return what a schema allows, without descriptions."""
+    return {
+        key: [_shape(s) for s in value] if key == "oneOf" else value for key, value in schema.items() if key in SCHEMA
+    }

@@ -1,0 +1,231 @@
+"""The energy study's parts: windows, turns, intervals, tables. Nothing here is timed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from greencode_lsp.demo.positions import CursorPosition
+from greencode_lsp.energy.sampler import Usage
+from greencode_lsp.engine.load import load_engine
+from greencode_lsp.errors import SettingError
+from greencode_lsp.records import FixedControl
+from tests import reference
+from tests.fakes import tokenizer
+from training import energy_study
+from training.energy_results import FULL, PAPER, PAPER_CODEBLEU, UNCACHED, to_markdown, write
+from training.energy_study import (
+    CACHED,
+    NEW_TOKENS,
+    Line,
+    Options,
+    Window,
+    interval,
+    measure,
+    own_ways,
+    quality,
+    replay,
+    summary,
+)
+
+PROMPTS = [[1, 2], [3], [4]]
+
+
+class Machine:
+    """A clock that moves with the work, and a counter that shows 30 W."""
+
+    devices: tuple[str, ...] = ("fake",)
+    period_s = 0.001
+
+    def __init__(self) -> None:
+        self.now_s = self.others_s = 0.0
+        self.asked: list[str] = []
+
+    def read_j(self) -> float:
+        return 30.0 * self.now_s
+
+    def usage(self) -> Usage | None:
+        return Usage(self.now_s, self.now_s + self.others_s)
+
+    def way(self, name: str, seconds: float) -> energy_study.Complete:
+        def run(prompt: Sequence[int]) -> list[int]:
+            self.now_s += seconds
+            self.asked.append(name)
+            return [1] * NEW_TOKENS
+
+        return run
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    fake = Machine()
+    clock = SimpleNamespace(perf_counter=lambda: fake.now_s, sleep=lambda seconds: None)
+    monkeypatch.setattr(energy_study, "time", clock)
+    monkeypatch.setattr(energy_study, "find_counter", lambda device: None)
+    monkeypatch.setattr(energy_study, "busy_clock", lambda device, threads: lambda: fake.now_s)
+    return fake
+
+
+def test_a_window_is_whole_passes_over_the_prompts_and_as_long_as_asked(machine: Machine) -> None:
+    found = replay(machine.way("a", 0.7), PROMPTS, 5.0, None, lambda: machine.now_s / 2)
+    assert found["completions"] == 9
+    assert [found["seconds"], found["busy_s"]] == pytest.approx([6.3, 3.15])
+
+
+@pytest.mark.parametrize(
+    ("window_s", "others_s", "tier"), [(5.0, 0.0, "measured"), (1.0, 0.0, "attributed"), (5.0, 9.0, "modelled")]
+)
+def test_a_windows_joules_are_as_sure_as_it_is_long_and_the_device_ours(
+    window_s: float, others_s: float, tier: str, machine: Machine
+) -> None:
+    def way(prompt: Sequence[int]) -> list[int]:
+        machine.now_s += 1.0
+        machine.others_s += others_s
+        return []
+
+    found = replay(way, PROMPTS, window_s, machine, lambda: machine.now_s)
+    assert found["energy_tier"] == tier
+    assert tier == "modelled" or found["energy_j"] == pytest.approx(30.0 * found["seconds"])
+
+
+def measured(machine: Machine, folder: Path, options: Options) -> list[Window]:
+    ways = {name: machine.way(name, 0.5) for name in ("a", "b", "c")}
+    return measure(ways, PROMPTS, options, folder / "part", "cpu")
+
+
+def order(machine: Machine) -> list[str]:
+    return [name for name, before in zip(machine.asked, ["", *machine.asked], strict=False) if name != before]
+
+
+def test_every_round_takes_every_way_once_in_an_order_of_the_seed(machine: Machine, tmp_path: Path) -> None:
+    windows = measured(machine, tmp_path, Options(repeats=4, window_s=1.0))
+    assert sorted((w.round, w.way) for w in windows) == [(r, w) for r in range(4) for w in "abc"]
+    assert len({tuple(w.way for w in windows if w.round == r) for r in range(4)}) > 1
+    first = [w.way for w in windows]
+    (tmp_path / "part").unlink()
+    assert [w.way for w in measured(machine, tmp_path, Options(repeats=4, window_s=1.0))] == first
+    (tmp_path / "part").unlink()
+    assert [w.way for w in measured(machine, tmp_path, Options(repeats=4, window_s=1.0, seed=1))] != first
+
+
+def test_without_a_counter_joules_are_a_stated_power_times_seconds(machine: Machine, tmp_path: Path) -> None:
+    for window in measured(machine, tmp_path, Options(repeats=2, window_s=1.0)):
+        assert window.energy_j == pytest.approx(25.0 * window.busy_s)
+        assert window.energy_tier == "modelled"
+
+
+def test_a_run_that_was_stopped_goes_on(machine: Machine, tmp_path: Path) -> None:
+    options = Options(repeats=3, window_s=1.0)
+    whole = measured(machine, tmp_path, options)
+    lines = (tmp_path / "part").read_text().splitlines()
+    (tmp_path / "part").write_text("\n".join(lines[:6]) + "\n")
+    machine.asked.clear()
+    again = measured(machine, tmp_path, options)
+    assert [(w.way, w.round) for w in again] == [(w.way, w.round) for w in whole]
+    assert order(machine) == [w.way for w in whole[5:]]
+
+
+def test_windows_of_other_options_are_not_mixed_in(machine: Machine, tmp_path: Path) -> None:
+    measured(machine, tmp_path, Options(repeats=2, window_s=1.0))
+    machine.asked.clear()
+    assert len(measured(machine, tmp_path, Options(repeats=2, window_s=2.0))) == 6
+    assert machine.asked
+
+
+def test_the_interval_is_students() -> None:
+    mean, low, high = interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert [low, high] == pytest.approx([2.0 - 2.4841, 2.0 + 2.4841], abs=1e-3)  # 4.3027 / sqrt(3)
+
+
+def windows() -> list[Window]:
+    out = []
+    for number, pace in enumerate((1.0, 2.0)):  # the machine is twice as slow in the second round
+        out += [
+            Window(UNCACHED, number, 10, 200.0 * pace, 200.0 * pace, 5000.0 * pace, "modelled"),
+            Window(CACHED, number, 10, 50.0 * pace, 50.0 * pace, 1250.0 * pace, "modelled"),
+            Window(FULL, number, 10, 10.0 * pace, 10.0 * pace, 250.0 * pace, "modelled"),
+            Window("agent, preference 0.5", number, 10, 8.0 * pace, 8.0 * pace, 200.0 * pace, "modelled"),
+        ]
+    return out
+
+
+WAYS = [UNCACHED, CACHED, FULL, "agent, preference 0.5"]
+
+
+def test_ratios_are_by_round_so_that_a_slow_round_is_nobodys_gain() -> None:
+    found = summary(windows(), WAYS)
+    assert list(found) == WAYS
+    assert found["agent, preference 0.5"]["of_full_depth"] == pytest.approx((0.8, 0.8, 0.8))
+    assert found["agent, preference 0.5"]["seconds"][0] == pytest.approx(1.2)
+    assert found[FULL]["token_j"][0] == pytest.approx(37.5 / NEW_TOKENS)
+
+
+def test_a_mean_over_mixed_tiers_takes_the_weakest() -> None:
+    mixed = [replace(w, energy_tier="measured") if w.round else w for w in windows()]
+    assert summary(mixed, WAYS)[FULL]["energy_tier"] == "modelled"
+
+
+def results() -> dict[str, Any]:
+    return {
+        "model": "toy",
+        "device": "cpu",
+        "device_name": "Fake CPU",
+        "numeric": "int8",
+        "threads": 1,
+        "power_w": 25.0,
+        "options": {"model": "bundled", "repeats": 2, "window_s": 5.0, "seed": 0},
+        "prompt_tokens": 200.0,
+        "new_tokens": NEW_TOKENS,
+        "ways": summary(windows(), WAYS),
+        "quality": {
+            FULL: {"edit_similarity": 0.3, "agreement": 1.0},
+            CACHED: {"edit_similarity": None, "agreement": 1},
+        },
+        "quality_lines": 100,
+        "modelled_time": {"completions": 200, "ratio": 0.97, "within_15_percent": 0.9, "saved_share_error": 0.01},
+        "windows": [],
+    }
+
+
+def test_the_table_has_every_way_and_the_papers_and_claims_no_more_than_it_knows() -> None:
+    text = to_markdown(results())
+    assert all(f"| {name} |" in text for name in (*WAYS, *PAPER))
+    assert "measured" not in text and "a stated 25 W" in text
+    assert "median 0.970, 90% of them within 15 %" in text
+
+
+def test_the_papers_figures_have_their_quality_beside_them() -> None:
+    assert PAPER.keys() == PAPER_CODEBLEU.keys()
+
+
+def test_the_study_is_written_as_json_markdown_and_a_plot(tmp_path: Path) -> None:
+    write(results(), tmp_path)
+    assert json.loads((tmp_path / "energy-study.json").read_text())["model"] == "toy"
+    assert (tmp_path / "energy-study.png").read_bytes().startswith(b"\x89PNG")
+    assert "# Energy study of toy" in (tmp_path / "energy-study.md").read_text()
+
+
+def test_the_engines_ways_complete_and_full_depth_agrees_with_itself(tmp_path: Path) -> None:
+    engine = load_engine(reference.save(reference.llama(), tmp_path), "cpu", "float32")
+    ways = own_ways(engine)
+    assert {FULL, "fixed exit 2", "agent, preference 0.5", "verified, preference 1"} <= set(ways)
+    prompt = [3, 1, 4, 1, 5]
+    tokens = {name: way(prompt) for name, way in ways.items()}
+    assert {len(found) for found in tokens.values()} == {NEW_TOKENS}
+    assert tokens[FULL] == engine.full_depth_argmax(prompt, tokens[FULL], FixedControl())
+    lines = [Line(CursorPosition("", "", 0), prompt, "")]
+    found = quality({FULL: ways[FULL]}, engine, tokenizer(), lines)
+    assert found[FULL] == {"edit_similarity": None, "agreement": 1.0}
+
+
+@pytest.mark.parametrize("options", [Options(repeats=1), Options(window_s=0.0)])
+def test_too_little_for_an_interval_is_refused(options: Options, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="two windows"):
+        energy_study.run(options, tmp_path)
