@@ -13,7 +13,7 @@ export const SELECTOR = SCHEMES.map((scheme) => ({ scheme }))
 /** Return in one sentence why the document is not completed, whatever the server thinks; undefined if it may be. */
 export async function whyNot(document: vscode.TextDocument): Promise<string | undefined> {
   if (!SCHEMES.includes(document.uri.scheme)) {
-    return `Files of ${document.uri.scheme}: are not on this machine's disk and are not completed.`
+    return `Only files on this machine's disk are completed, not those of ${document.uri.scheme}:`
   }
   if (isTooLarge(document)) {
     return 'This file is larger than 5 MB and is not completed.'

@@ -24,7 +24,8 @@ export class StatusBar implements vscode.Disposable {
       return
     }
     const document = vscode.window.activeTextEditor?.document
-    const refusal = document === undefined ? undefined : await whyNot(document)
+    const isFile = document !== undefined && document.uri.scheme !== 'output' // a panel's text, with the focus in it
+    const refusal = isFile ? await whyNot(document) : undefined
     const view = describe(this.session, refusal)
     this.item.text = `$(${view.icon}) ${view.text}`
     this.item.tooltip = tooltip(this.session, view)

@@ -86,7 +86,7 @@ def _browser(cache: Path) -> Path | None:
 def _fetch_browser(cache: Path) -> None:
     """Let Playwright download its Chromium; where it cannot, a system's own is asked for."""
     program = python_packages(cache) / "playwright" / "driver"
-    command = [program / "node", program / "package" / "cli.js", "install", "chromium-headless-shell"]
+    command: list[str | Path] = [program / "node", program / "package" / "cli.js", "install", "chromium-headless-shell"]
     try:
         run(command, cache, {"PLAYWRIGHT_BROWSERS_PATH": str(cache / "browsers")})
     except FetchError as error:

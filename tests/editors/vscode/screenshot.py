@@ -1,4 +1,4 @@
-"""Take the pictures of `editors/vscode` anew, the bundled model suggesting: `python -m tests.editors.vscode.screenshot`."""
+"""Take the pictures of `editors/vscode` with the bundled model: `python -m tests.editors.vscode.screenshot`."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -162,6 +163,15 @@ def test_the_chosen_preference_rules_the_next_suggestion(
     window.status("preference balanced")
 
 
+def test_a_preference_can_be_kept_in_the_settings(window: Window, desk: Desk) -> None:
+    settings = desk.home / "data" / "User" / "settings.json"
+    for name in ("energy", "balanced"):
+        window.command("GreenCode: Choose Accuracy or Energy")
+        window.press_button(name, "Keep in the user settings")
+        window.status(f"preference {name}")
+        assert json.loads(settings.read_text(encoding="utf8"))["greencode.preference"] == name
+
+
 def test_paused_means_no_work(window: Window, edit: Edit, ledger: Callable[[str], list[Any]]) -> None:
     edit("paused.py", "# sums\n")
     window.command("GreenCode: Pause Suggestions")
@@ -230,7 +240,7 @@ def test_a_file_that_is_not_completed_says_why_in_the_status_alone(
 def test_a_file_that_is_on_no_disk_says_so(window: Window) -> None:
     window.command("Neighbour: Open Memory")
     window.at_end_of("memory.py")
-    assert "memory:" in window.status("not on this machine")
+    assert window.status("Only files on this machine's disk").endswith("memory:")
 
 
 def test_a_killed_server_is_started_again(window: Window, edit: Edit, server: Script) -> None:

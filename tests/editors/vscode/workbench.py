@@ -169,6 +169,12 @@ class Window:
         row.click()
         return text
 
+    def press_button(self, label: str, title: str) -> None:
+        """Press the button of a row in the list that is open."""
+        row = self.page.locator(f'.quick-input-list .monaco-list-row[aria-label^="{label}"]')
+        row.hover()
+        row.get_by_role("button", name=title).click()
+
     def status(self, pattern: str) -> str:
         """Wait until the status bar's item, as read out, matches; return it."""
         return self._wait(STATUS, pattern)
