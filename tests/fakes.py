@@ -141,11 +141,11 @@ class FakeEngine:
             yield Step(token_id, 2 if len(emitted) % 2 else LAYERS, confidence)
 
     def full_depth_argmax(self, prompt_ids: Sequence[int], emitted_ids: Sequence[int], control: Control) -> list[int]:
-        """The full model agrees with all but the first token."""
+        """The full model agrees with all but the last token."""
         if control.cancelled():
             raise CancelledError("The audit was cancelled.")
         self.audited.append(tuple(prompt_ids))
-        return [-1, *emitted_ids[1:]]
+        return [*emitted_ids[:-1], -1]
 
     def _prefix(self, prompt_ids: Sequence[int]) -> str:
         """Return the text after the prompt's last special token."""

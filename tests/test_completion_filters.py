@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from greencode_lsp.completion import filters
+from greencode_lsp.settings import Multiline
 from tests.fakes import FIM, at_cursor
 
 SHAPES = {
@@ -23,6 +24,20 @@ SHAPES = {
 def test_one_line_unless_the_line_is_blank_or_opens_a_block(marked: str, expected: str) -> None:
     text, offset = at_cursor(marked)
     assert filters.shape(text[:offset], text[offset:]) == expected
+
+
+@pytest.mark.parametrize(
+    ("marked", "multiline", "expected"),
+    [
+        ("x = |\n", "always", "block"),
+        ("def f():|\n", "never", "line"),
+        ("def f():\n    |\n", "never", "line"),
+        ("f(|)", "always", "line"),
+    ],
+)
+def test_the_setting_overrules_but_never_text_to_the_right(marked: str, multiline: Multiline, expected: str) -> None:
+    text, offset = at_cursor(marked)
+    assert filters.shape(text[:offset], text[offset:], multiline) == expected
 
 
 STOPS = {  # before, generated with | where it ends (none: it may go on)
@@ -96,3 +111,58 @@ def test_special_tokens_do_not_leak(text: str, expected: str) -> None:
 
 def test_blanks_alone_are_nothing() -> None:
     assert filters.clean("   \n  ", "", "", FIM.values()) == ""
+
+
+NEIGHBOURS = {  # document with the cursor, generated, kept
+    "the line above again": ("x.append(1)\n|\n", "x.append(1)", ""),
+    "the line above again, begun by hand": ("x.append(1)\nx.app|\n", "end(1)", ""),
+    "the next line": ("|\nreturn x\n", "return x", ""),
+    "up to the next line": ("|\n\nreturn x\n", "y = 1\nreturn x\nz = 2", "y = 1"),
+    "a line like the one above, further down": ("x = 1\n|\n", "y = 2\nx = 1", "y = 2\nx = 1"),
+    "a bracket like the one above": ("f(\n)\n|\n", ")", ")"),
+    "a short word like the one above": ("try:\n|\n", "try", "try"),
+    "nothing around": ("|", "x = 12", "x = 12"),
+}
+
+
+@pytest.mark.parametrize(("marked", "text", "expected"), NEIGHBOURS.values(), ids=NEIGHBOURS.keys())
+def test_the_lines_around_the_cursor_are_not_suggested_again(marked: str, text: str, expected: str) -> None:
+    document, offset = at_cursor(marked)
+    assert filters.cut_neighbour(text, document[:offset], document[offset:]) == expected
+
+
+BRACKETS = {  # before the cursor, generated, kept
+    "opened before": ("print(", "x)", "x)"),
+    "opened nowhere": ("x = ", "y)", "y"),
+    "more closed than opened": ("f(", "x))", "x)"),
+    "of another kind": ("f(", "x]", "x"),
+    "opened lines before": ("f(\n    a,\n", "    b)", "    b)"),
+    "its own": ("", "f(x[0])", "f(x[0])"),
+    "in a string": ("", "'a)' + b)", "'a)' + b"),
+    "braces open far above": ("", "}", "}"),
+    "left open": ("x = ", "f(a,", "f(a,"),
+}
+
+
+@pytest.mark.parametrize(("before", "text", "expected"), BRACKETS.values(), ids=BRACKETS.keys())
+def test_a_bracket_that_closes_nothing_ends_the_suggestion(before: str, text: str, expected: str) -> None:
+    assert filters.cut_unopened(text, before) == expected
+
+
+INDENTS = {
+    "spaces to tabs": ("if x:\n    y\n        z", 4, False, "if x:\n\ty\n\t\tz"),
+    "tabs to spaces": ("if x:\n\ty\n\t\tz", 2, True, "if x:\n  y\n    z"),
+    "as it is": ("if x:\n    y", 4, True, "if x:\n    y"),
+    "the first line is the document's": ("    y\n    z", 4, False, "    y\n\tz"),
+    "what is no whole tab": ("f(\n      a)", 4, False, "f(\n\t  a)"),
+}
+
+
+@pytest.mark.parametrize(("text", "size", "spaces", "expected"), INDENTS.values(), ids=INDENTS.keys())
+def test_lines_are_indented_as_the_editor_does(text: str, size: int, spaces: bool, expected: str) -> None:
+    assert filters.reindent(text, size, insert_spaces=spaces) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [(")", False), (" )\n", False), ("()", True), ("x\n  y", True)])
+def test_a_single_character_is_not_worth_reading(text: str, expected: bool) -> None:
+    assert filters.is_telling(text) is expected

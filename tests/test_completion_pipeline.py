@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -125,3 +126,53 @@ def test_a_model_without_a_document_token_does_not_start_from_nothing() -> None:
 
 def test_a_character_that_is_not_whole_yet_is_left_out() -> None:
     assert [whole_characters("é😀".encode()[:n]) for n in range(7)] == ["", "", "é", "é", "é", "é", "é😀"]
+
+
+DOUBTS = {  # text with the cursor, how sure each token is, what is shown
+    "sure": ("    for item|\n", (), " in items:"),
+    "doubtful from the start": ("    for item|\n", (0.05,), ""),
+    "doubtful later": ("    for item|\n", (1.0, 1.0, 0.05), " in"),
+    "doubtful by and by": ("    for item|\n", (0.5, 0.5, 0.3), " in"),
+    "of a block whole lines": ("    for item in items:|\n", (1.0, 0.05), ""),
+}
+
+
+@pytest.mark.parametrize(("marked", "confidences", "expected"), DOUBTS.values(), ids=DOUBTS.keys())
+def test_a_doubtful_line_ends_before_its_doubt(marked: str, confidences: tuple[float, ...], expected: str) -> None:
+    engine = FakeEngine(confidences=confidences)
+    assert run(marked, engine).text == expected
+
+
+def test_what_the_user_asked_for_is_shown_however_doubtful() -> None:
+    engine = FakeEngine(confidences=(0.01, 0.01))
+    assert run("    for item|\n", engine, invoked=True).text == " in items:"
+
+
+def test_a_new_line_begins_without_the_doubts_of_the_one_before() -> None:
+    text = "x = 1\n    y = 2\n"
+    newline = len(tokenizer().encode("\n    x = 1\n"))
+    confidences = (0.4, *[1.0] * (newline - 2), 1.0, 0.4)
+    engine = FakeEngine((f"def f():\n    {text}",), confidences=confidences)
+    assert run("def f():|\n", engine).text == "\n    x = 1\n    y = 2"
+
+
+def test_the_less_is_to_be_spent_the_fewer_tokens_are_generated_unless_asked_for() -> None:
+    counts = [
+        len(run("x = |", FakeEngine(("x = " + "ab_cd" * 9,)), Settings(0.0, max_new_tokens=8), invoked=invoked).steps)
+        for invoked in (False, True)
+    ]
+    assert counts == [4 + 1, 8 + 1]  # one to heal the prompt
+
+
+def test_the_text_so_far_is_told_after_each_token() -> None:
+    said: list[str] = []
+    request = Request("    for item", 12, "python")
+    complete(backend(FakeEngine()), request, control(), meter(), said.append)
+    assert said[-1].startswith(" in items:")
+    assert all(later.startswith(earlier) for earlier, later in pairwise(said))
+
+
+def test_the_editors_indentation_is_used() -> None:
+    text, offset = at_cursor("    for item in items:|\n")
+    request = Request(text, offset, "python", invoked=True, tab_size=4, insert_spaces=False)
+    assert complete(backend(FakeEngine()), request, control(), meter()).text == "\n\t\tresult.append(item)"

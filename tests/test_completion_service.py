@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from greencode_lsp.completion.pipeline import Backend, Request
-from greencode_lsp.completion.service import CompletionService, Parts
+from greencode_lsp.completion.service import LONGEST_DOCUMENT, CompletionService, Parts
 from greencode_lsp.completion.status import NOTHING, Status, Suggested
 from greencode_lsp.completion.worker import SupersededError
 from greencode_lsp.energy.ledger import Ledger
 from greencode_lsp.errors import ModelNotFoundError
+from greencode_lsp.power import Power, PowerState
 from greencode_lsp.settings import Settings
-from tests.fakes import FakeEngine, backend, meter
+from tests.fakes import MANIFEST, FakeEngine, backend, meter
 
 REQUEST = Request("    for it", 10, "python", invoked=True)
 
@@ -25,11 +28,16 @@ REQUEST = Request("    for it", 10, "python", invoked=True)
 class Bench:
     """A service over fakes, and everything it said."""
 
-    def __init__(self, folder: Path, load: Callable[[Settings], Backend] = lambda settings: backend()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        load: Callable[[Settings], Backend] = lambda settings: backend(),
+        power: PowerState = "unknown",
+    ) -> None:
         self.told: list[str] = []
         self.statuses: list[Status] = []
         self.ledger = Ledger(folder / "ledger.sqlite")
-        parts = Parts(load, lambda device, tell: meter(), lambda tell: self.ledger)
+        parts = Parts(load, lambda device, tell: meter(), lambda tell: self.ledger, Power(lambda: power))
         self.service = CompletionService(self.told.append, self.statuses.append, parts)
 
     async def settle(self) -> None:
@@ -147,3 +155,204 @@ async def test_a_closed_service_answers_nothing(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.service.close()
     assert await bench.service.complete("a", REQUEST) == NOTHING
+
+
+def typed(text: str, **changes: Any) -> Request:
+    """Return a request at the end of a text, as an editor makes it by itself."""
+    return replace(Request(text, len(text), "python"), **changes)
+
+
+async def test_what_is_typed_along_is_answered_without_the_model(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    first = await bench.service.complete("a", typed("    for it"))
+    along = await bench.service.complete("a", typed("    for item in"))
+    back = await bench.service.complete("a", typed("    for ite"))
+    assert (first.text, along.text, back.text) == ("em in items:", " items:", "m in items:")
+    assert first.number == along.number == back.number
+    assert len(engine.prompts) == 1
+    bench.service.close()
+
+
+async def test_a_running_generation_that_still_fits_is_joined(tmp_path: Path) -> None:
+    engine, gate = FakeEngine(), threading.Event()
+
+    def wait(control: object, prefix: str) -> None:
+        assert gate.wait(5)
+
+    engine.before_token = wait
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    older = asyncio.create_task(bench.service.complete("a", typed("    for it")))
+    await asyncio.get_running_loop().run_in_executor(None, engine.running.wait, 5)
+    newer = asyncio.create_task(bench.service.complete("a", typed("    for item")))
+    with pytest.raises(SupersededError):
+        await older
+    gate.set()
+    assert ((await newer).text, len(engine.prompts)) == (" in items:", 1)
+    bench.service.close()
+
+
+async def test_a_running_generation_that_does_not_fit_is_stopped(tmp_path: Path) -> None:
+    engine = FakeEngine()
+
+    def until_cancelled(control: object, prefix: str) -> None:
+        while prefix.endswith("slow") and not control.cancelled():  # type: ignore[attr-defined]
+            pass
+
+    engine.before_token, engine.texts = until_cancelled, (*engine.texts, "slow = 1")
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    older = asyncio.create_task(bench.service.complete("a", typed("slow", invoked=True)))
+    await asyncio.get_running_loop().run_in_executor(None, engine.running.wait, 5)
+    assert (await bench.service.complete("a", typed("    for it"))).text == "em in items:"
+    with pytest.raises(SupersededError):
+        await older
+    bench.service.close()
+
+
+async def test_another_preference_is_not_answered_from_the_cache(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    for preference in (None, "accuracy"):
+        bench.service.configure({"preference": preference})
+        await bench.service.complete("a", typed("    for it"))
+    assert len(engine.prompts) == 2
+    bench.service.close()
+
+
+REFUSALS = {
+    "a secret": ({}, {"path": "/w/.env"}, "holds secrets"),
+    "excluded": ({"exclude": ["*.sql"]}, {"path": "/w/a.sql"}, "greencode.exclude"),
+    "another language": ({"languages": ["java"]}, {}, "greencode.languages"),
+    "too long": ({}, {"text": "x" * (LONGEST_DOCUMENT + 1), "offset": 3}, "million characters"),
+}
+
+
+@pytest.mark.parametrize("invoked", [False, True], ids=["automatic", "invoked"])
+@pytest.mark.parametrize(("settings", "changes", "reason"), REFUSALS.values(), ids=REFUSALS.keys())
+async def test_what_is_refused_costs_nothing_and_the_status_says_why(
+    tmp_path: Path, settings: dict[str, Any], changes: dict[str, Any], reason: str, invoked: bool
+) -> None:
+    engine = FakeEngine()
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    bench.service.configure(settings)
+    await bench.service.complete("other", REQUEST if not settings else typed("x"))
+    before = len(engine.prompts)
+    request = replace(typed("    for it", invoked=invoked), **changes)
+    assert await bench.service.complete("a", request) == NOTHING
+    await bench.settle()
+    assert reason in (bench.statuses[-1].reason or "")
+    assert len(engine.prompts) == before
+    bench.service.close()
+
+
+async def test_a_model_says_which_languages_are_completed(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    bench = Bench(tmp_path, lambda settings: backend(engine, replace(MANIFEST, languages=("python",))))
+    assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
+    assert await bench.service.complete("a", replace(REQUEST, language="rust")) == NOTHING
+    bench.service.configure({"languages": ["rust"]})
+    assert (await bench.service.complete("a", replace(REQUEST, language="rust"))).text == "em in items:"
+    bench.service.close()
+
+
+async def test_a_pause_stops_all_work_and_its_end_takes_it_up_again(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    loads: list[Settings] = []
+
+    def load(settings: Settings) -> Backend:
+        loads.append(settings)
+        return backend(engine)
+
+    bench = Bench(tmp_path, load)
+    bench.service.pause(paused=True)
+    assert await bench.service.complete("a", REQUEST) == NOTHING
+    await bench.settle()
+    assert (bench.statuses[-1].state, loads, engine.prompts) == ("paused", [], [])
+    bench.service.pause(paused=False)
+    assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
+    bench.service.close()
+
+
+async def test_a_pause_stops_what_runs(tmp_path: Path) -> None:
+    engine = FakeEngine()
+
+    def until_cancelled(control: object, prefix: str) -> None:
+        while not control.cancelled():  # type: ignore[attr-defined]
+            pass
+
+    engine.before_token = until_cancelled
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    running = asyncio.create_task(bench.service.complete("a", REQUEST))
+    await asyncio.get_running_loop().run_in_executor(None, engine.running.wait, 5)
+    bench.service.pause(paused=True)
+    with pytest.raises(SupersededError):
+        await running
+    bench.service.close()
+
+
+async def test_on_battery_suggestions_may_wait_to_be_asked_for(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, power="battery")
+    bench.service.configure({"onBattery": "pause"})
+    assert await bench.service.complete("a", typed("    for it")) == NOTHING
+    assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
+    await bench.settle()
+    assert bench.statuses[-1].power == "battery"
+    bench.service.close()
+
+
+async def test_on_battery_another_preference_decodes(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    bench = Bench(tmp_path, lambda settings: backend(engine), power="battery")
+    bench.service.configure({"onBattery": "energy"})
+    await bench.service.complete("a", REQUEST)
+    assert engine.configs[0].threshold == -1.0
+    bench.service.close()
+
+
+async def test_a_preference_for_the_session_is_obeyed_and_a_bad_one_told(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    assert (bench.service.prefer("energy"), bench.service.prefer("fast")) == (0.0, None)
+    await bench.service.complete("a", REQUEST)
+    await bench.settle()
+    assert engine.configs[0].threshold == -1.0
+    assert bench.statuses[-1].preference == 0.0
+    assert len(bench.told) == 1
+    bench.service.close()
+
+
+async def test_what_became_of_a_suggestion_is_in_the_ledger(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    taken = await bench.service.complete("a", typed("    for it"))
+    bench.service.accepted(taken.number)
+    await bench.service.complete("b", typed("    for it"))
+    bench.service.changed("b", "    for itk")
+    await bench.settle()
+    outcomes = [(row.outcome, row.accepted_characters) for row in bench.ledger.rows()]
+    assert outcomes == [("accepted", 12), ("rejected", 0)]
+    today = bench.ledger.today()
+    assert (today.completions, today.shown, today.accepted) == (2, 2, 1)
+    bench.service.close()
+
+
+async def test_after_some_rejections_the_line_is_left_alone_unless_asked(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    for count in range(3):
+        text = f"#{count}\n    for it"
+        assert (await bench.service.complete("a", typed(text))).text != ""
+        bench.service.changed("a", text + "k")
+    assert await bench.service.complete("a", typed("#9\n    for it")) == NOTHING
+    assert (await bench.service.complete("a", typed("#9\n    for it", invoked=True))).text != ""
+    assert (await bench.service.complete("a", typed("#9\n#\n    for it"))).text != ""
+    bench.service.close()
+
+
+async def test_the_ledger_is_kept_only_if_the_user_likes(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.service.configure({"energy": {"report": False}})
+    await bench.service.complete("a", REQUEST)
+    await bench.settle()
+    assert bench.ledger.rows() == []
+    assert bench.statuses[-1].last is not None
+    bench.service.close()

@@ -88,3 +88,64 @@ async def test_closing_stops_what_runs() -> None:
     worker.close()
     with pytest.raises(SupersededError):
         await task
+
+
+async def test_a_newer_request_may_take_over_what_runs() -> None:
+    worker, log = Worker(), list[str]()
+    job = Job("job", log)
+    older = asyncio.create_task(worker.run("a", job))
+    await started(job)
+    newer = asyncio.create_task(worker.adopt("a"))
+    with pytest.raises(SupersededError):
+        await older
+    job.release.set()
+    assert (await newer, log) == ("job", ["job"])
+    worker.close()
+
+
+async def test_who_took_over_and_is_cancelled_stops_the_job() -> None:
+    worker, log = Worker(), list[str]()
+    job = Job("job", log)
+    older = asyncio.create_task(worker.run("a", job))
+    await started(job)
+    newer = asyncio.create_task(worker.adopt("a"))
+    await asyncio.wait({older})
+    newer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await newer
+    after = Job("after", log)
+    after.release.set()
+    assert await worker.run("a", after) == "after"
+    worker.close()
+
+
+async def test_there_may_be_nothing_to_take_over() -> None:
+    worker = Worker()
+    assert await worker.adopt("a") is None
+    worker.close()
+
+
+async def test_a_request_superseded_while_it_is_held_back_never_starts() -> None:
+    worker, log = Worker(), list[str]()
+    held = asyncio.create_task(worker.run("a", Job("held", log), delay_s=60.0))
+    await asyncio.sleep(0)  # it is held back now
+    job = Job("job", log)
+    job.release.set()
+    assert await worker.run("a", job) == "job"
+    with pytest.raises(SupersededError):
+        await held
+    assert log == ["job"]
+    worker.close()
+
+
+async def test_the_worker_is_wanted_from_a_request_to_the_end_of_its_job() -> None:
+    worker, log = Worker(), list[str]()
+    job = Job("job", log)
+    assert not worker.is_wanted
+    task = asyncio.create_task(worker.run("a", job))
+    await started(job)
+    assert worker.is_wanted
+    job.release.set()
+    await task
+    assert not worker.is_wanted
+    worker.close()

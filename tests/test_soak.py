@@ -12,7 +12,7 @@ from greencode_lsp.completion.pipeline import load_backend
 from greencode_lsp.settings import Settings
 from tests.fake_server import SLOW
 from tests.soak import cancels, malformed, trace, traffic
-from tests.soak.document import Document
+from tests.soak.document import Document, settle
 from tests.soak.figures import Figure, generations, percentile
 from tests.soak.trace import Asked, stale, typed_through
 from tests.soak.wire import REQUEST_CANCELLED, Call, connect
@@ -89,9 +89,10 @@ async def test_fifty_requests_cancelled_while_they_wait_start_no_generation(home
             wire.cancel(call_id)
             await wire.answer(call)
         wire.cancel(running)
+        await settle(wire)
         assert await wire.end() == 0
     assert {call.error_code for _, call in waiting} == {REQUEST_CANCELLED}
-    assert len(generations(home)) == 1
+    assert [outcome for outcome, _ in generations(home)] == ["cancelled"]
 
 
 def test_a_cancel_is_heard_in_decode_and_in_prefill() -> None:

@@ -95,15 +95,13 @@ class Outcomes:
         if not source.endswith(shown.before, 0, offset):  # something above has changed
             offset += grown
             if not source.endswith(shown.before, 0, max(0, offset)):
-                del self._shown[document]
-                return shown.settled()
+                return self._gone(document)
             self._shown[document] = replace(shown, offset=offset, document_length=len(source))
             return None
         inserted = source[offset : offset + grown] if grown > 0 else ""
         common = _common_prefix(inserted, shown.text)
         if grown < 0 or (common < len(inserted) and common < len(shown.text) and not _is_closing(inserted[common:])):
-            del self._shown[document]
-            return None if shown.previewed else shown.settled()  # what was previewed may just not be taken yet
+            return self._gone(document)
         step = common - shown.progress
         taken = shown.accepted + step if step >= AT_ONCE else shown.accepted
         shown = self._shown[document] = replace(shown, progress=common, accepted=taken)
@@ -111,6 +109,10 @@ class Outcomes:
             return None
         del self._shown[document]
         return shown.settled("accepted" if step >= AT_ONCE else None) if shown.accepted else None
+
+    def _gone(self, document: str) -> Settled | None:
+        shown = self._shown.pop(document)
+        return None if shown.previewed else shown.settled()  # what was previewed may just not be taken yet
 
     def close(self, document: str) -> None:
         """Forget a document."""

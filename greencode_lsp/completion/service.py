@@ -125,12 +125,11 @@ class CompletionService:
         self._paused = paused
         if paused:
             self._worker.stop_all()
-        else:
-            self.start()
+        self.start()
         self._submit(self._tell_status)
 
     def start(self) -> None:
-        """Begin to load the model that the settings name, unless that is what was loaded last."""
+        """Begin to load the model that the settings name, unless that is what was loaded last, or while paused."""
         settings = self.scopes.settings
         wanted = (settings.model, settings.device, settings.numeric)
         self._loop = asyncio.get_running_loop()
@@ -147,12 +146,12 @@ class CompletionService:
         """
         if self._closed.is_set():
             return NOTHING
+        self.start()
         power = self._parts.power.state()
         settings = self.scopes.resolve(request.path, request.language, power)
         refusal = self._refusal(request, settings, power)
         if refusal is not None:
             return self._refuse(document, refusal)
-        self.start()
         found = self._suggestions.find(document, request)
         running = self._running.get(document)
         if found is None and running is not None and running.may_serve(request):

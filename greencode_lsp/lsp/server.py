@@ -86,30 +86,31 @@ def _answer(server: GreenCodeServer) -> None:
         return await server.answer_inline(params)
 
     @server.feature(REPORT_METHOD)
-    async def report(params: object) -> dict[str, Any] | None:
+    async def report(ls: GreenCodeServer, params: object) -> dict[str, Any] | None:
         return await server.answer_report(getattr(params, "scope", None), getattr(params, "format", None))
 
 
 def _obey(server: GreenCodeServer) -> None:
+    # `ls` is named: pygls would hand the server to any first parameter that may hold it, and `object` may
     @server.command(ACCEPT_COMMAND)
-    def accept(*arguments: object) -> None:
+    def accept(ls: GreenCodeServer, *arguments: object) -> None:
         for argument in arguments[:1]:
             server.accept(str(argument))
 
     @server.command("greencode.setPreference")
-    def set_preference(*arguments: object) -> float | None:
+    def set_preference(ls: GreenCodeServer, *arguments: object) -> float | None:
         return server.service.prefer(arguments[0] if arguments else None)
 
     @server.command("greencode.report")
-    async def report(*arguments: object) -> dict[str, Any] | None:
+    async def report(ls: GreenCodeServer, *arguments: object) -> dict[str, Any] | None:
         return await server.answer_report(*arguments[:2])
 
     @server.command("greencode.pause")
-    def pause(*arguments: object) -> None:
+    def pause(ls: GreenCodeServer, *arguments: object) -> None:
         server.service.pause(paused=True)
 
     @server.command("greencode.resume")
-    def resume(*arguments: object) -> None:
+    def resume(ls: GreenCodeServer, *arguments: object) -> None:
         server.service.pause(paused=False)
 
 

@@ -2,7 +2,8 @@
 
 An editor is a module of this package with two functions: `find(cache)` says whether the editor is in the cache and
 touches no network, which is all that plain `pytest` calls; `prepare(cache)` fetches what is missing first. Both return
-Ready or Missing. Its tests are ordinary ones, `test_<editor>.py`, skipped with the reason of `find` where Missing.
+Ready or Missing. Its tests are ordinary ones, `test_<editor>.py` or `<editor>/test_*.py`, skipped with the reason of
+`find` where the editor is Missing.
 """
 
 from __future__ import annotations
@@ -32,17 +33,20 @@ def prepare(editor: str, cache: Path) -> Ready | Missing:
 
 def run_tests(editor: str, options: Sequence[str]) -> int:
     """Run one editor's tests in a process of their own; return pytest's exit code."""
-    command = [sys.executable, "-m", "pytest", f"tests/editors/test_{editor}.py", "-rs", "--durations=5", *options]
+    here = Path(__file__).parent
+    files = [str(file) for glob in (f"test_{editor}*.py", f"{editor}/test_*.py") for file in sorted(here.glob(glob))]
+    command = [sys.executable, "-m", "pytest", *files, "-rs", "--durations=5", *options]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare and test the editors named; return 0 unless a test failed: what cannot be had is told and left out."""
-    parser = argparse.ArgumentParser(prog="python -m tests.editors", description="Test in real editors, headless.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.editors", description="Test in real editors, headless; other options go to pytest."
+    )
     parser.add_argument("editor", nargs="?", default="all", choices=(*EDITORS, "all"))
     parser.add_argument("--fetch-only", action="store_true", help="fill the cache and run no test")
-    parser.add_argument("pytest_options", nargs=argparse.REMAINDER, metavar="...", help="passed on to pytest")
-    arguments = parser.parse_args(argv)
+    arguments, pytest_options = parser.parse_known_args(argv)
     cache = folder()
     failed = False
     for editor in EDITORS if arguments.editor == "all" else (arguments.editor,):
@@ -52,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.fetch_only or isinstance(found, Missing):
             continue
         begin = time.perf_counter()
-        failed |= run_tests(editor, arguments.pytest_options) != 0
+        failed |= run_tests(editor, pytest_options) != 0
         _tell(f"{editor}: tests took {_seconds(begin)}")
     return int(failed)
 

@@ -14,7 +14,7 @@ from greencode_lsp.completion.pipeline import Backend, load_backend
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.records import DecodeConfig
 from greencode_lsp.settings import Settings
-from tests.soak.document import Document, source
+from tests.soak.document import Document, settle, source
 from tests.soak.figures import Figure, generations, percentile
 from tests.soak.wire import REQUEST_CANCELLED, SERVE, Call, connect
 
@@ -37,6 +37,7 @@ async def queue_and_cancel(home: Path, count: int, documents: int, command: Sequ
             wire.cancel(call_id)
         for _, call in sent:
             await wire.answer(call)
+        await settle(wire)
         assert await wire.end() == 0
     made = generations(home)[before:]
     where = f"{count} cancelled in {documents} document{'s' if documents > 1 else ''}"

@@ -9,6 +9,8 @@ from typing import Any
 
 from tests.soak.wire import Call, Wire
 
+OTHER_LANGUAGE = "java"
+
 
 def source(module: str, characters: int, start: int = 0) -> str:
     """Return whole lines of a module of the standard library, about so many characters from about `start`."""
@@ -27,9 +29,10 @@ class Document:
     cursor: int
     """In code points; the texts are ASCII, so in every encoding."""
     version: int = 1
+    language: str = "python"
 
     def open(self) -> None:
-        item = {"uri": self.uri, "languageId": "python", "version": self.version, "text": self.text}
+        item = {"uri": self.uri, "languageId": self.language, "version": self.version, "text": self.text}
         self.wire.notify("textDocument/didOpen", {"textDocument": item})
 
     def close(self) -> None:
@@ -58,3 +61,15 @@ class Document:
 
     def request(self, trigger: int = 2) -> tuple[int, Call]:
         return self.wire.request("textDocument/inlineCompletion", self.params(trigger))
+
+
+async def settle(wire: Wire) -> None:
+    """Wait until what was generated is in the ledger: the worker books a generation before it begins the next but one.
+
+    The two that are asked for here are in another language, so that a count can leave them out.
+    """
+    document = Document(wire, "file:///Last.java", "class Last {\n    int last = ", 27, language=OTHER_LANGUAGE)
+    document.open()
+    await wire.answer(document.request(trigger=1)[1])
+    document.type("other")
+    await wire.answer(document.request(trigger=1)[1])

@@ -37,12 +37,12 @@ def rss_bytes(pid: int) -> int:
 
 
 def generations(home: Path) -> list[tuple[str, int]]:
-    """Return (outcome, tokens) of every generation that the ledger holds."""
+    """Return (outcome, tokens) of every generation in Python that the ledger holds."""
     path = home / "ledger.sqlite"
     if not path.exists():
         return []
     with closing(sqlite3.connect(path)) as database:
-        return list(database.execute("SELECT outcome, tokens FROM completions"))
+        return list(database.execute("SELECT outcome, tokens FROM completions WHERE language = 'python'"))
 
 
 def table(part: str, figures: Sequence[Figure], write: Callable[[str], None]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.soak.document import Document, source
+from tests.soak.document import Document, settle, source
 from tests.soak.figures import Figure, generations, percentile
 from tests.soak.wire import REQUEST_CANCELLED, SERVE, Call, Wire, connect
 
@@ -145,13 +145,16 @@ async def run(home: Path, scale: float, sleep: Sleep = asyncio.sleep, command: S
         document.open()
         for _ in range(WARM_UP):
             await wire.answer(document.request()[1])
+        await settle(wire)
         computed_before = len(generations(home))
         typist = Typist(document, sleep)
         await typist.type(keys)
         text = document.text
+        await settle(wire)
+        computed = generations(home)[computed_before:]
         late = await probe_stale(document, max(2, round(30 * scale)))
         assert await wire.end() == 0
-    return _figures(typist.asked, text, late, generations(home)[computed_before:], wire)
+    return _figures(typist.asked, text, late, computed, wire)
 
 
 def _figures(asked: list[Asked], text: str, late: int, computed: Sequence[tuple[str, int]], wire: Wire) -> list[Figure]:

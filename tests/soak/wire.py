@@ -71,6 +71,7 @@ class Wire:
         self.unexpected: list[dict[str, Any]] = []
         """Answers to nothing that was asked."""
         self.statuses: list[dict[str, Any]] = []
+        """The latest alone."""
         self.told: list[str] = []
         self._answers = 0
         self._news = asyncio.Event()

@@ -1,0 +1,51 @@
+"""The real server with a model that has memorised one text per language, for tests of what an editor does with answers.
+
+A second argument beside `--stdio` names a folder; the load waits until the file `go` is in it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from greencode_lsp.completion.pipeline import Backend
+from greencode_lsp.completion.service import CompletionService, Parts
+from greencode_lsp.lsp.server import create_server
+from greencode_lsp.records import Step
+from greencode_lsp.settings import Settings
+from tests.fakes import MANIFEST, ROWS, FakeEngine, backend, meter
+
+PYTHON = "total = first_value + second_value\nempty = [first_value, second_value]\n"
+JAVA = "int total = firstValue + secondValue;\nint[] pair = {firstValue, secondValue};\n"
+LANGUAGES = ("python", "java")
+MEMORISED = replace(MANIFEST, languages=LANGUAGES, calibration={language: {"agent": ROWS} for language in LANGUAGES})
+
+
+class ThriftyEngine(FakeEngine):
+    """Does three quarters of full depth's work, so that there is something saved."""
+
+    def generate(self, *arguments: Any, **options: Any) -> Iterator[Step]:
+        for step in super().generate(*arguments, **options):
+            tokens = self.work.emitted_tokens
+            self.work = replace(self.work, layer_equivalents=3.0 * tokens, full_depth_layer_equivalents=4.0 * tokens)
+            yield step
+
+
+def load(settings: Settings, gate: Path | None) -> Backend:
+    """Return the model, once the gate is open."""
+    pause = threading.Event()
+    while gate is not None and not (gate / "go").exists():
+        pause.wait(0.05)
+    return backend(ThriftyEngine((PYTHON, JAVA)), MEMORISED)
+
+
+if __name__ == "__main__":
+    folders = [Path(argument) for argument in sys.argv[1:] if argument != "--stdio"]
+    parts = Parts(
+        load=lambda settings: load(settings, folders[0] if folders else None), meter=lambda device, tell: meter()
+    )
+    create_server(lambda notify, report: CompletionService(notify, report, parts)).start_io()

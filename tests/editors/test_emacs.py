@@ -1,0 +1,136 @@
+"""Real Emacs in batch with the real server: the laws are the `ert-deftest`s of `emacs_*.el`, one process per suite."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from greencode_lsp.settings import Settings, parse
+from tests.editors import emacs
+from tests.editors.cache import ROOT, Missing, folder
+
+HERE = Path(__file__).parent
+PACKAGE = ROOT / "editors" / "emacs"
+LIMIT_S = 600
+SUITES = {
+    "own": ("emacs_own", "emacs_ghost"),
+    "eglot": ("emacs_eglot", "emacs_ghost"),
+    "lsp-mode": ("emacs_lsp_mode",),
+}
+"""Who keeps the connection -> the files of laws that hold then."""
+FOUND = emacs.find(folder())
+pytestmark = pytest.mark.skipif(isinstance(FOUND, Missing), reason=getattr(FOUND, "reason", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one law ended."""
+
+    word: str
+    """`passed`, `FAILED` or `skipped`, as ERT says it."""
+    told: str
+    """What ERT printed about it."""
+
+
+def laws() -> list[tuple[str, str]]:
+    """Return each suite's laws by their names."""
+    texts = {suite: "".join((HERE / f"{name}.el").read_text() for name in names) for suite, names in SUITES.items()}
+    return [(suite, law) for suite, text in texts.items() for law in re.findall(r"^\(ert-deftest (\S+)", text, re.M)]
+
+
+def run_emacs(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Emacs in batch, our package and the fetched ones on its path."""
+    assert not isinstance(FOUND, Missing)
+    folders = [PACKAGE, HERE, *(path for name, path in FOUND.tools.items() if name != "emacs" and path.is_dir())]
+    command = [str(FOUND.tools["emacs"]), "-Q", "--batch", *(f"--directory={path}" for path in folders), *arguments]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "GREENCODE_HOME": str(home),
+        "GREENCODE_TEST_PYTHON": sys.executable,
+        "HOME": str(home),
+        "TMPDIR": str(home),  # of the files the laws open, too
+    }
+    return subprocess.run(
+        command,
+        cwd=home,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+@cache
+def outcomes(suite: str) -> dict[str, Outcome]:
+    """Run a suite once and return what became of each law."""
+    home = Path(tempfile.mkdtemp(prefix="greencode-emacs-"))
+    native = Path(os.environ["GREENCODE_HOME"]) / "native"
+    if native.is_dir():
+        (home / "native").symlink_to(native.resolve(), target_is_directory=True)
+    loads = [f"--load={name}" for name in SUITES[suite]]
+    printed = run_emacs(home, *loads, "--funcall=ert-run-tests-batch-and-exit").stdout
+    parts = re.split(r"^ +(passed|FAILED|skipped) +\d+/\d+ +(\S+).*$", printed, flags=re.M)
+    known = {law: Outcome(word, told) for told, word, law in zip(parts[0:-1:3], parts[1::3], parts[2::3], strict=True)}
+    return {**known, "": Outcome("never ran", printed)}
+
+
+def needs(name: str) -> None:
+    """Skip where a package is not there."""
+    if isinstance(FOUND, Missing) or name not in FOUND.tools:
+        pytest.skip(emacs.why_missing(folder(), name))
+
+
+@pytest.mark.parametrize(("suite", "law"), laws())
+def test_in_emacs(suite: str, law: str) -> None:
+    if suite != "own":
+        needs(suite)
+    known = outcomes(suite)
+    outcome = known.get(law, known[""])
+    if outcome.word == "skipped":
+        pytest.skip(f"Emacs skipped it: {skip_reason(outcome.told)}")
+    assert outcome.word == "passed", outcome.told
+
+
+def skip_reason(told: str) -> str:
+    """Return what `test-skip` was given."""
+    found = re.search(r"^skipped because (.*)", told, re.M)
+    return found[1] if found else "it says no reason"
+
+
+NEEDS = {"greencode-eglot.el": "eglot", "greencode-lsp.el": "lsp-mode"}
+"""A file of the package -> the package it is about."""
+COMPILE = """(setq byte-compile-error-on-warn t
+                   byte-compile-dest-file-function (lambda (_file) (make-temp-file "greencode-" nil ".elc")))"""
+CHECK = "(progn (require 'checkdoc) (setq checkdoc-spellcheck-documentation-flag nil) (checkdoc-file (pop argv)))"
+
+
+@pytest.mark.parametrize("source", sorted(path.name for path in PACKAGE.glob("*.el")))
+def test_a_file_compiles_without_a_warning_and_its_documentation_is_complete(source: str, tmp_path: Path) -> None:
+    if source in NEEDS:
+        needs(NEEDS[source])
+    path = str(PACKAGE / source)
+    compiled = run_emacs(tmp_path, f"--eval={COMPILE}", "--funcall=batch-byte-compile", path)
+    assert compiled.returncode == 0, compiled.stdout
+    checked = run_emacs(tmp_path, f"--eval=(setq argv '({json.dumps(path)}))", f"--eval={CHECK}")
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_emacs_knows_the_server_s_settings_with_its_defaults(tmp_path: Path) -> None:
+    show = """(progn (require 'greencode)
+                     (setq greencode--changed (mapcar #'car greencode--settings))
+                     (princ (json-serialize (greencode-section) :null-object nil :false-object :json-false)))"""
+    section = json.loads(run_emacs(tmp_path, f"--eval={show}").stdout)
+    assert parse({"greencode": section}, Settings()) == (Settings(), [])

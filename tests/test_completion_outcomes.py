@@ -1,0 +1,96 @@
+"""What became of a suggestion, read off the document's changes or told by the client."""
+
+from __future__ import annotations
+
+import pytest
+
+from greencode_lsp.completion.outcomes import Outcomes, Settled
+from greencode_lsp.completion.pipeline import Request
+from tests.fakes import at_cursor
+
+LINE = 1
+
+
+def shown(marked: str, text: str) -> Outcomes:
+    outcomes = Outcomes()
+    outcomes.show("a", 7, text, Request(*at_cursor(marked), "python"))
+    return outcomes
+
+
+MARKED, TEXT = "x\nfor it|\ny\n", "em in items:"
+
+CHANGES = {
+    "taken at once": (["x\nfor item in items:\ny\n"], Settled(7, "accepted", 12, LINE)),
+    "taken at once, and an indented line after it": (
+        ["x\nfor item in items:\n    \ny\n"],
+        Settled(7, "accepted", 12, LINE),
+    ),
+    "typed letter by letter to its end": ([f"x\nfor it{TEXT[:n]}\ny\n" for n in range(1, 13)], None),
+    "a word taken, then another word typed": (
+        ["x\nfor item\ny\n", "x\nfor item \ny\n", "x\nfor item o\ny\n"],
+        Settled(7, "partial", 2, LINE),
+    ),
+    "a word taken, then the rest": (
+        ["x\nfor item\ny\n", "x\nfor item in items:\ny\n"],
+        Settled(7, "accepted", 12, LINE),
+    ),
+    "another letter typed": (["x\nfor itk\ny\n"], Settled(7, "rejected", 0, LINE)),
+    "taken back": (["x\nfor i\ny\n"], Settled(7, "rejected", 0, LINE)),
+    "a line added above, then taken": (
+        ["z\nx\nfor it\ny\n", "z\nx\nfor item in items:\ny\n"],
+        Settled(7, "accepted", 12, LINE),
+    ),
+    "a letter typed": (["x\nfor ite\ny\n"], None),
+    "something changed below": (["x\nfor it\nzz\n"], None),
+}
+
+
+@pytest.mark.parametrize(("texts", "expected"), CHANGES.values(), ids=CHANGES.keys())
+def test_the_changes_tell_what_became_of_it(texts: list[str], expected: Settled | None) -> None:
+    outcomes = shown(MARKED, TEXT)
+    settled = [outcomes.changed("a", text) for text in texts]
+    assert settled == [None] * (len(texts) - 1) + [expected]
+
+
+def test_brackets_that_the_editor_closes_are_no_rejection() -> None:
+    outcomes = shown("print|\n", "(value)")
+    assert outcomes.changed("a", "print()\n") is None
+
+
+def test_an_item_only_previewed_in_the_popup_is_not_rejected_by_typing_on() -> None:
+    outcomes = Outcomes()
+    text, offset = at_cursor("append|\n")
+    outcomes.show("a", 7, "(item)", Request(text, offset, "python", previewed=True))
+    assert outcomes.changed("a", "app\n") is None
+    assert outcomes.changed("a", "append(item)\n") is None
+
+
+def test_the_client_tells_of_a_full_acceptance_once() -> None:
+    outcomes = shown(MARKED, TEXT)
+    assert outcomes.accept(7) == Settled(7, "accepted", 12, LINE)
+    assert outcomes.accept(7) is None
+
+
+def test_an_acceptance_seen_in_the_text_and_then_told_counts_once() -> None:
+    outcomes = shown(MARKED, TEXT)
+    assert outcomes.changed("a", "x\nfor item in items:\ny\n") == Settled(7, "accepted", 12, LINE)
+    assert outcomes.accept(7) is None
+
+
+def test_the_client_tells_of_parts() -> None:
+    outcomes = shown(MARKED, TEXT)
+    assert outcomes.accept_part(7, 2) == Settled(7, "partial", 2, LINE)
+    assert outcomes.accept_part(7, 12) == Settled(7, "accepted", 12, LINE)
+
+
+def test_the_rest_of_a_suggestion_goes_on_with_what_was_taken_of_it() -> None:
+    outcomes = shown(MARKED, TEXT)
+    outcomes.changed("a", "x\nfor item\ny\n")
+    outcomes.show("a", 7, TEXT[2:], Request(*at_cursor("x\nfor item|\ny\n"), "python"))
+    assert outcomes.changed("a", "x\nfor item in items:\ny\n") == Settled(7, "accepted", 12, LINE)
+
+
+def test_a_closed_document_settles_nothing() -> None:
+    outcomes = shown(MARKED, TEXT)
+    outcomes.close("a")
+    assert outcomes.changed("a", "x\nfor itk\ny\n") is None

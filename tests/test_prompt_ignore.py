@@ -1,0 +1,57 @@
+"""Files that are never completed: secrets, what the project ignores, what the user excludes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from greencode_lsp.prompt.ignore import denied
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return a project whose folders ignore some of their files."""
+    (tmp_path / "src" / "gen").mkdir(parents=True)
+    (tmp_path / ".gitignore").write_text("*.log\n/build/\n!keep.log\n[\n")
+    (tmp_path / ".greencodeignore").write_text("private/\n")
+    (tmp_path / "src" / ".gitignore").write_text("gen/\n!trace.log\n")
+    return tmp_path
+
+
+CASES = {
+    "ordinary": ("src/app.py", None),
+    "ignored by name": ("src/debug.log", ".gitignore names it"),
+    "ignored by folder": ("build/app.py", ".gitignore names it"),
+    "that folder elsewhere": ("src/build/app.py", None),
+    "taken back in the same file": ("keep.log", None),
+    "taken back in an inner folder": ("src/trace.log", None),
+    "ignored by an inner folder": ("src/gen/app.py", ".gitignore names it"),
+    "ignored for us alone": ("src/private/app.py", ".greencodeignore names it"),
+    "a secret": ("src/.env", "its name says that it holds secrets"),
+    "excluded": ("src/big.sql", "greencode.exclude names it"),
+    "excluded by folder": ("third_party/a/b.py", "greencode.exclude names it"),
+}
+
+
+@pytest.mark.parametrize(("path", "expected"), CASES.values(), ids=CASES.keys())
+def test_a_file_is_denied_by_what_names_it(project: Path, path: str, expected: str | None) -> None:
+    assert denied(str(project / path), [str(project)], ("*.sql", "/third_party/")) == expected
+
+
+def test_outside_of_the_workspace_only_secrets_and_exclusions_are_denied(project: Path) -> None:
+    assert denied(str(project / "src" / "debug.log"), [], ()) is None
+    assert denied(str(project / "id_rsa"), [], ()) is not None
+    assert denied("Untitled-1", [str(project)], ()) is None
+
+
+def test_a_changed_ignore_file_is_read_again(project: Path) -> None:
+    path = str(project / "src" / "app.py")
+    assert denied(path, [str(project)], ()) is None
+    (project / ".greencodeignore").write_text("app.py\nprivate/\n")
+    assert denied(path, [str(project)], ()) == ".greencodeignore names it"
+
+
+def test_the_innermost_workspace_folder_decides_where_patterns_begin(project: Path) -> None:
+    inner = project / "src"
+    assert denied(str(inner / "debug.log"), [str(project), str(inner)], ()) is None
