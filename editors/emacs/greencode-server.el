@@ -121,14 +121,17 @@
            (greencode--give-up "The server has ended four times in three minutes: see M-x greencode-show-log"))
           (t (message "GreenCode: the server has ended; the next edit starts it again")))))
 
+(defvar greencode-patience 2
+  "Seconds that a server has for each step of its end.")
+
 (defun greencode-shutdown ()
   "Stop the server that this package started."
   (interactive)
   (when (and greencode--connection (jsonrpc-running-p greencode--connection))
     (setf (greencode--stopping greencode--connection) t)
-    (ignore-errors (jsonrpc-request greencode--connection 'shutdown nil :timeout 1))
+    (ignore-errors (jsonrpc-request greencode--connection 'shutdown nil :timeout greencode-patience))
     (ignore-errors (jsonrpc-notify greencode--connection 'exit nil))
-    (let ((process (jsonrpc--process greencode--connection)) (deadline (+ (float-time) 1)))
+    (let ((process (jsonrpc--process greencode--connection)) (deadline (+ (float-time) greencode-patience)))
       (while (and (process-live-p process) (< (float-time) deadline))
         (accept-process-output process 0.1)))
     (jsonrpc-shutdown greencode--connection))

@@ -83,7 +83,7 @@
 
 (ert-deftest a-server-that-is-no-longer-wanted-ends-by-itself ()
   (test-in "re|\n"
-    (let ((process (test-process)))
+    (let ((process (test-process)) (greencode-patience test-deadline))
       (greencode-shutdown)
       (should (eq 'exit (process-status process)))
       (should (= 0 (process-exit-status process)))

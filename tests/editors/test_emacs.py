@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -77,6 +79,7 @@ def run_emacs(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def outcomes(suite: str) -> dict[str, Outcome]:
     """Run a suite once and return what became of each law."""
     home = Path(tempfile.mkdtemp(prefix="greencode-emacs-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     native = Path(os.environ["GREENCODE_HOME"]) / "native"
     if native.is_dir():
         (home / "native").symlink_to(native.resolve(), target_is_directory=True)
