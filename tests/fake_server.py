@@ -37,5 +37,5 @@ def load(settings: Settings) -> Backend:
 
 
 if __name__ == "__main__":
-    parts = Parts(load=load, meter=lambda device, tell: meter())
+    parts = Parts(load=load, meter=lambda device, tell, checkpoint: meter())
     serve_stdio(lambda notify, report: CompletionService(notify, report, parts))

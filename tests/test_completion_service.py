@@ -37,7 +37,7 @@ class Bench:
         self.told: list[str] = []
         self.statuses: list[Status] = []
         self.ledger = Ledger(folder / "ledger.sqlite")
-        parts = Parts(load, lambda device, tell: meter(), lambda tell: self.ledger, Power(lambda: power))
+        parts = Parts(load, lambda device, tell, checkpoint: meter(), lambda tell: self.ledger, Power(lambda: power))
         self.service = CompletionService(self.told.append, self.statuses.append, parts)
 
     async def settle(self) -> None:

@@ -36,7 +36,7 @@ class Client:
     has_inline: bool = True
 
     def capabilities(self) -> types.ClientCapabilities:
-        found = pytest_lsp.client_capabilities(self.recorded)
+        found: types.ClientCapabilities = pytest_lsp.client_capabilities(self.recorded)
         found.general = found.general or types.GeneralClientCapabilities()
         found.general.position_encodings = list(self.encodings)
         assert found.text_document is not None
@@ -144,7 +144,7 @@ async def test_loading_is_shown_as_progress_where_the_client_shows_it() -> None:
     server.work_done_progress.create_async = AsyncMock()
     progress = LoadProgress(server)
     for state in ("loading", "loading", "ready", "ready", "loading", "failed"):
-        await progress.follow(Status(state, "m", 0.5))  # type: ignore[arg-type]  # of a tuple of texts
+        await progress.follow(Status(state, "m", 0.5))
     names = [name for name, _, _ in server.work_done_progress.method_calls]
     assert names == ["create_async", "begin", "end"] * 2
 

@@ -75,7 +75,7 @@ def to_markdown(found: dict[str, Any]) -> str:
     modelled = all(row["energy_tier"] == "modelled" for row in ways.values())
     joules_are = (
         f"There is no energy counter here: joules are a stated {found['power_w']:g} W times the busy seconds "
-        "(this process' processor time; other programs ran beside it, and are in the plain ones), and say no more."
+        "(this process' own; other programs' turns are in the plain ones alone), and say no more than they do."
         if modelled
         else "Joules are the device's counter over the window, gross."
     )
@@ -143,7 +143,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     least = min(shares[name][0] for name in shares) / 2
     _bars(ours, shares, f"{found['model']} on {found['device']}, {_tiers(ways)}")
     _bars(theirs, {name: [joules / PAPER["no cache"]] for name, joules in PAPER.items()}, "GREEN-CODE, as published")
-    ours.set_xlim(least, 2.4)
+    ours.set_xlim(least, 4)
     for axes in (ours, theirs):
         axes.set_xlabel("energy of a completion, share of\nHugging Face without its cache")
     figure.savefig(path, metadata={"Software": None})

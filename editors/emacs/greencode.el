@@ -142,7 +142,7 @@ ones are left alone."
   (cond ((>= (abs energy-j) 10000) (format "%.1f kJ" (/ energy-j 1000.0)))
         ((>= (abs energy-j) 100) (format "%.0f J" energy-j))
         ((>= (abs energy-j) 1) (format "%.1f J" energy-j))
-        (t (format "%.2f J" energy-j))))
+        (t (format "%.2f J" (if (< (abs energy-j) 0.005) 0.0 energy-j))))) ; and not -0.00
 
 (defun greencode--mean (numbers)
   "Return the mean of the vector NUMBERS as text."
@@ -223,11 +223,31 @@ With a prefix argument ask for SCOPE, and show the page IN-BROWSER."
 (defun greencode--insert-plist (plist indent)
   "Insert the keys and values of PLIST, INDENT columns to the right."
   (cl-loop for (key value) on plist by #'cddr do
-           (let ((name (string-replace "_" " " (substring (symbol-name key) 1)))
-                 (nested (and (consp value) (keywordp (car value)))))
-             (insert (format "%s%s%s\n" (make-string indent ?\s) (if nested name (format "%-24s" name))
-                             (if nested "" (greencode--plain value))))
-             (when nested (greencode--insert-plist value (+ indent 2))))))
+           (let ((name (concat (make-string indent ?\s) (greencode--key-name key))))
+             (cond ((greencode--plist-p value)
+                    (insert name "\n")
+                    (greencode--insert-plist value (+ indent 2)))
+                   ((and (vectorp value) (cl-some #'greencode--plist-p value))
+                    (insert name "\n")
+                    (cl-loop for row across value
+                             unless (eql 0 (plist-get row :completions)) ; an hour without any
+                             do (insert (make-string (+ indent 2) ?\s) (greencode--row row) "\n")))
+                   (t (insert (format "%-26s%s\n" name (greencode--plain value))))))))
+
+(defun greencode--plist-p (value)
+  "Return non-nil where VALUE is a JSON object."
+  (and (consp value) (keywordp (car value))))
+
+(defun greencode--key-name (key)
+  "Return KEY of a report as words."
+  (string-replace "_" " " (substring (symbol-name key) 1)))
+
+(defun greencode--row (plist)
+  "Return PLIST, a row of a report, in one line.\nHow its joules are known is said above it."
+  (string-join (cl-loop for (key value) on plist by #'cddr
+                        unless (string-suffix-p "_tier" (symbol-name key))
+                        collect (format "%s %s" (greencode--key-name key) (greencode--plain value)))
+               ", "))
 
 (defun greencode--plain (value)
   "Return VALUE of a report as a reader wants it."
@@ -237,10 +257,6 @@ With a prefix argument ask for SCOPE, and show the page IN-BROWSER."
     ('t "yes")
     ((pred floatp) (format "%.3g" value))
     ((pred vectorp) (mapconcat #'greencode--plain value "  "))
-    ((and (pred consp) (guard (keywordp (car value))))
-     (mapconcat #'identity (cl-loop for (key inner) on value by #'cddr
-                                    collect (format "%s %s" (substring (symbol-name key) 1) (greencode--plain inner)))
-                ", "))
     (_ (format "%s" value))))
 
 (defun greencode-doctor ()

@@ -16,7 +16,7 @@ from greencode_lsp.completion.outcomes import Settled
 from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.energy.ledger import Ledger, Totals
 from greencode_lsp.energy.meter import Meter
-from greencode_lsp.energy.rows import LedgerRow
+from greencode_lsp.energy.rows import Audit, LedgerRow
 from greencode_lsp.guarantee import Guarantee, agreement, is_audited
 from greencode_lsp.models.manifest import CalibrationRow
 from greencode_lsp.records import Completion, Control
@@ -91,18 +91,6 @@ class Books:
         agreed, tokens = agreement(ids, full, completion.constraint)
         due.guarantee.observe(agreed, tokens)
         if self.ledger is not None:
-            row = LedgerRow(
-                language=due.language,
-                model=completion.model,
-                preference=due.preference,
-                tokens=tokens,
-                energy_j=energy.energy_j,
-                energy_tier=energy.energy_tier,
-                full_depth_j=0.0,
-                elapsed_ms=(time.perf_counter() - start_s) * 1000,
-                device=completion.device,
-                outcome="audit",
-                agreed_tokens=agreed,
-                promised=due.guarantee.min_agreement,
-            )
-            self.ledger.add(row)
+            row = LedgerRow.of(completion, due.language, due.preference, "audit")
+            elapsed_ms = (time.perf_counter() - start_s) * 1000
+            self.ledger.add(row.audited(Audit(agreed, tokens, due.guarantee.min_agreement), energy, elapsed_ms))

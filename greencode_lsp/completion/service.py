@@ -18,14 +18,11 @@ from greencode_lsp.completion.books import Books
 from greencode_lsp.completion.outcomes import Outcomes, Settled
 from greencode_lsp.completion.pipeline import Backend, LiveControl, Request, complete, load_backend
 from greencode_lsp.completion.scopes import Scopes
-from greencode_lsp.completion.status import NOTHING, State, Status, Suggested
+from greencode_lsp.completion.status import NOTHING, Scope, State, Status, Suggested
 from greencode_lsp.completion.suggestions import Suggestion, Suggestions
 from greencode_lsp.completion.worker import Ticket, Worker
-from greencode_lsp.energy.detect import detect
 from greencode_lsp.energy.ledger import Ledger, LedgerRow
 from greencode_lsp.energy.meter import Meter
-from greencode_lsp.energy.page import to_html
-from greencode_lsp.energy.report import Scope, report, to_json
 from greencode_lsp.errors import CancelledError, GreenCodeError
 from greencode_lsp.models.store import ledger_path
 from greencode_lsp.power import Power, PowerState
@@ -41,12 +38,18 @@ LONGEST_DOCUMENT = 5_000_000
 """Characters; a longer file is data, and following its changes would slow the editor down."""
 
 
+def _detect(device: str, tell: Tell, checkpoint: str) -> Meter:
+    from greencode_lsp.energy.detect import detect  # with numpy, which the server's start does without
+
+    return detect(device, tell, checkpoint)
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the service is made of besides itself; tests put their own in."""
 
     load: Callable[[Settings], Backend] = load_backend
-    meter: Callable[[str, Tell], Meter] = detect
+    meter: Callable[[str, Tell, str], Meter] = _detect
     ledger: Callable[[Tell], Ledger] = lambda tell: Ledger(ledger_path(), tell)
     power: Power = field(default_factory=Power)
 
@@ -251,6 +254,9 @@ class CompletionService:
         intensity = self.scopes.settings.energy.carbon_intensity
 
         def job() -> dict[str, Any]:  # a thread of its own: a generation need not end first
+            from greencode_lsp.energy.page import to_html  # with numpy, which the server's start does without
+            from greencode_lsp.energy.report import report, to_json
+
             found = report(ledger_path(), scope, intensity)
             return to_json(found) | ({"html": to_html(found)} if with_page else {})
 
@@ -284,7 +290,8 @@ class CompletionService:
         try:
             backend = self._parts.load(settings)
             self._books.ledger = self._books.ledger or self._parts.ledger(self._tell)
-            self._loaded, self._state = _Loaded(backend, self._parts.meter(backend.engine.device, self._tell)), "ready"
+            meter = self._parts.meter(backend.engine.device, self._tell, backend.manifest.name)
+            self._loaded, self._state = _Loaded(backend, meter), "ready"
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
             self._state = "failed"
             self._fail(error, "The model cannot be loaded")

@@ -11,6 +11,8 @@ from greencode_lsp.preference import Choice
 from greencode_lsp.records import Completion
 
 State = Literal["loading", "ready", "paused", "failed"]
+Scope = Literal["today", "week", "all"]
+"""Of a report."""
 
 
 @dataclass(frozen=True, slots=True)

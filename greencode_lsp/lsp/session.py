@@ -15,9 +15,8 @@ from pygls.lsp.server import LanguageServer
 from greencode_lsp import __version__
 from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.completion.service import CompletionService
-from greencode_lsp.completion.status import Status
+from greencode_lsp.completion.status import Scope, Status
 from greencode_lsp.completion.worker import SupersededError
-from greencode_lsp.energy.report import SCOPES, Scope
 from greencode_lsp.errors import GreenCodeError, PositionError
 from greencode_lsp.lsp import answers, copilot
 from greencode_lsp.lsp.answers import Answer
@@ -125,7 +124,7 @@ class GreenCodeServer(LanguageServer):
 
     async def answer_report(self, scope: object = None, form: object = None) -> dict[str, Any] | None:
         """Answer `greencode/report`: today's figures as plain values unless the client wishes otherwise."""
-        wanted: Scope = next((known for known in SCOPES if known == scope), "today")
+        wanted: Scope = "week" if scope == "week" else "all" if scope == "all" else "today"
         try:
             return await self.service.report(wanted, with_page=form == "html")
         except GreenCodeError as error:

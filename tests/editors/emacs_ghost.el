@@ -181,7 +181,7 @@
     (test-ghost)
     (test-wait "the cost" (lambda () (plist-get (greencode-status) :last)))
     (let ((line (greencode-mode-line)))
-      (should (string-match-p "\\` GreenCode ~[0-9.]+ k?J saved\\'" line))
+      (should (string-match-p "\\` GreenCode ~-?[0-9.]+ k?J saved\\'" line))
       (should (string-match-p "last: 10\\.0+ J (modelled), [0-9.]+ layers of 4" (get-text-property 1 'help-echo line)))
       (should (string-match-p "today: [0-9.]+ J used" (get-text-property 1 'help-echo line))))))
 

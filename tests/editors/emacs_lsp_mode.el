@@ -81,7 +81,7 @@
 (ert-deftest the-mode-line-has-its-joules-from-lsp-mode ()
   (test-shown
    (test-wait "the cost" (lambda () (plist-get (greencode-status) :last)))
-   (should (string-match-p "\\` GreenCode ~[0-9.]+ k?J saved\\'" (greencode-mode-line)))
+   (should (string-match-p "\\` GreenCode ~-?[0-9.]+ k?J saved\\'" (greencode-mode-line)))
    (should (string-match-p "last: 10\\.0+ J" (get-text-property 1 'help-echo (greencode-mode-line))))))
 
 (ert-deftest no-ghost-text-of-lsp-mode-beside-a-list-of-completions ()

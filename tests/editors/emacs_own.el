@@ -154,6 +154,11 @@
     (greencode-set-preference 0.5)
     (test-wait "the preference" (lambda () (equal 0.5 (plist-get (greencode-status) :preference))))))
 
+(ert-deftest joules-have-a-fitting-unit ()
+  (cl-loop for (energy-j . shown) in '((0 . "0.00 J") (-0.001 . "0.00 J") (0.25 . "0.25 J") (-0.25 . "-0.25 J")
+                                       (12.34 . "12.3 J") (381.2 . "381 J") (12345 . "12.3 kJ"))
+           do (should (equal shown (greencode-joules energy-j)))))
+
 (ert-deftest each-preference-is-offered-with-what-it-costs ()
   (let ((choice '(:name "energy" :preference 0.0 :cost_ratio 0.66 :agreement 0.88)))
     (should (equal "  66 % of full depth's cost, keeps 88 % of its tokens" (greencode--cost choice)))

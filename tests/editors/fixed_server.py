@@ -50,6 +50,7 @@ def load(settings: Settings, gate: Path | None) -> Backend:
 if __name__ == "__main__":
     folders = [Path(argument) for argument in sys.argv[1:] if argument != "--stdio"]
     parts = Parts(
-        load=lambda settings: load(settings, folders[0] if folders else None), meter=lambda device, tell: meter()
+        load=lambda settings: load(settings, folders[0] if folders else None),
+        meter=lambda device, tell, checkpoint: meter(),
     )
     create_server(lambda notify, report: CompletionService(notify, report, parts)).start_io()

@@ -81,13 +81,43 @@ local function set_paused(is_paused)
   end
 end
 
+--- Run the server's program with other arguments, and show what it prints.
+---@param title string
+---@param arguments string[]
+local function show_output(title, arguments)
+  local missing = server.missing()
+  if missing then
+    vim.notify('greencode: ' .. missing, vim.log.levels.WARN)
+    return
+  end
+  local cmd = server.config().cmd
+  local command = vim.tbl_filter(function(word)
+    return word ~= '--stdio'
+  end, type(cmd) == 'table' and cmd or { 'greencode-lsp' })
+  vim.list_extend(command, arguments)
+  local bufnr = open_page(title, { table.concat(command, ' ') .. ' …' })
+  vim.system(
+    command,
+    { text = true },
+    vim.schedule_wrap(function(done)
+      M.fill_page(bufnr, vim.split(vim.trim(done.stdout .. done.stderr), '\n', { plain = true }))
+    end)
+  )
+end
+
+--- Show the energy report: as text, or as the server's page in the browser.
 local function report(first, second)
-  local format = (first == 'html' or second == 'html') and 'html' or 'json'
-  local scope = first ~= 'html' and first or 'today'
-  server.request('greencode/report', { scope = scope, format = format }, function(result)
-    if format == 'json' then
-      open_page('greencode://report', require('greencode.report').lines(scope, result))
-      return
+  local is_page = first == 'html'
+  local scope = (is_page and second or first) or 'today'
+  if not is_page then
+    local intensity = vim.tbl_get(server.config().settings, 'greencode', 'energy', 'carbonIntensity')
+    local option = intensity and { '--carbon-intensity', tostring(intensity) } or {}
+    show_output('greencode://report', vim.list_extend({ 'energy', scope }, option))
+    return
+  end
+  server.request('greencode/report', { scope = scope, format = 'html' }, function(result)
+    if not result then
+      return -- the server has told why
     end
     local file = vim.fn.tempname() .. '.html'
     vim.fn.writefile(vim.split(result.html, '\n', { plain = true }), file)
@@ -98,33 +128,9 @@ local function report(first, second)
   end)
 end
 
---- Return the server's command with `doctor` in place of `--stdio`.
-local function doctor_command(cmd)
-  if type(cmd) ~= 'table' then
-    return { 'greencode-lsp', 'doctor' }
-  end
-  local words = vim.tbl_filter(function(word)
-    return word ~= '--stdio'
-  end, cmd)
-  return vim.list_extend(words, { 'doctor' })
-end
-
---- Run the server's own doctor.
+--- Show what the server's own doctor finds.
 local function doctor()
-  local missing = server.missing()
-  if missing then
-    vim.notify('greencode: ' .. missing, vim.log.levels.WARN)
-    return
-  end
-  local command = doctor_command(server.config().cmd)
-  local bufnr = open_page('greencode://doctor', { table.concat(command, ' ') .. ' …' })
-  vim.system(
-    command,
-    { text = true },
-    vim.schedule_wrap(function(done)
-      M.fill_page(bufnr, vim.split(vim.trim(done.stdout .. done.stderr), '\n', { plain = true }))
-    end)
-  )
+  show_output('greencode://doctor', { 'doctor' })
 end
 
 local ACTIONS = {
