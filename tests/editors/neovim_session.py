@@ -18,7 +18,7 @@ from tests.editors.cache import ROOT
 PLUGIN = ROOT / "editors/neovim"
 FAKE_SERVER = (sys.executable, "-m", "tests.fake_server")
 BUNDLED_SERVER = (sys.executable, "-m", "greencode_lsp", "--stdio")
-DEADLINE_S = float(os.environ.get("DL", "60"))
+DEADLINE_S = 60.0
 SCRIPTED = """
 server = require('neovim_server')
 require('greencode').setup({ cmd = server.start })
