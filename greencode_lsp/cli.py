@@ -6,6 +6,7 @@ Everything heavy is imported by the subcommand that needs it, so that `--version
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -85,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:  # noqa: BLE001 - the boundary: a user gets a sentence, never a traceback
         _tell(f"greencode-lsp failed ({type(error).__name__}: {error}); please report it with the command you ran.")
         return 1

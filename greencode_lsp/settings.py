@@ -107,8 +107,10 @@ def _read_languages(value: object) -> dict[str, dict[str, Any]] | None:
         changes = {}
         for key, inner in section.items():
             setting = SETTINGS.get(str(key))
-            read = setting.kind.read(inner) if setting and setting.scoped else None
-            if setting is None or read is None:
+            if setting is None or not setting.scoped:
+                return None
+            read = setting.default if inner is None else setting.kind.read(inner)
+            if read is None and inner is not None:
                 return None
             changes[setting.name] = read
         taken[str(language)] = changes

@@ -166,3 +166,23 @@ def test_lines_are_indented_as_the_editor_does(text: str, size: int, spaces: boo
 @pytest.mark.parametrize(("text", "expected"), [(")", False), (" )\n", False), ("()", True), ("x\n  y", True)])
 def test_a_single_character_is_not_worth_reading(text: str, expected: bool) -> None:
     assert filters.is_telling(text) is expected
+
+
+CLOSED = {  # document with the cursor, generated, kept
+    "a bracket and what follows it": ("if exists(|)\n", "path):", "path"),
+    "two brackets": ("f(g(|))\n", "x))", "x"),
+    "its own bracket": ("f(|)\n", "g(x)", "g(x)"),
+    "another bracket opened for the document's": ("f(|)\n", "a).strip(", "a).strip("),
+    "an index": ("d[|]\n", "'k'] = 'v'", "'k'"),
+    "a string": ('print("|")\n', 'hello", x)', "hello"),
+    "a string and another": ('print("|")\n', 'a" + "b', 'a" + "b'),
+    "a bracket in a string": ("f(|)\n", "')'", "')'"),
+    "nothing closed by the document": ("if exists(|\n", "path):", "path):"),
+    "closers in the middle of a line": ("f(|, b)\n", "a)", "a)"),
+}
+
+
+@pytest.mark.parametrize(("marked", "text", "expected"), CLOSED.values(), ids=CLOSED.keys())
+def test_what_the_document_closes_is_not_closed_again(marked: str, text: str, expected: str) -> None:
+    document, offset = at_cursor(marked)
+    assert filters.cut_closed(text, document[:offset], document[offset:]) == expected

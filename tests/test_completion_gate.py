@@ -9,8 +9,8 @@ from greencode_lsp.completion.gate import (
     USUAL_GAP_S,
     Rejections,
     Rhythm,
+    good_prefix,
     refuse_place,
-    without_half_word,
 )
 from greencode_lsp.preference import thrift
 from tests.fakes import at_cursor
@@ -40,10 +40,19 @@ def test_the_less_is_to_be_spent_the_fewer_places_are_tried(
 
 @pytest.mark.parametrize(
     ("text", "doubtful", "expected"),
-    [("self.na", "me", "self."), ("self.", "name", "self."), ("x = 1", " +", "x = 1"), ("na", "me", ""), ("", "x", "")],
+    [
+        ("self.na", "me", "self."),
+        ("self.", "name", "self."),
+        ("x = 1", " +", "x = 1"),
+        ("na", "me", ""),
+        ("", "x", ""),
+        ('(path, "', "w", "(path,"),
+        ('(path, "w"', ")", '(path, "w"'),
+        ("f('a', '", "b", "f('a',"),
+    ],
 )
-def test_a_doubtful_token_takes_the_half_of_its_word_along(text: str, doubtful: str, expected: str) -> None:
-    assert without_half_word(text, doubtful) == expected
+def test_a_doubtful_token_takes_the_half_of_its_word_or_string_along(text: str, doubtful: str, expected: str) -> None:
+    assert good_prefix(text, doubtful) == expected
 
 
 def test_after_some_rejections_on_a_line_it_is_quiet_until_another_line() -> None:

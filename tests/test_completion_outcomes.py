@@ -13,7 +13,7 @@ LINE = 1
 
 def shown(marked: str, text: str) -> Outcomes:
     outcomes = Outcomes()
-    outcomes.show("a", 7, text, Request(*at_cursor(marked), "python"))
+    assert outcomes.show("a", 7, text, Request(*at_cursor(marked), "python")) is None
     return outcomes
 
 
@@ -41,7 +41,9 @@ CHANGES = {
         Settled(7, "accepted", 12, LINE),
     ),
     "a letter typed": (["x\nfor ite\ny\n"], None),
-    "something changed below": (["x\nfor it\nzz\n"], None),
+    "something changed below": (["x\nfor it\ny\nimport os\nz = 1\n"], None),
+    "something deleted below": (["x\nfor it\n"], None),
+    "a letter typed, then something changed below": (["x\nfor ite\ny\n", "x\nfor ite\ny\nimport os\n"], None),
 }
 
 
@@ -94,3 +96,18 @@ def test_a_closed_document_settles_nothing() -> None:
     outcomes = shown(MARKED, TEXT)
     outcomes.close("a")
     assert outcomes.changed("a", "x\nfor itk\ny\n") is None
+
+
+def test_windows_line_ends_are_no_difference() -> None:
+    outcomes = Outcomes()
+    outcomes.show("a", 7, "\n    return x", Request(*at_cursor("if x:|\r\n"), "python"))
+    assert outcomes.changed("a", "if x:\r\n    return x\r\n") == Settled(7, "accepted", 13, 0)
+
+
+def test_what_was_taken_of_a_suggestion_counts_when_another_is_shown_or_the_document_closes() -> None:
+    for end in ("another", "close"):
+        outcomes = shown(MARKED, TEXT)
+        outcomes.changed("a", "x\nfor item\ny\n")
+        request = Request(*at_cursor("x\nfor item\ny|\n"), "python")
+        settled = outcomes.show("a", 8, "z", request) if end == "another" else outcomes.close("a")
+        assert settled == Settled(7, "partial", 2, LINE)

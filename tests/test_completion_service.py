@@ -40,6 +40,12 @@ class Bench:
         parts = Parts(load, lambda device, tell, checkpoint: meter(), lambda tell: self.ledger, Power(lambda: power))
         self.service = CompletionService(self.told.append, self.statuses.append, parts)
 
+    async def show(self, document: str, request: Request) -> Suggested:
+        """Complete and give the client what there is."""
+        suggested = await self.service.complete(document, request)
+        self.service.shown(document, suggested, request)
+        return suggested
+
     async def settle(self) -> None:
         """Wait until the worker has nothing left and the loop has said what it said."""
         loop = asyncio.get_running_loop()
@@ -115,7 +121,7 @@ async def test_a_failure_is_one_sentence_without_the_users_text_and_later_reques
     bench.service.close()
 
 
-async def test_cancelled_and_superseded_work_is_in_the_ledger(tmp_path: Path) -> None:
+async def test_cancelled_work_is_in_the_ledger(tmp_path: Path) -> None:
     engine = FakeEngine()
 
     def until_cancelled(control: object, prefix: str) -> None:
@@ -130,8 +136,77 @@ async def test_cancelled_and_superseded_work_is_in_the_ledger(tmp_path: Path) ->
     with pytest.raises(asyncio.CancelledError):
         await task
     await bench.settle()
-    assert bench.ledger.today().energy_j == 10.0
+    assert [(row.outcome, row.energy_j) for row in bench.ledger.rows()] == [("cancelled", 10.0)]
     bench.service.close()
+
+
+async def test_superseded_work_is_in_the_ledger(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    engine.before_token = lambda control, prefix: wait_for_cancel(control) if "for" in prefix else None
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    task = asyncio.create_task(bench.service.complete("a", REQUEST))
+    await asyncio.get_running_loop().run_in_executor(None, engine.running.wait, 5)
+    await bench.service.complete("a", Request("class ", 6, "python", invoked=True))
+    with pytest.raises(SupersededError):
+        await task
+    await bench.settle()
+    assert [row.outcome for row in bench.ledger.rows()] == ["superseded", "shown"]
+    bench.service.close()
+
+
+async def test_a_suggestion_that_came_too_late_is_superseded_and_no_rejection(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    for _ in range(9):
+        suggested = await bench.service.complete("a", REQUEST)
+        bench.service.dropped(suggested)
+        bench.service.changed("a", "    for itk")
+    await bench.settle()
+    assert {row.outcome for row in bench.ledger.rows()} == {"superseded"}
+    assert (await bench.service.complete("a", typed("    for it"))).text != ""
+    bench.service.close()
+
+
+async def test_a_joined_generation_that_goes_another_way_is_stopped(tmp_path: Path) -> None:
+    engine, gate = FakeEngine(), threading.Event()
+
+    def wait(control: object, prefix: str) -> None:
+        assert gate.wait(5)
+
+    engine.before_token = wait
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    older = asyncio.create_task(bench.service.complete("a", typed("    for it")))
+    await asyncio.get_running_loop().run_in_executor(None, engine.running.wait, 5)
+    newer = asyncio.create_task(bench.service.complete("a", typed("    for itk")))
+    with pytest.raises(SupersededError):
+        await older
+    gate.set()
+    assert (await newer).text == ""
+    await bench.settle()
+    assert bench.ledger.rows()[0].outcome == "superseded"
+    assert bench.ledger.rows()[0].tokens < 5
+    bench.service.close()
+
+
+async def test_after_a_pause_and_after_a_mended_model_the_status_gives_no_old_reason(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.service.pause(paused=True)
+    await bench.service.complete("a", REQUEST)
+    bench.service.pause(paused=False)
+    await bench.settle()
+    assert (bench.statuses[-1].state, bench.statuses[-1].reason) == ("ready", None)
+    bench.service.close()
+
+
+async def test_no_language_may_be_completed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.service.configure({"languages": []})
+    assert await bench.service.complete("a", REQUEST) == NOTHING
+    bench.service.close()
+
+
+def wait_for_cancel(control: object) -> None:
+    while not control.cancelled():  # type: ignore[attr-defined]
+        pass
 
 
 async def test_a_bad_setting_is_told_once_however_often_it_is_sent(tmp_path: Path) -> None:
@@ -323,9 +398,9 @@ async def test_a_preference_for_the_session_is_obeyed_and_a_bad_one_told(tmp_pat
 
 async def test_what_became_of_a_suggestion_is_in_the_ledger(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    taken = await bench.service.complete("a", typed("    for it"))
+    taken = await bench.show("a", typed("    for it"))
     bench.service.accepted(taken.number)
-    await bench.service.complete("b", typed("    for it"))
+    await bench.show("b", typed("    for it"))
     bench.service.changed("b", "    for itk")
     await bench.settle()
     outcomes = [(row.outcome, row.accepted_characters) for row in bench.ledger.rows()]
@@ -340,7 +415,7 @@ async def test_after_some_rejections_the_line_is_left_alone_unless_asked(tmp_pat
     bench = Bench(tmp_path, lambda settings: backend(engine))
     for count in range(3):
         text = f"#{count}\n    for it"
-        assert (await bench.service.complete("a", typed(text))).text != ""
+        assert (await bench.show("a", typed(text))).text != ""
         bench.service.changed("a", text + "k")
     assert await bench.service.complete("a", typed("#9\n    for it")) == NOTHING
     assert (await bench.service.complete("a", typed("#9\n    for it", invoked=True))).text != ""
@@ -355,4 +430,14 @@ async def test_the_ledger_is_kept_only_if_the_user_likes(tmp_path: Path) -> None
     await bench.settle()
     assert bench.ledger.rows() == []
     assert bench.statuses[-1].last is not None
+    bench.service.close()
+
+
+async def test_what_was_held_back_by_itself_is_not_held_back_when_asked_for(tmp_path: Path) -> None:
+    engine = FakeEngine(confidences=(0.01,))
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    texts = [(await bench.service.complete("a", typed("    for it", invoked=asked))).text for asked in (False, True)]
+    assert texts == ["", "em in items:"]
+    assert (await bench.service.complete("a", typed("    for it"))).text == "em in items:"
+    assert len(engine.prompts) == 2
     bench.service.close()

@@ -37,6 +37,9 @@ FITS = {
     "a part of the word taken back": ("for ite|\n", "m in items:", "for i|\n", "tem in items:"),
     "lines added far above": (FAR + "x|\n", " = 1", "import sys\n" + FAR + "x|\n", " = 1"),
     "typed along below much text": (FAR + "x|\n", " = 10", FAR + "x =|\n", " 10"),
+    "typed below windows line ends": ("if x:|\r\n", "\n    return x", "if x:\r\n    re|\r\n", "turn x"),
+    "what the editor closes is not closed again": ("if foo|\n", "(x):", "if foo(|)\n", "x"),
+    "nor a string": ("print(|)\n", '"hello", x)', 'print("|")\n', "hello"),
     "nothing to suggest, still": ("x|\n", "", "x|\n", ""),
 }
 

@@ -40,7 +40,7 @@ def every_token_ran_all_layers(status: dict[str, Any]) -> bool:
 
 async def test_a_session_completes_obeys_the_preference_cancels_and_ends_well(tmp_path: Path) -> None:
     async with session(tmp_path, COMMAND) as editor:
-        uri = editor.open(SOURCE, Path(textwrap.__file__).as_uri())
+        uri = editor.open(SOURCE, (tmp_path / "textwrap.py").as_uri())
         line, column = position_after("chunks = self.")
         text = SOURCE.splitlines(keepends=True)
         opened = "".join(text[:line]) + text[line][:column] + "\n" + "".join(text[line + 1 :])

@@ -29,6 +29,12 @@ class Service:
         self.meanwhile()
         return Suggested("text", 1)
 
+    def shown(self, document: str, suggested: Suggested, request: Request) -> None:
+        """Nothing."""
+
+    def dropped(self, suggested: Suggested) -> None:
+        """Nothing."""
+
 
 def server() -> GreenCodeServer:
     made = GreenCodeServer(lambda notify, report: Service())  # type: ignore[arg-type, return-value]

@@ -39,8 +39,11 @@ def test_a_file_is_denied_by_what_names_it(project: Path, path: str, expected: s
     assert denied(str(project / path), [str(project)], ("*.sql", "/third_party/")) == expected
 
 
-def test_outside_of_the_workspace_only_secrets_and_exclusions_are_denied(project: Path) -> None:
+def test_outside_of_a_workspace_the_repository_or_the_files_own_folder_is_asked(project: Path) -> None:
     assert denied(str(project / "src" / "debug.log"), [], ()) is None
+    assert denied(str(project / "debug.log"), [], ()) == ".gitignore names it"
+    (project / ".git").mkdir()
+    assert denied(str(project / "src" / "debug.log"), [], ()) == ".gitignore names it"
     assert denied(str(project / "id_rsa"), [], ()) is not None
     assert denied("Untitled-1", [str(project)], ()) is None
 
@@ -52,6 +55,8 @@ def test_a_changed_ignore_file_is_read_again(project: Path) -> None:
     assert denied(path, [str(project)], ()) == ".greencodeignore names it"
 
 
-def test_the_innermost_workspace_folder_decides_where_patterns_begin(project: Path) -> None:
+def test_a_folder_opened_inside_a_repository_is_ignored_as_the_repository_says(project: Path) -> None:
     inner = project / "src"
-    assert denied(str(inner / "debug.log"), [str(project), str(inner)], ()) is None
+    assert denied(str(inner / "debug.log"), [str(inner)], ()) is None
+    (project / ".git").mkdir()
+    assert denied(str(inner / "debug.log"), [str(inner)], ()) == ".gitignore names it"

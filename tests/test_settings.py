@@ -59,6 +59,10 @@ TAKEN = {
     "other tools' sections": ({"python": {"path": "x"}, "editor.fontSize": 12}, Settings()),
     "a dotted key below": ({"greencode.energy.report": False}, Settings(energy=EnergySettings(report=False))),
     "a section below in pieces": ({"greencode": {"energy.report": False}}, Settings(energy=EnergySettings(False))),
+    "null for a language is the default": (
+        {"perLanguage": {"java": {"minAgreement": None}}},
+        Settings(per_language={"java": {"min_agreement": None}}),
+    ),
     "paused on battery": ({"onBattery": "pause"}, Settings(on_battery="pause")),
     "what the plugins keep for themselves": (
         {"greencode": {"server": {"path": "x"}, "trace.server": "off"}},

@@ -17,6 +17,7 @@ from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.energy.ledger import Ledger, Totals
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.energy.rows import Audit, LedgerRow
+from greencode_lsp.errors import CancelledError
 from greencode_lsp.guarantee import Guarantee, agreement, is_audited
 from greencode_lsp.models.manifest import CalibrationRow
 from greencode_lsp.records import Completion, Control
@@ -77,17 +78,19 @@ class Books:
     def audit(self, backend: Backend, meter: Meter, control: Control) -> None:
         """Catch the completion drawn first up to full depth, and book what that took.
 
-        Raises CancelledError where a request comes first; the audit is due still.
+        Raises CancelledError where a request comes first; the audit is due still. After any other error it is not.
         """
-        due, start_s = self.due[0], time.perf_counter()
+        due, start_s = self.due.pop(0), time.perf_counter()
         completion = due.completion
         ids = [step.token_id for step in completion.steps]
         window = meter.open()
         try:
             full = backend.engine.full_depth_argmax(completion.prompt_ids, ids, control)
+        except CancelledError:
+            self.due.insert(0, due)
+            raise
         finally:
             energy = window.close(backend.engine.work)
-        self.due.pop(0)
         agreed, tokens = agreement(ids, full, completion.constraint)
         due.guarantee.observe(agreed, tokens)
         if self.ledger is not None:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from greencode_lsp.prompt.context import skip_closers
 from greencode_lsp.settings import Multiline
 
 Shape = Literal["line", "block"]
@@ -28,6 +29,7 @@ SHORTEST_LINE = 4
 STATEMENT_LINES = 50
 """Lines before the cursor in which a bracket that is closed after it may have been opened."""
 OPENING, CLOSING = "([{", ")]}"
+PAIRS = {")": "(", "]": "[", "}": "{"}
 IN_STATEMENT = {")": "(", "]": "["}
 """Brackets that are balanced here; braces may open any distance above."""
 
@@ -80,6 +82,7 @@ def clean(text: str, before: str, after: str, special_tokens: Iterable[str]) -> 
     text = cut_special_tokens(text, special_tokens)
     text = cut_repetition(text)
     text = cut_neighbour(text, before, after)
+    text = cut_closed(text, before, after)
     text = cut_overlap(text, after)
     return cut_unopened(text, before).rstrip()
 
@@ -122,39 +125,61 @@ def cut_neighbour(text: str, before: str, after: str) -> str:
     return text
 
 
+def cut_closed(text: str, before: str, after: str) -> str:
+    """Cut before what closes a bracket or string that the document closes already, right of the cursor.
+
+    Editors put such closers there, and the prompt leaves them out, so that the model writes them too. What closes one
+    but leaves another open for the document's closer (`a).strip(` before `)`) is right as it is.
+    """
+    closers = after[: skip_closers(after, 0)]
+    first = closers[:1]
+    if first and first in "\"'":
+        left = before.rpartition("\n")[2]
+        is_odd = left.count(first) % 2 == text.count(first) % 2 == 1
+        return text[: text.index(first)] if is_odd else text
+    opened: list[str] = []
+    unopened: list[int] = []
+    for bracket, index in _brackets(text, "".join(PAIRS) + "".join(PAIRS.values())):
+        if not _pair(opened, bracket, PAIRS):
+            unopened.append(index)
+    if len(unopened) > len(opened) and text[unopened[0]] == first:
+        return text[: unopened[0]]
+    return text
+
+
 def cut_unopened(text: str, before: str) -> str:
     """Cut before a round or square bracket that closes nothing: neither in `text` nor in the statement before it."""
     if all(text.count(closer) <= text.count(opener) for closer, opener in IN_STATEMENT.items()):
         return text
     statement = "\n".join(before.split("\n")[-STATEMENT_LINES:])
-    pending = [bracket for bracket, _ in _brackets(statement)]
+    kinds = "".join(IN_STATEMENT) + "".join(IN_STATEMENT.values())
     opened: list[str] = []
-    for bracket in pending:
-        _pair(opened, bracket)
-    for bracket, index in _brackets(text):
-        if not _pair(opened, bracket):
+    for bracket, _ in _brackets(statement, kinds):
+        _pair(opened, bracket, IN_STATEMENT)
+    for bracket, index in _brackets(text, kinds):
+        if not _pair(opened, bracket, IN_STATEMENT):
             return text[:index]
     return text
 
 
-def _brackets(text: str) -> Iterable[tuple[str, int]]:
-    """Yield round and square brackets outside of strings that end on their line, and where they stand."""
+def _brackets(text: str, kinds: str) -> Iterable[tuple[str, int]]:
+    """Yield brackets of these kinds outside of strings that end on their line, and where they stand."""
     quote = ""
     for index, character in enumerate(text):
         if quote:
             quote = "" if character in (quote, "\n") else quote
         elif character in "\"'":
             quote = character
-        elif character in "([)]":
+        elif character in kinds:
             yield character, index
 
 
-def _pair(opened: list[str], bracket: str) -> bool:
+def _pair(opened: list[str], bracket: str, pairs: Mapping[str, str]) -> bool:
     """Push an opener or pop the opener of a closer; return False where there is none."""
-    if bracket not in IN_STATEMENT:
+    if bracket not in pairs:
         opened.append(bracket)
         return True
-    if opened and opened[-1] == IN_STATEMENT[bracket]:
+    if opened and opened[-1] == pairs[bracket]:
         opened.pop()
         return True
     return False

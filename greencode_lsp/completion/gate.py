@@ -14,6 +14,7 @@ from greencode_lsp.prompt.context import skip_closers
 
 WORD = re.compile(r"\w")
 HALF_WORD = re.compile(r"\w+\Z")
+OPEN_QUOTE = re.compile(r"\s*(\"|')\Z")
 GAPS = 20
 """The user's rhythm is the mean of as many gaps between changes."""
 PAUSE_S = 0.5
@@ -37,9 +38,11 @@ def is_doubtful(probability: float, thrift: Thrift) -> bool:
     return probability < thrift.min_confidence
 
 
-def without_half_word(text: str, doubtful: str) -> str:
-    """Return the good prefix: `text`, but for a word of it that the doubtful text would have gone on with."""
-    return HALF_WORD.sub("", text) if WORD.match(doubtful) else text
+def good_prefix(text: str, doubtful: str) -> str:
+    """Return `text` without a word of it that the doubtful text would have gone on with, or a string only opened."""
+    text = HALF_WORD.sub("", text) if WORD.match(doubtful) else text
+    quote = OPEN_QUOTE.search(text)
+    return text[: quote.start()] if quote and text.count(quote.group(1)) % 2 else text
 
 
 @dataclass(slots=True)

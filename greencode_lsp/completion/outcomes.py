@@ -11,7 +11,7 @@ from typing import Literal
 
 from greencode_lsp.completion.pipeline import Request
 
-Outcome = Literal["accepted", "partial", "rejected"]
+Outcome = Literal["accepted", "partial", "rejected", "superseded"]
 
 AROUND = 64
 """Characters before a suggestion by which its place is found again when lines above it have changed."""
@@ -36,6 +36,8 @@ class _Shown:
     text: str
     offset: int
     before: str
+    after: str
+    """All that stood behind the cursor."""
     document_length: int
     line: int
     previewed: bool
@@ -55,15 +57,27 @@ class Outcomes:
     def __init__(self) -> None:
         self._shown: dict[str, _Shown] = {}
 
-    def show(self, document: str, number: int, text: str, request: Request) -> None:
-        """Note that `text` is shown at a request's cursor; the rest of a suggestion goes on with it."""
+    def show(self, document: str, number: int, text: str, request: Request) -> Settled | None:
+        """Note that `text` is shown at a request's cursor; the rest of a suggestion goes on with it.
+
+        Returns what became of the one before, where some of it was taken.
+        """
         source, offset = request.text, request.offset
         known = self._shown.get(document)
-        taken = known.accepted if known is not None and known.number == number else 0
-        before = source[max(0, offset - AROUND) : offset]
+        goes_on = known is not None and known.number == number
+        ended = None if goes_on else self.close(document)
         self._shown[document] = _Shown(
-            number, text, offset, before, len(source), request.line, request.previewed, accepted=taken
+            number=number,
+            text=text,
+            offset=offset,
+            before=source[max(0, offset - AROUND) : offset],
+            after=source[offset:],
+            document_length=len(source),
+            line=request.line,
+            previewed=request.previewed,
+            accepted=known.accepted if known is not None and goes_on else 0,
         )
+        return ended
 
     def accept(self, number: int) -> Settled | None:
         """Note that the client says all of it was accepted; None where that is known already."""
@@ -90,21 +104,32 @@ class Outcomes:
         shown = self._shown.get(document)
         if shown is None:
             return None
-        grown = len(source) - shown.document_length
-        offset = shown.offset
-        if not source.endswith(shown.before, 0, offset):  # something above has changed
-            offset += grown
+        if not source.endswith(shown.before, 0, shown.offset):  # something above has changed
+            offset = shown.offset + len(source) - shown.document_length
             if not source.endswith(shown.before, 0, max(0, offset)):
                 return self._gone(document)
             self._shown[document] = replace(shown, offset=offset, document_length=len(source))
             return None
-        inserted = source[offset : offset + grown] if grown > 0 else ""
+        new = source[shown.offset :]
+        if new.endswith(shown.after):
+            return self._grown(document, new[: len(new) - len(shown.after)], len(source))
+        below = new.removeprefix(shown.text[: shown.progress])
+        if new.startswith(shown.text[: shown.progress]) and below[:1] == shown.after[:1]:  # something below has changed
+            self._shown[document] = replace(shown, after=below, document_length=len(source))
+            return None
+        return self._gone(document)
+
+    def _grown(self, document: str, inserted: str, document_length: int) -> Settled | None:
+        """Take what stands now where the suggestion was shown."""
+        shown = self._shown[document]
+        inserted = inserted.replace("\r\n", "\n")
         common = _common_prefix(inserted, shown.text)
-        if grown < 0 or (common < len(inserted) and common < len(shown.text) and not _is_closing(inserted[common:])):
+        if common < min(len(inserted), len(shown.text)) and not _is_closing(inserted[common:]):
             return self._gone(document)
         step = common - shown.progress
         taken = shown.accepted + step if step >= AT_ONCE else shown.accepted
-        shown = self._shown[document] = replace(shown, progress=common, accepted=taken)
+        shown = replace(shown, progress=common, accepted=taken, document_length=document_length)
+        self._shown[document] = shown
         if common < len(shown.text):
             return None
         del self._shown[document]
@@ -114,9 +139,10 @@ class Outcomes:
         shown = self._shown.pop(document)
         return None if shown.previewed else shown.settled()  # what was previewed may just not be taken yet
 
-    def close(self, document: str) -> None:
-        """Forget a document."""
-        self._shown.pop(document, None)
+    def close(self, document: str) -> Settled | None:
+        """Forget a document's suggestion; return what became of it where some of it was taken."""
+        shown = self._shown.pop(document, None)
+        return shown.settled() if shown is not None and shown.accepted else None
 
 
 def _common_prefix(left: str, right: str) -> int:

@@ -64,6 +64,10 @@ class Engine(Protocol):
         ...
 
 
+LOOKED_AT = 20_000
+"""Characters on either side of the cursor that the filters look at, after every token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """A loaded checkpoint."""
@@ -201,7 +205,8 @@ class _Generation:
         self, backend: Backend, request: Request, healed: Healed, settings: Settings, said: Callable[[str], None]
     ) -> None:
         self._backend, self._request, self._healed, self._said = backend, request, healed, said
-        before, after = request.text[: request.offset], request.text[request.offset :]
+        before = request.text[max(0, request.offset - LOOKED_AT) : request.offset]
+        after = request.text[request.offset : request.offset + LOOKED_AT]
         self._before, self._after = before.replace("\r\n", "\n"), after.replace("\r\n", "\n")
         self._shape = filters.shape(self._before, self._after, settings.multiline)
         self._thrift = thrift(settings.preference)
@@ -243,7 +248,7 @@ class _Generation:
         self._probability *= step.confidence
         if not self._request.invoked and gate.is_doubtful(self._probability, self._thrift):
             head, newline, line = self._text.rpartition("\n")
-            good = gate.without_half_word(line, token.decode("utf-8", "replace"))
+            good = gate.good_prefix(line, token.decode("utf-8", "replace"))
             self._text = head if newline and head.strip() else head + newline + good  # of a block whole lines
             return False
         self._generated += token

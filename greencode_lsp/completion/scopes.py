@@ -43,12 +43,12 @@ class Scopes:
 
     def configure_folders(self, raw: Mapping[str, object]) -> list[str]:
         """Take the sections that hold in folders, by path; those not named are no folders of the workspace any more."""
-        self._folders, sentences = {}, []
+        folders: dict[str, Settings] = {}
+        sentences: list[str] = []
         for folder, section in raw.items():
-            self._folders[folder], told = parse({SECTION: section} if section else None, self._initial)
+            folders[folder], told = parse({SECTION: section}, self._initial) if section else (self.settings, [])
             sentences += told
-            if not section:
-                self._folders[folder] = self.settings
+        self._folders = folders  # at once: the worker's thread looks here too
         self._resolved = {}
         return sentences
 
@@ -62,15 +62,15 @@ class Scopes:
 
     def resolve(self, path: str, language: str, power: PowerState) -> Settings:
         """Return what holds for a document: the same object until something changes, so that it can be told by it."""
-        folder = max((f for f in self._folders if Path(path).is_relative_to(f)), key=len, default="")
-        key = (folder, language, power)
-        resolved = self._resolved  # a change puts another in its place: the worker's thread asks here too
+        resolved, folders = self._resolved, self._folders  # a change puts others in their place
+        key = (path, language, power)
         if key not in resolved:
-            resolved[key] = self._resolve(folder, language, power)
+            folder = max((f for f in folders if Path(path).is_relative_to(f)), key=len, default="")
+            resolved[key] = self._resolve(folders.get(folder, self.settings), language, power)
         return resolved[key]
 
-    def _resolve(self, folder: str, language: str, power: PowerState) -> Settings:
-        settings = self._folders.get(folder, self.settings).for_language(language)
+    def _resolve(self, settings: Settings, language: str, power: PowerState) -> Settings:
+        settings = settings.for_language(language)
         if self._session_preference is not None:
             settings = replace(settings, preference=self._session_preference)
         if power == "battery" and isinstance(settings.on_battery, float):

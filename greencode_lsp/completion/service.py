@@ -61,10 +61,17 @@ class _Running:
     number: int
     request: Request
     text: str = ""
+    joined: Request | None = None
+    """The newer request that waits for it."""
 
     def may_serve(self, request: Request) -> bool:
         """Tell whether what it has said so far does not rule out that it fits another request."""
         return Suggestion.of(self.number, self.request, self.text).is_on_the_way_to(request)
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether who waits for it can make no use of it any more."""
+        return self.joined is not None and not self.may_serve(self.joined)
 
 
 @dataclass(slots=True)
@@ -96,6 +103,7 @@ class CompletionService:
         self._loaded: _Loaded | None = None
         self._state: State = "loading"
         self._reason: str | None = None
+        self._fallback: str | None = None
         self._last: Completion | None = None
         self._paused = False
         self._closed = threading.Event()
@@ -127,6 +135,7 @@ class CompletionService:
     def pause(self, *, paused: bool) -> None:
         """Stop all work, or take it up again."""
         self._paused = paused
+        self._reason = None
         if paused:
             self._worker.stop_all()
         self.start()
@@ -140,7 +149,7 @@ class CompletionService:
         if self._closed.is_set() or self._paused:
             return
         if wanted != self._loaded_for:
-            self._loaded_for = wanted
+            self._loaded_for, self._state, self._reason = wanted, "loading", None
             self._worker.submit(lambda: self._in_worker_load(settings))
 
     async def complete(self, document: str, request: Request) -> Suggested:
@@ -159,6 +168,7 @@ class CompletionService:
         found = self._suggestions.find(document, request)
         running = self._running.get(document)
         if found is None and running is not None and running.may_serve(request):
+            running.joined = request
             await self._finish(document, self._worker.adopt(document))
             found = self._suggestions.find(document, request)
         if found is None:
@@ -168,11 +178,18 @@ class CompletionService:
             found = await self._generate(document, request, settings, spent)
         else:
             self._worker.stop(document)
-        if found is None:
-            return NOTHING
-        number, text = found
-        self._outcomes.show(document, number, text, request)
-        return Suggested(text, number)
+            self._because(self._fallback)
+        return NOTHING if found is None else Suggested(found[1], found[0])
+
+    def shown(self, document: str, suggested: Suggested, request: Request) -> None:
+        """Note that the client was given a suggestion."""
+        if suggested.text:
+            self._settle(document, self._outcomes.show(document, suggested.number, suggested.text, request))
+
+    def dropped(self, suggested: Suggested) -> None:
+        """Note that a suggestion came too late to be given."""
+        if suggested.text:
+            self._submit(lambda: self._in_worker_settle(Settled(suggested.number, "superseded", 0, 0)))
 
     def _refusal(self, request: Request, settings: Settings, power: PowerState) -> str | None:
         """Return why a request is refused even where the user asked, or why nothing comes by itself on battery."""
@@ -184,8 +201,8 @@ class CompletionService:
         if why is not None:
             return f"The file is not completed: {why}."
         known = self._loaded.backend.manifest.languages if self._loaded else ()
-        languages = settings.languages if isinstance(settings.languages, tuple) else known
-        if languages and request.language not in languages:
+        languages = settings.languages if isinstance(settings.languages, tuple) else known or (request.language,)
+        if request.language not in languages:
             return f"{request.language or 'The language'} is not completed: greencode.languages names others."
         if power == "battery" and settings.on_battery == "pause" and not request.invoked:
             return "Suggestions come only when asked for: the machine runs on its battery (greencode.onBattery)."
@@ -264,13 +281,13 @@ class CompletionService:
 
     def cancel(self, document: str) -> None:
         """Stop the document's running or waiting request."""
-        self._worker.stop(document)
+        self._worker.stop(document, superseded=False)
 
     def forget(self, document: str) -> None:
         """Stop and forget all about a document that was closed."""
         self.cancel(document)
         self._suggestions.forget(document)
-        self._outcomes.close(document)
+        self._settle(document, self._outcomes.close(document))
         self._running.pop(document, None)
 
     def close(self) -> None:
@@ -286,6 +303,7 @@ class CompletionService:
         if self._closed.is_set():
             return
         self._loaded, self._state = None, "loading"
+        self._books.due.clear()  # another model cannot audit them
         self._tell_status()
         try:
             backend = self._parts.load(settings)
@@ -305,7 +323,7 @@ class CompletionService:
             return None
         control = LiveControl(
             settings=lambda: self.scopes.resolve(request.path, request.language, power),
-            cancelled=lambda: ticket.stop.is_set() or self._closed.is_set(),
+            cancelled=lambda: ticket.stop.is_set() or self._closed.is_set() or running.is_contradicted,
             manifest=loaded.backend.manifest,
             language=request.language,
             choose=self._books.choose,
@@ -320,27 +338,38 @@ class CompletionService:
             self._fail(error, "The completion failed")
             return None
         settings = control.settings()
-        self._reason = fallback_reason(settings, loaded.backend.manifest, request.language)
+        self._fallback = self._reason = fallback_reason(settings, loaded.backend.manifest, request.language)
         self._last = completion
-        self._books.draw(completion, request.language, settings.preference)
-        outcome = ticket.outcome if ticket.stop.is_set() else "shown" if completion.text else "empty"
+        if settings.energy.report:
+            self._books.draw(completion, request.language, settings.preference)
+        is_useless = running.is_contradicted
+        outcome = "shown" if completion.text else "empty"
+        if ticket.stop.is_set() or is_useless:
+            outcome = "superseded" if is_useless else ticket.outcome
         row = LedgerRow.of(completion, request.language, settings.preference, outcome)
         kept = row if settings.energy.report else None
         try:
             self._worker.submit(lambda: self._in_worker_book(running.number, kept))  # the answer goes first
         except RuntimeError:  # after the end there is none to hold up
             self._in_worker_book(running.number, kept)
-        return None if ticket.stop.is_set() else Suggestion.of(running.number, request, completion.text)
+        return None if ticket.stop.is_set() or is_useless else Suggestion.of(running.number, request, completion.text)
 
     def _in_worker_book(self, number: int, row: LedgerRow | None) -> None:
         """Keep the books and audit, after the answer was given."""
         if row is not None:
             self._books.add(number, row)
-        if self._books.due and self._loaded is not None and not self._worker.is_wanted:
-            control = FixedControl(is_cancelled=lambda: self._worker.is_wanted or self._closed.is_set())
-            with suppress(CancelledError):
-                self._books.audit(self._loaded.backend, self._loaded.meter, control)
+        try:
+            if self._books.due and self._loaded is not None and not self._is_busy():
+                self._books.audit(self._loaded.backend, self._loaded.meter, FixedControl(is_cancelled=self._is_busy))
+        except CancelledError:
+            logger.debug("An audit gave way to a request")
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
+            self._fail(error, "An audit failed")
         self._tell_status()
+
+    def _is_busy(self) -> bool:
+        """Tell whether there is no time for an audit."""
+        return self._worker.is_wanted or self._paused or self._closed.is_set()
 
     def _in_worker_settle(self, settled: Settled) -> None:
         self._books.settle(settled)
@@ -359,10 +388,10 @@ class CompletionService:
     def _tell(self, sentence: str) -> None:
         self._on_loop(lambda: self.notify_once(sentence))
 
-    def notify_once(self, sentence: str) -> None:
-        """Tell the user, unless told before: a failing request comes again with every keystroke."""
-        if sentence not in self._told:
-            self._told.add(sentence)
+    def notify_once(self, sentence: str, about: str = "") -> None:
+        """Tell the user, unless told before (of the same thing): a failing request comes again with every keystroke."""
+        if (about or sentence) not in self._told:
+            self._told.add(about or sentence)
             self._notify(sentence)
 
     def _tell_status(self) -> None:

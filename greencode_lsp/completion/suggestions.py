@@ -34,16 +34,18 @@ class Suggestion:
     """The beginning of the text after the cursor, without the closers that editors put there."""
     text: str
     """Empty where there was nothing to suggest."""
+    invoked: bool
+    """Whether the user had asked: only then was nothing held back."""
 
     @classmethod
     def of(cls, number: int, request: Request, text: str) -> Suggestion:
         """Return the suggestion made for a request."""
         before = request.text[max(0, request.offset - LOOKED_AT) : request.offset]
-        return cls(number, before, request.offset <= LOOKED_AT, _after(request), text)
+        return cls(number, before, request.offset <= LOOKED_AT, _after(request), text, request.invoked)
 
     def rest(self, request: Request, after: str) -> str | None:
         """Return what the suggestion still has to say at a request's cursor, or None where it does not fit there."""
-        if after != self.after:
+        if after != self.after or (request.invoked and not self.invoked):
             return None
         typed = self._typed(request)
         if typed is None:
@@ -51,10 +53,14 @@ class Suggestion:
         rest = self.text.removeprefix(typed) if self.text.startswith(typed) else _auto_indented(self.text, typed)
         if rest is None or (typed and not rest.strip()):
             return None
-        return filters.cut_overlap(rest, request.text[request.offset :])
+        before = request.text[max(0, request.offset - LOOKED_AT) : request.offset]
+        following = request.text[request.offset : request.offset + LOOKED_AT]
+        return filters.cut_overlap(filters.cut_closed(rest, before, following), following)
 
     def is_on_the_way_to(self, request: Request) -> bool:
         """Tell whether, being only begun, the suggestion may yet fit at a request's cursor."""
+        if request.invoked and not self.invoked:
+            return False
         typed = self._typed(request) if _after(request) == self.after else None
         return typed is not None and (self.text.startswith(typed) or typed.startswith(self.text))
 
@@ -63,10 +69,10 @@ class Suggestion:
         longest = len(self.before) + len(self.text) + TAKEN_BACK  # an editor's indentation may come on top
         start = max(0, request.offset - longest)
         window = request.text[start : request.offset]
-        if self.is_whole:
-            return window[len(self.before) :] if start == 0 and window.startswith(self.before) else None
-        at = window.rfind(self.before)
-        return window[at + len(self.before) :] if at >= 0 else None
+        at = window.rfind(self.before) if not self.is_whole else 0 if start == 0 else -1
+        if at < 0 or not window.startswith(self.before, at):
+            return None
+        return window[at + len(self.before) :].replace("\r\n", "\n")
 
     def _taken_back(self, request: Request) -> str | None:
         """Return the suggestion with the part of a word before it that was deleted since."""
@@ -89,7 +95,7 @@ def _after(request: Request) -> str:
 def _auto_indented(text: str, typed: str) -> str | None:
     """Return the rest after a line end and the editor's indentation, where the suggestion's goes at least as far."""
     line_end = typed.rfind("\n") + 1
-    head, indent = typed[:line_end].replace("\r\n", "\n"), typed[line_end:]
+    head, indent = typed[:line_end], typed[line_end:]
     if not line_end or indent.strip() or not text.startswith(head):
         return None
     rest = text[len(head) :]

@@ -92,11 +92,11 @@ class Worker:
         """Whether a request waits or runs; safe to ask from the worker's thread."""
         return any(not ticket.is_done for ticket in tuple(self._newest.values()))
 
-    def stop(self, document: str) -> None:
-        """Stop the document's request; whoever awaits it gets SupersededError."""
+    def stop(self, document: str, *, superseded: bool = True) -> None:
+        """Stop the document's request, for a newer one or for good; whoever awaits it gets SupersededError."""
         ticket = self._newest.pop(document, None)
         if ticket is not None:
-            ticket.superseded = True
+            ticket.superseded = superseded
             if ticket.turn is not None and not ticket.turn.done():
                 ticket.turn.set_result(None)
             ticket.stop.set()
@@ -104,7 +104,7 @@ class Worker:
     def stop_all(self) -> None:
         """Stop the request of every document."""
         for document in tuple(self._newest):
-            self.stop(document)
+            self.stop(document, superseded=False)
 
     def close(self) -> None:
         """Stop everything and take no more jobs; does not wait for those that keep the books of what is done."""

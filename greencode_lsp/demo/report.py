@@ -12,20 +12,17 @@ from greencode_lsp.demo.positions import CursorPosition
 from greencode_lsp.records import Completion
 
 EDITORS = """\
-Connect an editor (the server is `greencode-lsp --stdio`):
+Connect an editor (the server is `greencode-lsp --stdio`; the plugins are in the repository's folder `editors`):
 
-  VS Code      no extension is shipped yet; any generic language client can start the server.
+  VS Code      cd editors/vscode && npm ci && npm run package && code --install-extension greencode-lsp.vsix
 
-  Neovim 0.12  vim.lsp.config('greencode', { cmd = { 'greencode-lsp', '--stdio' }, filetypes = { 'python', 'java' } })
+  Neovim       a plugin folder, editors/neovim: require('greencode').setup()
+               or, on 0.12 without it:
+               vim.lsp.config('greencode', { cmd = { 'greencode-lsp', '--stdio' }, filetypes = { 'python', 'java' } })
                vim.lsp.enable('greencode')
                vim.lsp.inline_completion.enable()
 
-  Emacs        (with-eval-after-load 'lsp-mode
-  (lsp-mode)     (lsp-register-client
-                   (make-lsp-client :new-connection (lsp-stdio-connection '("greencode-lsp" "--stdio"))
-                                    :activation-fn (lsp-activate-on "python" "java")
-                                    :add-on? t :server-id 'greencode)))
-               then M-x lsp-inline-completion-mode
+  Emacs        editors/emacs: (require 'greencode), then M-x greencode-mode
 
 The setting greencode.preference is "accuracy", "balanced", "energy" or a number from 1 down to 0."""
 

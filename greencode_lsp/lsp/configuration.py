@@ -26,10 +26,11 @@ async def watch_settings(server: LanguageServer) -> None:
 
 async def pull_settings(server: LanguageServer, service: CompletionService) -> None:
     """Ask the client for our section of its configuration, in general and for each folder, where it can be asked."""
-    folders = {path_of(uri): uri for uri in server.workspace.folders}
+    root = server.workspace.root_uri
+    folders = {path_of(uri): uri for uri in server.workspace.folders or ([root] if root else [])}
+    service.configure_folders(dict.fromkeys(folders))  # ignored files are ignored before the client answers
     workspace = server.client_capabilities.workspace
     if workspace is None or not workspace.configuration:
-        service.configure_folders(dict.fromkeys(folders))
         return
     items = [types.ConfigurationItem(section=SECTION)]
     items += [types.ConfigurationItem(scope_uri=uri, section=SECTION) for uri in folders.values()]

@@ -36,7 +36,7 @@ def offset_at(text: str, position: types.Position, encoding: str) -> int:
 
     Raises PositionError where the document has no such line.
     """
-    lines = split_lines(text)
+    lines = _lines_to(text, position.line)
     if position.line >= len(lines):
         raise PositionError(
             f"Line {position.line + 1} is outside the document, which has {len(lines)} lines; "
@@ -44,6 +44,15 @@ def offset_at(text: str, position: types.Position, encoding: str) -> int:
         )
     line = lines[position.line].rstrip("\r\n")
     return sum(map(len, lines[: position.line])) + code_points(line, position.character, encoding)
+
+
+def _lines_to(text: str, line: int) -> list[str]:
+    """Return the lines up to one, with their ends, and perhaps more; of large files without looking at every line."""
+    if text.count("\r") != text.count("\r\n"):
+        return split_lines(text)
+    *lines, rest = text.split("\n", line + 1)
+    found = [each + "\n" for each in lines]
+    return found if len(found) > line else [*found, rest]
 
 
 def code_points(text: str, code_units: int, encoding: str) -> int:
@@ -58,8 +67,11 @@ def code_points(text: str, code_units: int, encoding: str) -> int:
 
 def position_at(text: str, offset: int, encoding: str) -> types.Position:
     """Return the client's position of a code-point offset."""
-    lines = split_lines(text[:offset])
-    return types.Position(line=len(lines) - 1, character=UNITS[encoding](lines[-1]))
+    if text.count("\r", 0, offset) != text.count("\r\n", 0, offset):
+        lines = split_lines(text[:offset])
+        return types.Position(line=len(lines) - 1, character=UNITS[encoding](lines[-1]))
+    start = text.rfind("\n", 0, offset) + 1
+    return types.Position(line=text.count("\n", 0, offset), character=UNITS[encoding](text[start:offset]))
 
 
 def locate(document: TextDocument, position: types.Position, encoding: str) -> Request:

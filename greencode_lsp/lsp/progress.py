@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from contextlib import suppress
 
@@ -18,25 +19,22 @@ class LoadProgress:
     def __init__(self, server: LanguageServer) -> None:
         self._server, self._numbers = server, itertools.count(1)
         self._token: str | None = None
-        self._is_loading = False
+        self._turn = asyncio.Lock()
 
     async def follow(self, status: Status) -> None:
-        """Show where loading begins or ends."""
-        was, self._is_loading = self._is_loading, status.state == "loading"
+        """Show where loading begins or ends; statuses are followed one after the other."""
         window = self._server.client_capabilities.window
-        if was == self._is_loading or window is None or not window.work_done_progress:
+        if window is None or not window.work_done_progress:
             return
-        progress = self._server.work_done_progress
-        if not self._is_loading:
-            if self._token is not None:
+        async with self._turn:
+            is_loading, progress = status.state == "loading", self._server.work_done_progress
+            if is_loading and self._token is None:
+                token = f"greencode-load-{next(self._numbers)}"
+                with suppress(JsonRpcException):
+                    await progress.create_async(token)
+                    title, message = "greencode", f"loading {status.model}"
+                    progress.begin(token, types.WorkDoneProgressBegin(title=title, message=message))
+                    self._token = token
+            elif not is_loading and self._token is not None:
                 progress.end(self._token, types.WorkDoneProgressEnd(message=f"{status.model}: {status.state}"))
                 self._token = None
-            return
-        token = f"greencode-load-{next(self._numbers)}"
-        with suppress(JsonRpcException):
-            await progress.create_async(token)
-            progress.begin(token, types.WorkDoneProgressBegin(title="greencode", message=f"loading {status.model}"))
-            if self._is_loading:
-                self._token = token
-            else:  # it was faster than the client
-                progress.end(token, types.WorkDoneProgressEnd())

@@ -75,8 +75,9 @@ def place_of(params: Params, document: TextDocument, encoding: str) -> Place | N
     if options is not None:
         request = replace(request, tab_size=options.tab_size, insert_spaces=options.insert_spaces)
     request = replace(request, invoked=context.trigger_kind == types.InlineCompletionTriggerKind.Invoked)
-    selected = context.selected_completion_info
-    return _extending(request, selected, encoding) if selected is not None else replace(place, request=request)
+    place, selected = replace(place, request=request), context.selected_completion_info
+    extended = place if selected is None else _extending(request, selected, encoding)
+    return place if extended is None and request.invoked else extended
 
 
 def _extending(request: Request, selected: types.SelectedCompletionInfo, encoding: str) -> Place | None:

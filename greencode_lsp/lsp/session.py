@@ -15,7 +15,7 @@ from pygls.lsp.server import LanguageServer
 from greencode_lsp import __version__
 from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.completion.service import CompletionService
-from greencode_lsp.completion.status import Scope, Status
+from greencode_lsp.completion.status import Scope, Status, Suggested
 from greencode_lsp.completion.worker import SupersededError
 from greencode_lsp.errors import GreenCodeError, PositionError
 from greencode_lsp.lsp import answers, copilot
@@ -44,7 +44,7 @@ class GreenCodeServer(LanguageServer):
         self.asks_for_copilot_status = False
         self._progress = LoadProgress(self)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._answers: OrderedDict[int, Answer] = OrderedDict()
+        self._given: OrderedDict[int, tuple[str, int, str]] = OrderedDict()
 
     def tell(self, sentence: str) -> None:
         """Show one sentence to the user."""
@@ -91,7 +91,7 @@ class GreenCodeServer(LanguageServer):
             try:
                 place = place_of(params, document, encoding)
             except PositionError as error:
-                self.service.notify_once(str(error))
+                self.service.notify_once(str(error), about=uri)
                 place = None
         if place is None:
             return Answer(Place(Request("", 0, ""), "", 0, 0), "", 0, encoding)
@@ -102,25 +102,28 @@ class GreenCodeServer(LanguageServer):
         except Exception as error:  # noqa: BLE001 - the boundary: no error but a cancel reaches the editor
             self.report_server_error(error, None)
             return Answer(place, "", 0, encoding)
-        answer = Answer(place, suggested.text, suggested.number, encoding)
-        is_stale = version is not None and self.workspace.get_text_document(uri).version != version
-        return None if is_stale else self._remember(answer)
+        if version is not None and self.workspace.get_text_document(uri).version != version:
+            self.service.dropped(suggested)
+            return None
+        return Answer(place, suggested.text, suggested.number, encoding)
 
-    def _remember(self, answer: Answer) -> Answer:
-        self._answers[answer.number] = answer
-        if len(self._answers) > REMEMBERED_ANSWERS:
-            self._answers.popitem(last=False)
+    def give(self, params: Params, answer: Answer | None) -> Answer | None:
+        """Note that an answer goes to the client, and what it takes to read what the client tells of it later."""
+        if answer is not None and answer.text:
+            self._given[answer.number] = answer.insert_text, len(answer.place.prefix), answer.encoding
+            if len(self._given) > REMEMBERED_ANSWERS:
+                self._given.popitem(last=False)
+            suggested = Suggested(answer.text, answer.number)
+            self.service.shown(params.text_document.uri, suggested, answer.place.request)
         return answer
 
     def accept(self, number: str, code_units: int | None = None) -> None:
         """Take the client's word that an item was accepted, or so many of its code units."""
-        answer = self._answers.get(int(number)) if number.isdecimal() else None
-        if answer is None:
-            return
-        characters = None
-        if code_units is not None:
-            characters = code_points(answer.insert_text, code_units, answer.encoding) - len(answer.place.prefix)
-        self.service.accepted(answer.number, characters)
+        given = self._given.get(int(number)) if number.isdecimal() else None
+        if given is not None:
+            text, prefix_length, encoding = given
+            part = None if code_units is None else code_points(text, code_units, encoding) - prefix_length
+            self.service.accepted(int(number), part)
 
     async def answer_report(self, scope: object = None, form: object = None) -> dict[str, Any] | None:
         """Answer `greencode/report`: today's figures as plain values unless the client wishes otherwise."""
@@ -139,9 +142,9 @@ class GreenCodeServer(LanguageServer):
         except asyncio.CancelledError:
             task.cancel()
             raise
-        return answers.popup_list(task.result() if done else None, ACCEPT_COMMAND)
+        return answers.popup_list(self.give(params, task.result()) if done else None, ACCEPT_COMMAND)
 
     async def answer_inline(self, params: types.InlineCompletionParams) -> types.InlineCompletionList | None:
         """Answer `textDocument/inlineCompletion`: null for superseded, no items for nothing to suggest."""
-        answer = await self.complete(params)
+        answer = self.give(params, await self.complete(params))
         return None if answer is None else answers.inline_list(answer, ACCEPT_COMMAND)

@@ -11,7 +11,7 @@ from pathspec import GitIgnoreSpec
 from greencode_lsp.prompt.secrets import is_secret
 
 IGNORE_FILES = (".gitignore", ".greencodeignore")
-"""Read in every folder from the workspace's down to the file's; the later line, file and folder decides."""
+"""Read in every folder from the repository's (else the workspace's) down to the file's; the later and inner decides."""
 
 
 def denied(path: str, roots: Sequence[str], exclude: Sequence[str]) -> str | None:
@@ -26,10 +26,11 @@ def denied(path: str, roots: Sequence[str], exclude: Sequence[str]) -> str | Non
     relative = file.relative_to(root).as_posix() if root else path.lstrip("/")
     if exclude and _spec(tuple(exclude)).match_file(relative):
         return "greencode.exclude names it"
-    if root is None:
+    if not file.is_absolute():
         return None
+    repository = next((folder for folder in file.parents if (folder / ".git").exists()), None)
     verdict: tuple[bool, str] = (False, "")
-    for ignore_file in _ignore_files(root, file):
+    for ignore_file in _ignore_files(repository or root or file.parent, file):
         result = _read(ignore_file, ignore_file.stat().st_mtime_ns).check_file(file.relative_to(ignore_file.parent))
         if result.include is not None:
             verdict = result.include, f"{ignore_file.name} names it"

@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.editors.cache import ROOT, FetchError, Missing, Ready, folder
+from tests.editors.cache import PROCESS, ROOT, FetchError, Missing, Ready, folder
 
 EDITORS = ("vscode", "neovim", "emacs")
 
 
-def prepare(editor: str, cache: Path) -> Ready | Missing:
-    """Fetch one editor; whatever cannot be had becomes the reason."""
+def prepare(editor: str, cache: Path, *, fetch: bool) -> Ready | Missing:
+    """Find one editor, fetching what is missing if wished; whatever cannot be had becomes the reason."""
     try:
         module = importlib.import_module(f"tests.editors.{editor}")
-        found: Ready | Missing = module.prepare(cache)
+        found: Ready | Missing = module.prepare(cache) if fetch else module.find(cache)
     except FetchError as error:
         return Missing(str(error))
     return found
@@ -36,7 +37,7 @@ def run_tests(editor: str, options: Sequence[str]) -> int:
     here = Path(__file__).parent
     files = [str(file) for glob in (f"test_{editor}*.py", f"{editor}/test_*.py") for file in sorted(here.glob(glob))]
     command = [sys.executable, "-m", "pytest", *files, "-rs", "--durations=5", *options]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {PROCESS: editor}, check=False).returncode
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,13 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m tests.editors", description="Test in real editors, headless; other options go to pytest."
     )
     parser.add_argument("editor", nargs="?", default="all", choices=(*EDITORS, "all"))
+    parser.add_argument("--cached", action="store_true", help="fetch nothing: test what is in the cache")
     parser.add_argument("--fetch-only", action="store_true", help="fill the cache and run no test")
     arguments, pytest_options = parser.parse_known_args(argv)
     cache = folder()
     failed = False
     for editor in EDITORS if arguments.editor == "all" else (arguments.editor,):
         begin = time.perf_counter()
-        found = prepare(editor, cache)
+        found = prepare(editor, cache, fetch=not arguments.cached)
         _tell(f"{editor}: {'ready' if isinstance(found, Ready) else found.reason} ({_seconds(begin)}, {cache})")
         if arguments.fetch_only or isinstance(found, Missing):
             continue

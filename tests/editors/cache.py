@@ -12,6 +12,8 @@ from pathlib import Path
 import platformdirs
 
 ROOT = Path(__file__).parent.parent.parent
+PROCESS = "GREENCODE_EDITOR_TESTS"
+"""Names the editor whose tests a process was started for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,19 @@ from typing import Any
 import pytest
 
 from tests.editors import vscode
-from tests.editors.cache import Missing, Ready, folder, use_python_packages
+from tests.editors.cache import PROCESS, Missing, Ready, folder, use_python_packages
 from tests.editors.vscode.build import Script, build, package_helper, server_script
 from tests.editors.vscode.workbench import CodeServer, Window
 
 
 @pytest.fixture(scope="session")
 def tools() -> Ready:
-    """Return the tools in the cache; skip where they are not."""
+    """Return the tools in the cache; skip where they are not.
+
+    Playwright keeps an event loop running, beside which no other asynchronous test can: a process of its own it is.
+    """
+    if os.environ.get(PROCESS) != "vscode":
+        pytest.skip("VS Code's tests need a process of their own: python -m tests.editors vscode")
     found = vscode.find(folder())
     if isinstance(found, Missing):
         pytest.skip(found.reason)
