@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 
+from greencode_lsp.completion.parts import Parts
 from greencode_lsp.completion.pipeline import Backend
-from greencode_lsp.completion.service import CompletionService, Parts
+from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.errors import ModelNotFoundError
 from greencode_lsp.lsp.server import serve_stdio
 from greencode_lsp.records import Control

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from greencode_lsp.completion.gate import LONGEST_DOCUMENT
+from greencode_lsp.completion.parts import Parts
 from greencode_lsp.completion.pipeline import Backend, Request
-from greencode_lsp.completion.service import LONGEST_DOCUMENT, CompletionService, Parts
+from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.completion.status import NOTHING, Status, Suggested
 from greencode_lsp.completion.worker import SupersededError
 from greencode_lsp.energy.ledger import Ledger

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from greencode_lsp.preference import Thrift
 from greencode_lsp.prompt.context import skip_closers
+from greencode_lsp.prompt.ignore import denied
+from greencode_lsp.settings import Settings
+
+if TYPE_CHECKING:
+    from greencode_lsp.completion.pipeline import Request
 
 WORD = re.compile(r"\w")
 HALF_WORD = re.compile(r"\w+\Z")
 OPEN_QUOTE = re.compile(r"\s*(\"|')\Z")
+LONGEST_DOCUMENT = 5_000_000
+"""Characters; a longer file is data, and following its changes would slow the editor down."""
 GAPS = 20
 """The user's rhythm is the mean of as many gaps between changes."""
 PAUSE_S = 0.5
@@ -22,6 +31,22 @@ PAUSE_S = 0.5
 USUAL_GAP_S = 0.15
 """Taken for the rhythm until there is one: 80 words per minute."""
 LONGEST_WAIT_S = 0.5
+
+
+def refusal(request: Request, settings: Settings, roots: Sequence[str], known: Sequence[str]) -> str | None:
+    """Return why a document is not completed even where the user asks, in one sentence.
+
+    `roots` are the workspace's folders, `known` the languages that the model was made for, none for any.
+    """
+    if len(request.text) > LONGEST_DOCUMENT:
+        return f"The file is longer than {LONGEST_DOCUMENT / 1e6:.0f} million characters; it is not completed."
+    why = denied(request.path, roots, settings.exclude) if request.path else None
+    if why is not None:
+        return f"The file is not completed: {why}."
+    languages = settings.languages if isinstance(settings.languages, tuple) else known or (request.language,)
+    if request.language not in languages:
+        return f"{request.language or 'The language'} is not completed: greencode.languages names others."
+    return None
 
 
 def refuse_place(text: str, offset: int, thrift: Thrift) -> bool:

@@ -7,79 +7,29 @@ import itertools
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from greencode_lsp.completion import gate
 from greencode_lsp.completion.books import Books
 from greencode_lsp.completion.outcomes import Outcomes, Settled
-from greencode_lsp.completion.pipeline import Backend, LiveControl, Request, complete, load_backend
+from greencode_lsp.completion.parts import Loaded, Parts, Running
+from greencode_lsp.completion.pipeline import LiveControl, Request, complete
 from greencode_lsp.completion.scopes import Scopes
 from greencode_lsp.completion.status import NOTHING, Scope, State, Status, Suggested
 from greencode_lsp.completion.suggestions import Suggestion, Suggestions
+from greencode_lsp.completion.telling import Tell, Telling
 from greencode_lsp.completion.worker import Ticket, Worker
-from greencode_lsp.energy.ledger import Ledger, LedgerRow
-from greencode_lsp.energy.meter import Meter
-from greencode_lsp.errors import CancelledError, GreenCodeError
+from greencode_lsp.energy.ledger import LedgerRow
+from greencode_lsp.errors import CancelledError
 from greencode_lsp.models.store import ledger_path
-from greencode_lsp.power import Power, PowerState
+from greencode_lsp.power import PowerState
 from greencode_lsp.preference import Thrift, choices, fallback_reason, thrift
-from greencode_lsp.prompt.ignore import denied
 from greencode_lsp.records import Completion, FixedControl
 from greencode_lsp.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-Tell = Callable[[str], None]
-LONGEST_DOCUMENT = 5_000_000
-"""Characters; a longer file is data, and following its changes would slow the editor down."""
-
-
-def _detect(device: str, tell: Tell, checkpoint: str) -> Meter:
-    from greencode_lsp.energy.detect import detect  # with numpy, which the server's start does without
-
-    return detect(device, tell, checkpoint)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the service is made of besides itself; tests put their own in."""
-
-    load: Callable[[Settings], Backend] = load_backend
-    meter: Callable[[str, Tell, str], Meter] = _detect
-    ledger: Callable[[Tell], Ledger] = lambda tell: Ledger(ledger_path(), tell)
-    power: Power = field(default_factory=Power)
-
-
-@dataclass(slots=True)
-class _Running:
-    """A generation that is queued or runs, and how far it is."""
-
-    number: int
-    request: Request
-    text: str = ""
-    joined: Request | None = None
-    """The newer request that waits for it."""
-
-    def may_serve(self, request: Request) -> bool:
-        """Tell whether what it has said so far does not rule out that it fits another request."""
-        return Suggestion.of(self.number, self.request, self.text).is_on_the_way_to(request)
-
-    @property
-    def is_contradicted(self) -> bool:
-        """Whether who waits for it can make no use of it any more."""
-        return self.joined is not None and not self.may_serve(self.joined)
-
-
-@dataclass(slots=True)
-class _Loaded:
-    """A model and what measures it."""
-
-    backend: Backend
-    meter: Meter
 
 
 class CompletionService:
@@ -91,16 +41,14 @@ class CompletionService:
 
     def __init__(self, notify: Tell, report: Callable[[Status], None], parts: Parts | None = None) -> None:
         self.scopes = Scopes()
-        self._notify, self._report, self._parts = notify, report, parts or Parts()
+        self._telling, self._report, self._parts = Telling(notify), report, parts or Parts()
         self._worker, self._books = Worker(), Books()
         self._suggestions, self._outcomes = Suggestions(), Outcomes()
         self._rejections, self._rhythm = gate.Rejections(), gate.Rhythm()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._numbers = itertools.count(1)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._told: set[str] = set()
         self._loaded_for: tuple[str, str, str] | None = None
-        self._loaded: _Loaded | None = None
+        self._loaded: Loaded | None = None
         self._state: State = "loading"
         self._reason: str | None = None
         self._fallback: str | None = None
@@ -118,7 +66,7 @@ class CompletionService:
 
     def _take(self, sentences: list[str]) -> None:
         for sentence in sentences:
-            self.notify_once(sentence)
+            self._telling.once(sentence)
         self._suggestions.forget()  # what was made with other settings is not what is asked for
         if self._state == "failed":  # the user may have mended the folder meanwhile
             self._loaded_for = None if self._loaded_for is None else ("", "", "")
@@ -145,7 +93,7 @@ class CompletionService:
         """Begin to load the model that the settings name, unless that is what was loaded last, or while paused."""
         settings = self.scopes.settings
         wanted = (settings.model, settings.device, settings.numeric)
-        self._loop = asyncio.get_running_loop()
+        self._telling.loop = asyncio.get_running_loop()
         if self._closed.is_set() or self._paused:
             return
         if wanted != self._loaded_for:
@@ -195,18 +143,11 @@ class CompletionService:
         """Return why a request is refused even where the user asked, or why nothing comes by itself on battery."""
         if self._paused:
             return "Suggestions are paused; resume them with the command greencode.resume."
-        if len(request.text) > LONGEST_DOCUMENT:
-            return f"The file is longer than {LONGEST_DOCUMENT / 1e6:.0f} million characters; it is not completed."
-        why = denied(request.path, self.scopes.roots, settings.exclude) if request.path else None
-        if why is not None:
-            return f"The file is not completed: {why}."
         known = self._loaded.backend.manifest.languages if self._loaded else ()
-        languages = settings.languages if isinstance(settings.languages, tuple) else known or (request.language,)
-        if request.language not in languages:
-            return f"{request.language or 'The language'} is not completed: greencode.languages names others."
-        if power == "battery" and settings.on_battery == "pause" and not request.invoked:
+        why = gate.refusal(request, settings, self.scopes.roots, known)
+        if why is None and power == "battery" and settings.on_battery == "pause" and not request.invoked:
             return "Suggestions come only when asked for: the machine runs on its battery (greencode.onBattery)."
-        return None
+        return why
 
     def _refuse(self, document: str, reason: str | None) -> Suggested:
         self._worker.stop(document)
@@ -227,7 +168,7 @@ class CompletionService:
     async def _generate(
         self, document: str, request: Request, settings: Settings, spent: Thrift
     ) -> tuple[int, str] | None:
-        running = _Running(next(self._numbers), request)
+        running = Running(next(self._numbers), request)
         wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, spent)
 
         def job(ticket: Ticket) -> Suggestion | None:
@@ -246,7 +187,7 @@ class CompletionService:
     def changed(self, document: str, text: str) -> None:
         """Take a document's new text: the rhythm of typing, and what became of the suggestion shown in it."""
         self._rhythm.changed(time.monotonic())
-        if len(text) <= LONGEST_DOCUMENT:
+        if len(text) <= gate.LONGEST_DOCUMENT:
             self._settle(document, self._outcomes.changed(document, text))
 
     def accepted(self, number: int, characters: int | None = None) -> None:
@@ -279,6 +220,10 @@ class CompletionService:
 
         return await asyncio.get_running_loop().run_in_executor(None, job)
 
+    def notify_once(self, sentence: str, about: str = "") -> None:
+        """Tell the user, unless told before (of the same thing)."""
+        self._telling.once(sentence, about)
+
     def cancel(self, document: str) -> None:
         """Stop the document's running or waiting request."""
         self._worker.stop(document, superseded=False)
@@ -307,15 +252,14 @@ class CompletionService:
         self._tell_status()
         try:
             backend = self._parts.load(settings)
-            self._books.ledger = self._books.ledger or self._parts.ledger(self._tell)
-            meter = self._parts.meter(backend.engine.device, self._tell, backend.manifest.name)
-            self._loaded, self._state = _Loaded(backend, meter), "ready"
+            self._books.ledger = self._books.ledger or self._parts.ledger(self._telling.from_worker)
+            meter = self._parts.meter(backend.engine.device, self._telling.from_worker, backend.manifest.name)
+            self._loaded, self._state = Loaded(backend, meter), "ready"
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._state = "failed"
-            self._fail(error, "The model cannot be loaded")
+            self._state, self._reason = "failed", self._telling.failure(error, "The model cannot be loaded")
         self._tell_status()
 
-    def _in_worker_complete(self, running: _Running, ticket: Ticket) -> Suggestion | None:
+    def _in_worker_complete(self, running: Running, ticket: Ticket) -> Suggestion | None:
         loaded, request = self._loaded, running.request
         power = self._parts.power.state()
         first = self.scopes.resolve(request.path, request.language, power)
@@ -335,7 +279,7 @@ class CompletionService:
         try:
             completion = complete(loaded.backend, request, control, loaded.meter, said)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._fail(error, "The completion failed")
+            self._reason = self._telling.failure(error, "The completion failed")
             return None
         settings = control.settings()
         self._fallback = self._reason = fallback_reason(settings, loaded.backend.manifest, request.language)
@@ -364,7 +308,7 @@ class CompletionService:
         except CancelledError:
             logger.debug("An audit gave way to a request")
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._fail(error, "An audit failed")
+            self._reason = self._telling.failure(error, "An audit failed")
         self._tell_status()
 
     def _is_busy(self) -> bool:
@@ -374,25 +318,6 @@ class CompletionService:
     def _in_worker_settle(self, settled: Settled) -> None:
         self._books.settle(settled)
         self._tell_status()
-
-    def _fail(self, error: Exception, what: str) -> None:
-        where = "".join(traceback.format_tb(error.__traceback__))  # without its message, which may quote the text
-        logger.debug("%s: %s\n%s", what, type(error).__name__, where)
-        if isinstance(error, GreenCodeError):
-            sentence = str(error)
-        else:  # its message may quote the user's text; its type does not
-            sentence = f"{what} ({type(error).__name__} inside greencode-lsp); later requests are still answered."
-        self._reason = sentence
-        self._tell(sentence)
-
-    def _tell(self, sentence: str) -> None:
-        self._on_loop(lambda: self.notify_once(sentence))
-
-    def notify_once(self, sentence: str, about: str = "") -> None:
-        """Tell the user, unless told before (of the same thing): a failing request comes again with every keystroke."""
-        if (about or sentence) not in self._told:
-            self._told.add(about or sentence)
-            self._notify(sentence)
 
     def _tell_status(self) -> None:
         power, loaded = self._parts.power.state(), self._loaded
@@ -410,9 +335,4 @@ class CompletionService:
             today=self._books.today(),
             choices=choices(settings, manifest, language) if manifest else (),
         )
-        self._on_loop(lambda: self._report(status))
-
-    def _on_loop(self, call: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop may have ended while the worker was busy
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(call)
+        self._telling.on_loop(lambda: self._report(status))

@@ -1,0 +1,59 @@
+"""What the completion service is made of besides itself, and what it holds of a generation and a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from greencode_lsp.completion.pipeline import Backend, Request, load_backend
+from greencode_lsp.completion.suggestions import Suggestion
+from greencode_lsp.completion.telling import Tell
+from greencode_lsp.energy.ledger import Ledger
+from greencode_lsp.energy.meter import Meter
+from greencode_lsp.models.store import ledger_path
+from greencode_lsp.power import Power
+from greencode_lsp.settings import Settings
+
+
+def _detect(device: str, tell: Tell, checkpoint: str) -> Meter:
+    from greencode_lsp.energy.detect import detect  # with numpy, which the server's start does without
+
+    return detect(device, tell, checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the service is made of besides itself; tests put their own in."""
+
+    load: Callable[[Settings], Backend] = load_backend
+    meter: Callable[[str, Tell, str], Meter] = _detect
+    ledger: Callable[[Tell], Ledger] = lambda tell: Ledger(ledger_path(), tell)
+    power: Power = field(default_factory=Power)
+
+
+@dataclass(slots=True)
+class Running:
+    """A generation that is queued or runs, and how far it is."""
+
+    number: int
+    request: Request
+    text: str = ""
+    joined: Request | None = None
+    """The newer request that waits for it."""
+
+    def may_serve(self, request: Request) -> bool:
+        """Tell whether what it has said so far does not rule out that it fits another request."""
+        return Suggestion.of(self.number, self.request, self.text).is_on_the_way_to(request)
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether who waits for it can make no use of it any more."""
+        return self.joined is not None and not self.may_serve(self.joined)
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A model and what measures it."""
+
+    backend: Backend
+    meter: Meter

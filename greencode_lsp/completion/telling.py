@@ -1,0 +1,52 @@
+"""What the user is told in sentences, from whichever thread: once each, and never with the user's text in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+
+from greencode_lsp.errors import GreenCodeError
+
+Tell = Callable[[str], None]
+
+logger = logging.getLogger(__name__)
+
+
+class Telling:
+    """Calls `notify` with one sentence at a time, on the event loop's thread."""
+
+    def __init__(self, notify: Tell) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Set once there is one."""
+        self._notify = notify
+        self._told: set[str] = set()
+
+    def once(self, sentence: str, about: str = "") -> None:
+        """Tell the user, unless told before (of the same thing): a failing request comes again with every keystroke."""
+        if (about or sentence) not in self._told:
+            self._told.add(about or sentence)
+            self._notify(sentence)
+
+    def from_worker(self, sentence: str) -> None:
+        """Tell the user from the worker's thread."""
+        self.on_loop(lambda: self.once(sentence))
+
+    def on_loop(self, call: Callable[[], None]) -> None:
+        """Make a call on the loop's thread."""
+        with suppress(RuntimeError):  # the loop may have ended while the worker was busy
+            if self.loop is not None:
+                self.loop.call_soon_threadsafe(call)
+
+    def failure(self, error: Exception, what: str) -> str:
+        """Tell of a failure from the worker's thread; return the sentence."""
+        where = "".join(traceback.format_tb(error.__traceback__))  # without its message, which may quote the text
+        logger.debug("%s: %s\n%s", what, type(error).__name__, where)
+        if isinstance(error, GreenCodeError):
+            sentence = str(error)
+        else:  # its message may quote the user's text; its type does not
+            sentence = f"{what} ({type(error).__name__} inside greencode-lsp); later requests are still answered."
+        self.from_worker(sentence)
+        return sentence
