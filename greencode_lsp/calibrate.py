@@ -55,6 +55,11 @@ class TimedEngine:
         return self.engine.device
 
     @property
+    def numeric(self) -> str:
+        """See `pipeline.Engine`."""
+        return self.engine.numeric
+
+    @property
     def max_positions(self) -> int:
         """See `pipeline.Engine`."""
         return self.engine.max_positions

@@ -184,7 +184,7 @@ def load_completer(settings: Settings) -> Completer:
     from greencode_lsp.energy.detect import detect
 
     backend = load_backend(settings)
-    meter = detect(backend.engine.device, _tell, backend.manifest.name)
+    meter = detect(backend.engine.device, _tell, backend.checkpoint)
 
     def complete_position(position: CursorPosition) -> Completion:
         request = Request(position.text, position.offset, position.language, invoked=True)

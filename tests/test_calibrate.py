@@ -12,7 +12,7 @@ import pytest
 from greencode_lsp import calibrate, cli
 from greencode_lsp.calibrate import Trial, describe, fitted, judged
 from greencode_lsp.demo.positions import positions
-from greencode_lsp.energy.calibration import POSITIONS, Calibration, Segment, load
+from greencode_lsp.energy.calibration import POSITIONS, Calibration, Segment, stored
 from greencode_lsp.energy.sampler import CounterLostError, Usage
 from greencode_lsp.engine import calibrate as timing
 from greencode_lsp.engine.load import load_engine
@@ -174,7 +174,7 @@ def test_the_bundled_model_is_calibrated_and_the_result_kept(
     assert cli.main(["calibrate"]) == 0
     out = capsys.readouterr().out
     assert "measured" not in out and "a stated power of 25 W" in out
-    kept = load("cpu", "mini-2")
+    kept = stored("cpu", "mini-2")
     assert kept is not None
     assert kept.joules is None and kept.time_ratio is not None and kept.time_ratio > 0.0
     work = Work(prompt_tokens=100, emitted_tokens=8, prefill_layer_positions=2000, head_positions=8)

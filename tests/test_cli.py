@@ -222,7 +222,9 @@ def test_models_of_a_plain_folder_says_what_is_missing(tmp_path: Path, capsys: p
 
 def test_the_completer_asks_the_pipeline_with_the_settings_given(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[pipeline.Request, Settings, bool]] = []
-    backend = SimpleNamespace(engine=SimpleNamespace(device="cpu"), manifest=SimpleNamespace(name="mini-1"))
+    backend = SimpleNamespace(
+        engine=SimpleNamespace(device="cpu"), manifest=SimpleNamespace(name="mini-1"), checkpoint=None
+    )
 
     def complete(given: object, request: pipeline.Request, control: pipeline.LiveControl, meter: Meter) -> Completion:
         asked.append((request, control.settings(), given is backend))

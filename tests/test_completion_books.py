@@ -83,7 +83,17 @@ def test_an_audit_that_a_request_interrupts_is_due_still(books: Books) -> None:
     books.draw(completion(books, engine), "python", 0.5)
     with pytest.raises(CancelledError):
         books.audit(backend(engine), meter(), FixedControl(is_cancelled=lambda: True))
-    assert (len(books.due), rows(books)) == (1, [])
+    [row] = rows(books)
+    assert (len(books.due), row.outcome, row.energy_j, row.audit) == (1, "audit", 10.0, None)
+
+
+def test_an_audit_of_a_row_that_serves_no_more_moves_nothing(books: Books) -> None:
+    engine = FakeEngine()
+    for _ in range(200):
+        books.draw(completion(books, engine), "python", 0.5)
+    while books.due:
+        books.audit(backend(engine), meter(), FixedControl())
+    assert books.choose(ROWS, 0.98) == ROWS[0]
 
 
 @pytest.mark.parametrize(

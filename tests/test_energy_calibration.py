@@ -19,6 +19,7 @@ from greencode_lsp.energy.calibration import (
     load,
     save,
 )
+from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.detect import detect, modelled
 from greencode_lsp.energy.estimate import ModelledMeter
 from greencode_lsp.records import Work
@@ -38,6 +39,7 @@ CALIBRATION = Calibration(
     token_s=2 * MS,
     start_s=4 * MS,
 )
+FAKE_1 = Checkpoint("fake-1", (2, 4), "int8")
 JOULES = Joules(idle_w=10.0, byte_j=1e-4, operation_j=1e-5, fit_error=0.02, windows=8, devices=("cpu package-0",))
 WORK = Work(
     prompt_tokens=72,
@@ -150,14 +152,14 @@ def test_too_little_to_fit_by_is_refused(found: list[ReplayWindow]) -> None:
 @pytest.mark.parametrize("calibration", [CALIBRATION, replace(CALIBRATION, joules=JOULES, time_ratio=1.02)])
 def test_a_calibration_is_read_back_as_it_was_saved(calibration: Calibration) -> None:
     path = save(calibration)
-    assert load("cpu", "fake-1") == calibration
+    assert load("cpu", FAKE_1) == calibration
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_calibrations_are_kept_by_device_and_checkpoint() -> None:
     save(CALIBRATION)
-    assert load("cuda", "fake-1") is None and load("cpu", "fake-2") is None
-    assert load("cpu", "fake/1") is None  # the same file name is another checkpoint's
+    assert load("cuda", FAKE_1) is None and load("cpu", replace(FAKE_1, name="fake-2")) is None
+    assert load("cpu", replace(FAKE_1, name="fake/1")) is None  # the same file name is another checkpoint's
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,7 @@ def test_a_file_that_cannot_be_read_is_no_calibration(text: str) -> None:
     path = calibration_path("cpu", "fake-1")
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    assert load("cpu", "fake-1") is None
+    assert load("cpu", FAKE_1) is None
 
 
 def changed(**values: object) -> Path:
@@ -180,17 +182,27 @@ def changed(**values: object) -> Path:
 @pytest.mark.parametrize("values", [{"segments": []}, {"exits": [4, 2]}, {"joules": {"idle_w": 1}}, {"more": 1}])
 def test_a_calibration_that_does_not_hold_together_is_none(values: dict[str, object]) -> None:
     changed(**values)
-    assert load("cpu", "fake-1") is None
+    assert load("cpu", FAKE_1) is None
 
 
 def test_the_modelled_meter_is_calibrated_where_the_checkpoint_is_named() -> None:
     save(CALIBRATION)
-    assert modelled("cpu", "fake-1").calibration == CALIBRATION
+    assert modelled("cpu", FAKE_1).calibration == CALIBRATION
     assert modelled("cpu").calibration is None
-    assert modelled("cuda:1", "fake-1").calibration is None
+    assert modelled("cuda:1", FAKE_1).calibration is None
 
 
 def test_detect_reads_the_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("greencode_lsp.energy.detect.open_rapl", lambda fallback, tell: None)
     save(CALIBRATION)
-    assert detect("cpu", checkpoint="fake-1") == modelled("cpu", "fake-1")
+    assert detect("cpu", checkpoint=FAKE_1) == modelled("cpu", FAKE_1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [replace(FAKE_1, exits=(2, 4, 6)), replace(FAKE_1, numeric="float32")],
+    ids=["more exits", "other arithmetic"],
+)
+def test_another_model_of_the_same_name_is_not_calibrated(other: Checkpoint) -> None:
+    save(CALIBRATION)
+    assert load("cpu", other) is None

@@ -217,6 +217,7 @@ def fake_nvml(**changes: object) -> ModuleType:
         "nvmlDeviceGetFieldValues": [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=70_000))],
         "nvmlDeviceGetPowerUsage": 90_000,
         "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=os.getpid())],
+        "nvmlDeviceGetGraphicsRunningProcesses": [],
         "nvmlDeviceGetMigMode": [0, 0],
     }
     module = ModuleType("pynvml")
@@ -306,6 +307,7 @@ def test_of_several_devices_the_lost_one_is_named() -> None:
             False,
             id="another process",
         ),
+        pytest.param({"nvmlDeviceGetGraphicsRunningProcesses": [SimpleNamespace(pid=1)]}, False, id="a desktop"),
     ],
 )
 def test_the_counter_is_ours_only_where_that_can_be_told(changes: dict[str, object], alone: bool) -> None:

@@ -107,3 +107,15 @@ def test_gross_less_idle_is_the_requests_own_power() -> None:
     reading = [trace.request(0.05, 1.0, 120.0) for _ in range(60)][-1]
     assert reading.idle_j == pytest.approx(IDLE_W * 0.05, rel=0.01)
     assert reading.energy_j - (reading.idle_j or 0.0) == pytest.approx(120.0 * 0.05, rel=0.01)
+
+
+@pytest.mark.parametrize("seconds", [0.03, 0.055, 0.08, 0.15])
+def test_of_requests_far_apart_none_is_charged_a_multiple_of_what_it_took(seconds: float) -> None:
+    """A request that ends behind the counter's last move has only a sliver of itself in the window."""
+    trace, rng = Trace(), random.Random(1)
+    trace.run(5.0)
+    for _ in range(60):
+        trace.run(2.5 + 3.5 * rng.random())
+        reading = trace.request(seconds, 10.0, 100.0)
+        if reading.energy_tier == "attributed":
+            assert reading.energy_j <= 2.5 * seconds * (IDLE_W + 100.0)

@@ -10,7 +10,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from greencode_lsp.completion.outcomes import Settled
 from greencode_lsp.completion.pipeline import Backend
@@ -20,7 +20,7 @@ from greencode_lsp.energy.rows import Audit, LedgerRow
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.guarantee import Guarantee, agreement, is_audited
 from greencode_lsp.models.manifest import CalibrationRow
-from greencode_lsp.records import Completion, Control
+from greencode_lsp.records import Completion, Control, EnergyReading
 
 REMEMBERED = 1000
 """Completions whose outcome may still be settled."""
@@ -34,6 +34,8 @@ class Due:
     language: str
     preference: float
     guarantee: Guarantee
+    row: CalibrationRow
+    """That served it: audits of another row say nothing about the one that serves now."""
 
 
 class Books:
@@ -56,7 +58,7 @@ class Books:
         """Draw one completion in fifty to be audited, of those that a calibrated row served."""
         guarantee, self._serving = self._serving, None
         if guarantee is not None and guarantee.row is not None and completion.steps and is_audited(self._rng):
-            self.due.append(Due(completion, language, preference, guarantee))
+            self.due.append(Due(completion, language, preference, guarantee, guarantee.row))
 
     def add(self, number: int, row: LedgerRow) -> None:
         """Write the row of a completion."""
@@ -86,14 +88,23 @@ class Books:
         window = meter.open()
         try:
             full = backend.engine.full_depth_argmax(completion.prompt_ids, ids, control)
-        except CancelledError:
-            self.due.insert(0, due)
+        except Exception as error:
+            if isinstance(error, CancelledError):
+                self.due.insert(0, due)
+            self._book_audit(due, window.close(backend.engine.work), start_s, None)
             raise
-        finally:
-            energy = window.close(backend.engine.work)
+        energy = window.close(backend.engine.work)
         agreed, tokens = agreement(ids, full, completion.constraint)
-        due.guarantee.observe(agreed, tokens)
-        if self.ledger is not None:
-            row = LedgerRow.of(completion, due.language, due.preference, "audit")
-            elapsed_ms = (time.perf_counter() - start_s) * 1000
-            self.ledger.add(row.audited(Audit(agreed, tokens, due.guarantee.min_agreement), energy, elapsed_ms))
+        if due.guarantee.row == due.row:
+            due.guarantee.observe(agreed, tokens)
+        self._book_audit(due, energy, start_s, (agreed, tokens))
+
+    def _book_audit(self, due: Due, energy: EnergyReading, start_s: float, found: tuple[int, int] | None) -> None:
+        """Write what an audit took, and what it has found if it came to its end."""
+        if self.ledger is None:
+            return
+        agreed, tokens = found or (0, 0)
+        row = LedgerRow.of(due.completion, due.language, due.preference, "audit").audited(
+            Audit(agreed, tokens, due.guarantee.min_agreement), energy, (time.perf_counter() - start_s) * 1000
+        )
+        self.ledger.add(row if found else replace(row, agreed_tokens=None, promised=None))

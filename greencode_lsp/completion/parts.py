@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from greencode_lsp.completion.pipeline import Backend, Request, load_backend
 from greencode_lsp.completion.suggestions import Suggestion
 from greencode_lsp.completion.telling import Tell
+from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.ledger import Ledger
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.models.store import ledger_path
@@ -15,7 +16,7 @@ from greencode_lsp.power import Power
 from greencode_lsp.settings import Settings
 
 
-def _detect(device: str, tell: Tell, checkpoint: str) -> Meter:
+def _detect(device: str, tell: Tell, checkpoint: Checkpoint) -> Meter:
     from greencode_lsp.energy.detect import detect  # with numpy, which the server's start does without
 
     return detect(device, tell, checkpoint)
@@ -26,7 +27,7 @@ class Parts:
     """What the service is made of besides itself; tests put their own in."""
 
     load: Callable[[Settings], Backend] = load_backend
-    meter: Callable[[str, Tell, str], Meter] = _detect
+    meter: Callable[[str, Tell, Checkpoint], Meter] = _detect
     ledger: Callable[[Tell], Ledger] = lambda tell: Ledger(ledger_path(), tell)
     power: Power = field(default_factory=Power)
 

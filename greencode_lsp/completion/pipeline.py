@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from greencode_lsp.completion import filters, gate
+from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.errors import CancelledError, PositionError
 from greencode_lsp.guarantee import cheapest
@@ -34,6 +35,11 @@ class Engine(Protocol):
     @property
     def device(self) -> str:
         """`cpu` or `cuda`."""
+        ...
+
+    @property
+    def numeric(self) -> str:
+        """How it computes, e.g. `int8`."""
         ...
 
     @property
@@ -75,6 +81,11 @@ class Backend:
     engine: Engine
     tokenizer: CodeTokenizer
     manifest: Manifest
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What may have been calibrated."""
+        return Checkpoint(self.manifest.name, self.manifest.exits, self.engine.numeric)
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,7 +253,7 @@ class CompletionService:
         try:
             backend = self._parts.load(settings)
             self._books.ledger = self._books.ledger or self._parts.ledger(self._telling.from_worker)
-            meter = self._parts.meter(backend.engine.device, self._telling.from_worker, backend.manifest.name)
+            meter = self._parts.meter(backend.engine.device, self._telling.from_worker, backend.checkpoint)
             self._loaded, self._state = Loaded(backend, meter), "ready"
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
             self._state, self._reason = "failed", self._telling.failure(error, "The model cannot be loaded")

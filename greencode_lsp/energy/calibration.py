@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.models.store import data_home
 from greencode_lsp.records import Work
 
@@ -206,11 +207,19 @@ def save(calibration: Calibration) -> Path:
     return path
 
 
-def load(device: str, checkpoint: str) -> Calibration | None:
-    """Return the stored calibration; None where there is none, or none that this version can read."""
+def load(device: str, checkpoint: Checkpoint) -> Calibration | None:
+    """Return the stored calibration of this very model; None where there is none."""
+    found = stored(device, checkpoint.name)
+    if found is None or Checkpoint(found.checkpoint, found.exits, found.numeric) != checkpoint:
+        return None
+    return found
+
+
+def stored(device: str, name: str) -> Calibration | None:
+    """Return the calibration stored under a name; None where there is none, or none that this version can read."""
     try:
-        data = json.loads(calibration_path(device, checkpoint).read_text(encoding="utf8"))
-        if data.pop("format_version") != FORMAT_VERSION or data["checkpoint"] != checkpoint:
+        data = json.loads(calibration_path(device, name).read_text(encoding="utf8"))
+        if data.pop("format_version") != FORMAT_VERSION or data["checkpoint"] != name:
             return None
         return _parse(data)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

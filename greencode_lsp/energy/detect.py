@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from greencode_lsp.energy.calibration import load
+from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W, ModelledMeter
 from greencode_lsp.energy.meter import PREFILL_COST, Meter
 from greencode_lsp.energy.nvml import NvmlCounter, open_counter, open_nvml
 from greencode_lsp.energy.rapl import RaplCounter, open_rapl
 
 
-def modelled(device: str, checkpoint: str = "") -> ModelledMeter:
+def modelled(device: str, checkpoint: Checkpoint | None = None) -> ModelledMeter:
     """Return the modelled meter of a device ("cpu", "cuda", "cuda:1"), calibrated for the checkpoint where it was."""
     kind = device.partition(":")[0]
     kind = kind if kind in ACTIVE_POWER_W else "cpu"
@@ -19,10 +20,12 @@ def modelled(device: str, checkpoint: str = "") -> ModelledMeter:
     return ModelledMeter(device, ACTIVE_POWER_W[kind], PREFILL_COST[kind], calibration=calibration)
 
 
-def detect(device: str, tell: Callable[[str], None] = lambda sentence: None, checkpoint: str = "") -> Meter:
+def detect(
+    device: str, tell: Callable[[str], None] = lambda sentence: None, checkpoint: Checkpoint | None = None
+) -> Meter:
     """Return the best meter for a device; never raises.
 
-    `device` is the framework's ("cpu", "cuda", "cuda:1", "cuda:0,1"), `checkpoint` the name that was calibrated.
+    `device` is the framework's ("cpu", "cuda", "cuda:1", "cuda:0,1"), `checkpoint` what may have been calibrated.
     `tell` is given one sentence, once, when a counter is lost while in use.
     """
     fallback = modelled(device, checkpoint)

@@ -1,4 +1,4 @@
-"""The modelled meter: a stated power times the seconds a completion was busy, or coefficients fitted to a counter.
+"""The modelled meter: a stated power times the seconds a completion took, or coefficients fitted to a counter.
 
 It needs no counter and no privilege, and is as right as its power: expect a factor of two or three either way on a
 given machine. Ratios between completions of one machine, and so the share saved, do not depend on it. Where
@@ -23,7 +23,7 @@ and screen left out. cuda: a data-centre board (300 to 700 W limit) on single-to
 
 @dataclass(frozen=True, slots=True)
 class ModelledMeter:
-    """Energy as `power_w` times busy seconds; always tier `modelled`."""
+    """Energy as `power_w` times the seconds that passed, other programs' turns among them; always tier `modelled`."""
 
     device: str
     power_w: float
@@ -42,7 +42,7 @@ class ModelledMeter:
         return ModelledWindow(self, self.clock_s())
 
     def reading(self, busy_s: float, work: Work) -> EnergyReading:
-        """Return the joules of `busy_s` seconds of work."""
+        """Return the joules of work that took `busy_s`."""
         fitted = None if self.calibration is None else self.calibration.energy_j(work, busy_s)
         energy_j, idle_j = fitted or (self.power_w * busy_s, None)
         return EnergyReading(energy_j, "modelled", (self.device,), saved_j(energy_j, *self.costs(work)), idle_j)

@@ -46,7 +46,8 @@ class _Board:
         try:
             if self._is_sliced():
                 return False
-            processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+            processes = [*self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)]
+            processes += self._nvml.nvmlDeviceGetGraphicsRunningProcesses(self._handle)  # a browser, a desktop
         except self._nvml.NVMLError:
             return False
         return {process.pid for process in processes} == {os.getpid()}

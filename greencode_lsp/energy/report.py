@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from greencode_lsp.energy.bounds import FEWEST_ROWS, Interval, saved_bounds
-from greencode_lsp.energy.calibration import load
+from greencode_lsp.energy.calibration import stored
 from greencode_lsp.energy.ledger import Ledger, read_rows
 from greencode_lsp.energy.rows import OUTCOMES, WASTED, LedgerRow, utc_now
 from greencode_lsp.guarantee import interval
@@ -235,7 +235,7 @@ def _promises(audits: Sequence[LedgerRow]) -> tuple[Promise, ...]:
 
 def _model_errors(rows: Iterable[LedgerRow]) -> list[float]:
     """Return how far the share saved may be off by the stored calibrations, of those that there are."""
-    found = (load(device, model) for device, model in sorted({(row.device, row.model) for row in rows}))
+    found = (stored(device, model) for device, model in sorted({(row.device, row.model) for row in rows}))
     return [c.saved_share_error for c in found if c is not None and c.saved_share_error is not None]
 
 

@@ -81,7 +81,11 @@ class LedgerRow:
 
     @classmethod
     def of(cls, completion: Completion, language: str, preference: float, outcome: str) -> LedgerRow:
-        """Return the row of a completion; its text is left out."""
+        """Return the row of a completion; its text is left out.
+
+        One that was stopped would have been stopped at the same moment at full depth: it has saved nothing.
+        """
+        is_stopped = outcome in ("superseded", "cancelled")
         return cls(
             language=language,
             model=completion.model,
@@ -89,7 +93,7 @@ class LedgerRow:
             tokens=len(completion.steps),
             energy_j=completion.energy.energy_j,
             energy_tier=completion.energy.energy_tier,
-            full_depth_j=completion.energy.full_depth_j,
+            full_depth_j=completion.energy.energy_j if is_stopped else completion.energy.full_depth_j,
             elapsed_ms=completion.elapsed_ms,
             device=completion.device,
             idle_j=completion.energy.idle_j,

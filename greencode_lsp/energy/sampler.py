@@ -36,6 +36,8 @@ MAX_LAG_S = 0.5
 """A counter that has not moved for so long stands still."""
 QUIET_LOAD = 0.2
 """Use by others, in seconds a second, up to which a device counts as idle."""
+LEAST_INSIDE = 0.75
+"""Of a request's work as much must lie in its window, others' included, or the window says too little of it."""
 KEEP_S = 30.0
 REST_S = 60.0
 """Without requests for this long, sampling stops until the next one: it costs energy too."""
@@ -230,8 +232,8 @@ class AttributedMeter:
         start, end = window
         known = all(s.usage is not None for s in self._samples if start.at_s <= s.at_s <= end.at_s)
         share, all_work = end.own_share(start), self._work_between(start.moved_s, end.moved_s)
-        if not known or share is None or not all_work:
-            return None
+        if not known or share is None or all_work < LEAST_INSIDE * request.work:
+            return None  # of a request that ends behind the last move a sliver would stand for all of it
         active_j = max(0.0, end.total_j - start.total_j - self._idle_w * (end.moved_s - start.moved_s))
         return active_j * share * request.work / all_work
 

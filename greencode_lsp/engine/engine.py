@@ -207,11 +207,12 @@ class Engine:
         """
         self.segments.crop(len(prompt_ids) - 1)  # the rows asked for must be run, not found in the cache
         self._prefill([*prompt_ids, *emitted_ids[:-1]])
-        index = self._advance_until(self._rule(DecodeConfig(), 0), control)
-        normalised = self.family.normalise(self.segments.outputs(index, len(emitted_ids)))  # [T, D]
-        found = [int(i) for i in self._head(normalised).argmax(-1)]
-        self.work = self._log.finish(0)
-        return found
+        try:
+            index = self._advance_until(self._rule(DecodeConfig(), 0), control)
+            normalised = self.family.normalise(self.segments.outputs(index, len(emitted_ids)))  # [T, D]
+            return [int(i) for i in self._head(normalised).argmax(-1)]
+        finally:
+            self.work = self._log.finish(0)
 
 
 def pick(logits: Vector, emitted: Sequence[int], constraint: Constraint | None) -> tuple[int, float]:

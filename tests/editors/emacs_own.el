@@ -78,7 +78,7 @@
       (let ((process (test-process)))
         (signal-process process 'KILL)
         (test-wait "its end" (lambda () (null (greencode--running-server))))))
-    (should (= 1 (test-said "has ended four times in three minutes")))
+    (test-wait "the last word" (lambda () (= 1 (test-said "has ended four times in three minutes"))))
     (should-not (greencode-buffer-server))))
 
 (ert-deftest a-server-that-is-no-longer-wanted-ends-by-itself ()
