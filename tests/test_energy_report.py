@@ -18,7 +18,7 @@ import pytest
 from greencode_lsp import cli
 from greencode_lsp.energy import calibration
 from greencode_lsp.energy.bounds import saved_bounds
-from greencode_lsp.energy.charts import Axes, Bar, columns, rows, ticks
+from greencode_lsp.energy.charts import CHARACTER_PX, Axes, Bar, columns, rows, ticks
 from greencode_lsp.energy.ledger import Ledger
 from greencode_lsp.energy.page import to_html
 from greencode_lsp.energy.report import SCOPES, EnergyReport, report, since_of, to_json
@@ -258,6 +258,16 @@ def test_nothing_of_a_chart_is_outside_its_frame(count: int, width: int) -> None
                 continue
             left = float(part.attrib["x"]) - {"middle": words / 2, "end": words}.get(str(anchor), 0.0)
             assert left >= -8 and left + words <= width + 8, part.text
+
+
+@pytest.mark.parametrize("width", [284, 650])
+def test_a_long_name_is_shortened_so_that_its_figures_stay_in_sight(width: int) -> None:
+    note = "1.23 kJ, saved 12.3 %"
+    chart = rows([Bar("language" * 20, 1.0, note=note), Bar("java", 1.0, note=note)], Axes("energy, J", "x"), width)
+    long, short = (part.text for part in ElementTree.fromstring(chart).iter("text") if part.get("class") == "name")
+    assert long is not None and len(long) * CHARACTER_PX <= width
+    assert long.startswith("language") and long.endswith(f"…: {note}")
+    assert short == f"java: {note}"
 
 
 @pytest.mark.parametrize(
