@@ -64,6 +64,24 @@ def test_audits_are_paid_for_out_of_what_was_saved() -> None:
     assert found.total.completions == 1
 
 
+@pytest.mark.parametrize("scope", ["today", "all"])
+@pytest.mark.parametrize("grouped", ["outcomes", "languages", "preferences", "over_time"])
+def test_groups_add_up_to_the_total_whatever_audits_took(grouped: str, scope: str) -> None:
+    late = replace(AUDIT, time_utc=NOON + timedelta(hours=3))
+    found = reported(ROW, replace(ROW, outcome="empty"), AUDIT, late, scope=scope)
+    groups = getattr(found, grouped)
+    assert sum(group.energy_j for group in groups) == found.total.energy_j == 6.0
+    assert sum(group.saved_j for group in groups) == found.total.saved_j
+    assert sum(group.completions for group in groups) == found.total.completions == 2
+
+
+def test_audits_have_a_card_and_a_bar_even_where_none_had_a_token_to_count() -> None:
+    found = reported(replace(AUDIT, tokens=0, agreed_tokens=0))
+    assert found.promises == () and [group.name for group in found.outcomes] == ["audit"]
+    assert "audit_tier: modelled" in to_text(found) and "audit_tier: modelled" in to_html(found)
+    assert re.search(r"J by day\n.* #+ .*1 J", to_text(found, block="#"))
+
+
 def test_all_joules_are_paid_for_by_the_characters_accepted() -> None:
     found = reported(ROW, replace(ROW, outcome="accepted", accepted_characters=8))
     assert found.accepted_character_j == 0.5
