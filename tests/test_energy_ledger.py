@@ -312,13 +312,47 @@ def test_damage_found_while_in_use_is_set_aside_too(tmp_path: Path, told: list[s
     for _ in range(200):
         first.add(ROW)
     first.close()
-    whole = path.read_bytes()
-    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))  # the schema's page is whole, the rows' are not
+    damage(path)
     ledger = open_ledger(path, told)
     assert ledger.add(ROW) > 0
     assert ledger.today() == ONE
     (aside,) = tmp_path.glob("ledger.sqlite.damaged-*")
     assert len(told) == 1 and str(aside) in told[0]
+
+
+def damage(path: Path) -> None:
+    """Spoil a ledger's rows; the schema's page stays whole, so that it can be opened."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+
+
+def test_two_editors_that_see_damage_go_on_in_one_new_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    told: list[list[str]] = [[], [], []]
+    first = open_ledger(path, told[0])
+    for _ in range(200):
+        first.add(ROW)
+    first.close()
+    damage(path)
+    ledgers = [open_ledger(path, sentences) for sentences in told]
+    for ledger in (*ledgers, *ledgers):
+        assert ledger.add(ROW) > 0
+    assert [len(ledger.rows()) for ledger in (*ledgers, open_ledger(path, []))] == [6] * 4
+    assert [len(sentences) for sentences in told] == [1, 0, 0]
+    assert len([file for file in tmp_path.glob("*.damaged-*") if not file.name.endswith(("-wal", "-shm"))]) == 1
+
+
+def test_the_log_of_a_damaged_file_is_kept_with_it(tmp_path: Path, told: list[str]) -> None:
+    path = tmp_path / "ledger.sqlite"
+    other = open_ledger(path, told)
+    other.add(ROW)
+    other._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.add(replace(ROW, model="the last row"))  # in the log alone
+    with path.open("r+b") as file:
+        file.write(b"no database")
+    assert open_ledger(path, told).add(ROW) > 0
+    (log,) = tmp_path.glob("ledger.sqlite.damaged-*-wal")
+    assert b"the last row" in log.read_bytes()
 
 
 WRITER = """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -153,7 +153,8 @@ class Ledger:
         try:  # a page that was not read at the start
             with self._lock:
                 self._database.close()
-                self._database = self._begin_anew()
+                self._set_aside()
+                self._database = self._open()
         except (sqlite3.Error, OSError) as error:
             self._tell_once(error)
             self._database = _connect(":memory:")
@@ -161,22 +162,28 @@ class Ledger:
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = _file_at(self._path)  # first: what takes its place while it is opened must not pass for it
         try:
             return _connect(str(self._path))
         except sqlite3.Error as error:
-            if not _is_damage(error):  # read-only, locked, no space: nothing is wrong with the file
+            if not _is_damage(error) or self._is_anew:  # read-only, locked, no space: nothing is wrong with the file
                 raise
-            return self._begin_anew()
+        self._set_aside()
+        return self._open()
 
-    def _begin_anew(self) -> sqlite3.Connection:
-        """Set the damaged file aside and begin a new one; once for each ledger."""
-        self._is_anew = True
-        aside = self._path.with_name(f"{self._path.name}.damaged-{utc_now():%Y%m%d-%H%M%S-%f}")
-        self._path.replace(aside)
-        for suffix in ("-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+    def _set_aside(self) -> None:
+        """Move the damaged file away with its log, once for each ledger; not one that others have begun since."""
+        with closing(sqlite3.connect(_beside(self._path, ".lock"), timeout=BUSY_TIMEOUT_S)) as lock:
+            lock.execute("BEGIN EXCLUSIVE")  # of an empty file: one process at a time, and a kill lets go of it
+            if _file_at(self._path) != self._file:
+                return
+            self._is_anew = True
+            aside = _beside(self._path, f".damaged-{utc_now():%Y%m%d-%H%M%S-%f}")
+            for suffix in ("-wal", "-shm"):  # first: a new file must not find them
+                with suppress(FileNotFoundError):
+                    _beside(self._path, suffix).replace(_beside(aside, suffix))
+            self._path.replace(aside)
         self._tell(f"The energy ledger was damaged and is set aside as {aside}; a new one is begun.")
-        return _connect(str(self._path))
 
     def _tell_once(self, error: Exception) -> None:
         if not self._told:
@@ -202,6 +209,19 @@ def read_rows(path: Path, since: datetime | None = None) -> list[LedgerRow]:
     if told:
         raise LedgerError(told[0])
     return rows
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file at a path from one that takes its place; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
