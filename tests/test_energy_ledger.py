@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -406,9 +407,60 @@ def test_a_report_of_no_ledger_has_no_rows_and_makes_no_file(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_ledger_that_a_report_cannot_read_is_an_error_with_the_mend(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
+def newer(path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
-    with pytest.raises(LedgerError, match="newer greencode-lsp"):
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (newer, r"newer greencode-lsp\); update greencode-lsp\.$"),
+        (no_database, r"not a database\); the next suggestion .* sets it aside"),
+        (Path.mkdir, r"make it readable for you\.$"),
+    ],
+    ids=["newer", "damaged", "no file"],
+)
+def test_a_ledger_that_a_report_cannot_read_is_left_as_it_is_and_told_with_the_mend(
+    spoil: Callable[[Path], None], sentence: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    spoil(path)
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(LedgerError, match=sentence):
         read_rows(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_a_report_reads_a_ledger_of_version_1_and_does_not_migrate_it(old: Path) -> None:
+    before = old.read_bytes()
+    (row,) = read_rows(old)
+    assert row == replace(ROW, time_utc=row.time_utc)
+    assert old.read_bytes() == before
+
+
+def test_a_report_reads_what_an_open_ledger_has_written(tmp_path: Path, told: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    ledger.add(ROW)
+    assert read_rows(tmp_path / "ledger.sqlite") == [ROW] == ledger.rows()
+
+
+def test_a_report_reads_a_ledger_in_a_folder_that_lets_no_log_be_made(tmp_path: Path, told: list[str]) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = open_ledger(path, told)
+    ledger.add(ROW)
+    ledger.close()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").mkdir()  # in the way of root too
+    assert read_rows(path) == [ROW]
+
+
+def test_the_mend_of_a_newer_ledger_is_an_update(tmp_path: Path, told: list[str]) -> None:
+    newer(tmp_path / "ledger.sqlite")
+    open_ledger(tmp_path / "ledger.sqlite", told)
+    assert told[0].endswith("update greencode-lsp to keep your totals.")

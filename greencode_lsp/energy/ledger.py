@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from greencode_lsp.energy.rows import COLUMNS, Audit, LedgerRow, row_of, stamp, utc_now, values_of
 from greencode_lsp.errors import LedgerError
@@ -75,6 +76,10 @@ FROM completions WHERE time_utc >= ?
 """
 
 
+class _NewerError(sqlite3.OperationalError):
+    """The file is of a version that is not known here."""
+
+
 class Ledger:
     """The ledger file at `path`, safe to share between threads; no method raises for what the disk does.
 
@@ -122,10 +127,9 @@ class Ledger:
 
     def rows(self, since: datetime | None = None) -> list[LedgerRow]:
         """Return the rows written at `since` or later, the oldest first; none where the ledger cannot be read."""
-        query = f"SELECT {', '.join(COLUMNS)} FROM completions WHERE time_utc >= ? ORDER BY time_utc, id"
         try:
             with self._lock:
-                found = self._database.execute(query, (stamp(since) if since else "",)).fetchall()
+                found = _select(self._database, since)
         except sqlite3.Error as error:
             self._tell_once(error)
             return []
@@ -188,27 +192,32 @@ class Ledger:
     def _tell_once(self, error: Exception) -> None:
         if not self._told:
             self._told = True
-            self._tell(
-                f"The energy ledger {self._path} cannot be used ({error}); make it writable to keep your totals."
-            )
+            mend = "update greencode-lsp" if isinstance(error, _NewerError) else "make it writable"
+            self._tell(f"The energy ledger {self._path} cannot be used ({error}); {mend} to keep your totals.")
 
 
 def read_rows(path: Path, since: datetime | None = None) -> list[LedgerRow]:
     """Return a ledger's rows for a report: none where there is no file yet.
 
-    Raises LedgerError where the file is there and cannot be read; it is left as it is.
+    Raises LedgerError where the file is there and cannot be read; it is left as it is, whatever its state.
     """
     if not path.exists():
         return []
-    told: list[str] = []
-    ledger = Ledger(path, told.append)
     try:
-        rows = ledger.rows(since)
-    finally:
-        ledger.close()
-    if told:
-        raise LedgerError(told[0])
-    return rows
+        with closing(_connect_to_read(path)) as database:
+            return [row_of(values) for values in _select(database, since)]
+    except sqlite3.Error as error:
+        mend = "where it is in use ask again, else make it readable for you"
+        if isinstance(error, _NewerError):
+            mend = "update greencode-lsp"
+        elif _is_damage(error):
+            mend = "the next suggestion in an editor sets it aside and begins a new one"
+        raise LedgerError(f"The energy ledger {path} cannot be read ({error}); {mend}.") from error
+
+
+def _select(database: sqlite3.Connection, since: datetime | None) -> list[tuple[Any, ...]]:
+    query = f"SELECT {', '.join(COLUMNS)} FROM completions WHERE time_utc >= ? ORDER BY time_utc, id"
+    return database.execute(query, (stamp(since) if since else "",)).fetchall()
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -232,9 +241,7 @@ def _is_damage(error: sqlite3.Error) -> bool:
 def _connect(path: str) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise sqlite3.OperationalError("it was written by a newer greencode-lsp")
+        version = _version(database)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")  # in WAL a crash loses the last rows, never the file
         if version < SCHEMA_VERSION:
@@ -243,6 +250,41 @@ def _connect(path: str) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Return a connection that writes nothing; an older version's rows are brought to this one in memory."""
+    uri = path.absolute().as_uri()
+    try:
+        database = _connect_by(f"{uri}?mode=ro")
+    except sqlite3.OperationalError as error:
+        if isinstance(error, _NewerError) or "locked" in str(error):
+            raise
+        database = _connect_by(f"{uri}?immutable=1")  # in a folder that lets no log be made, there is no writer either
+    if _version(database) == SCHEMA_VERSION:
+        return database
+    with closing(database):
+        copy = sqlite3.connect(":memory:")
+        database.backup(copy)
+    _migrate(copy)
+    return copy
+
+
+def _connect_by(uri: str) -> sqlite3.Connection:
+    database = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
+    try:
+        _version(database)  # reads the file
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _version(database: sqlite3.Connection) -> int:
+    version: int = database.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise _NewerError("it was written by a newer greencode-lsp")
+    return version
 
 
 def _migrate(database: sqlite3.Connection) -> None:
