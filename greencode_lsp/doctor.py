@@ -25,23 +25,22 @@ from packaging.requirements import Requirement
 from greencode_lsp import __version__
 from greencode_lsp.demo.demo import Completer
 from greencode_lsp.demo.positions import positions
-from greencode_lsp.energy.detect import detect
+from greencode_lsp.energy import rapl
+from greencode_lsp.energy.detect import detect, find_counter
 from greencode_lsp.energy.estimate import ModelledMeter
 from greencode_lsp.energy.ledger import SCHEMA_VERSION
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.models.store import HOME_VARIABLE, data_home, ledger_path, resolve
-from greencode_lsp.records import Work
 from greencode_lsp.settings import Settings
 
 if TYPE_CHECKING:
     from greencode_lsp.engine.diagnose import Hardware
 
 State = Literal["ok", "note", "problem"]
-SUGGESTION = "suggestion"
+SERVER, SUGGESTION = "server", "suggestion"
 PACKAGE = "greencode-lsp"
 LOCK_WAIT_S = 0.2
-POWERCAP = Path("/sys/class/powercap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +71,12 @@ def _driver() -> str | None:
 
 
 def _counter(device: str) -> str | None:
-    """Return what the device's energy counter covers, or None where its joules are modelled."""
-    meter = detect(device)
-    if isinstance(meter, ModelledMeter):
-        return None
-    return ", ".join(meter.open().close(Work()).devices)
+    """Return what the device's energy counter covers, or None where its joules are modelled.
+
+    They are, too, where a counter does not tell whose work it counts: nothing would ever be attributed.
+    """
+    counter = None if isinstance(detect(device), ModelledMeter) else find_counter(device)
+    return None if counter is None or counter.usage() is None else ", ".join(counter.devices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,11 @@ class Probes:
     load: Callable[[Settings], Completer]
     requirements: Callable[[], Sequence[str] | None] = lambda: metadata.requires(PACKAGE)
     version: Callable[[str], str] = metadata.version
+    server: Callable[[], object] = lambda: importlib.import_module("greencode_lsp.lsp.server")
     hardware: Callable[[], Hardware] = _hardware
     driver: Callable[[], str | None] = _driver
     counter: Callable[[str], str | None] = _counter
-    powercap: Path = POWERCAP
+    powercap: Path = rapl.POWERCAP
 
 
 def examine(settings: Settings, probes: Probes) -> list[Check]:
@@ -97,6 +98,7 @@ def examine(settings: Settings, probes: Probes) -> list[Check]:
     checks = [
         Check("python", "ok", f"{platform.python_version()} on {platform.platform()}, {PACKAGE} {__version__}"),
         *_guarded("packages", lambda: [_packages(probes)]),
+        *_guarded(SERVER, lambda: [_server(probes)]),
         *_guarded("data folder", lambda: [_data_folder(data_home())]),
         *_guarded("ledger", lambda: [_ledger(ledger_path())]),
         *_guarded("device", lambda: _devices(probes.hardware(), probes.driver())),
@@ -106,8 +108,9 @@ def examine(settings: Settings, probes: Probes) -> list[Check]:
 
 
 def suggestions_work(checks: Sequence[Check]) -> bool:
-    """Return True where a suggestion was made."""
-    return any(check.piece == SUGGESTION and check.state != "problem" for check in checks)
+    """Return True where a suggestion was made and the server that brings it to an editor can start."""
+    states = {check.piece: check.state for check in checks}
+    return states.get(SUGGESTION, "problem") != "problem" and states.get(SERVER) != "problem"
 
 
 def to_json(checks: Sequence[Check]) -> str:
@@ -159,6 +162,14 @@ def _packages(probes: Probes) -> Check:
     return Check("packages", "ok", ", ".join(found))
 
 
+def _server(probes: Probes) -> Check:
+    try:
+        probes.server()
+    except ImportError as error:
+        return Check(SERVER, "problem", f"it cannot start: {error}", f"pip install --upgrade {PACKAGE}")
+    return Check(SERVER, "ok", "it can start")
+
+
 def _data_folder(home: Path) -> Check:
     mend = f"Make it readable and writable for you, or set {HOME_VARIABLE} to a folder that is."
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
@@ -183,7 +194,10 @@ def _ledger(path: Path) -> Check:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
                 return Check("ledger", "problem", f"{path} is of a newer {PACKAGE}", f"pip install --upgrade {PACKAGE}")
-            database.execute("PRAGMA quick_check").fetchone()
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                aside = f"Close your editors and move {path} away; the next suggestion begins a new one."
+                return Check("ledger", "problem", f"{path} is damaged: {found.splitlines()[-1]}", aside)
             database.execute("BEGIN IMMEDIATE")  # takes the right to write, and writes nothing
             database.rollback()
     except sqlite3.OperationalError as error:
@@ -240,12 +254,12 @@ def _suggestion(settings: Settings, probes: Probes) -> list[Check]:
     position = positions()[0]
     first, again = completer.complete(position), completer.complete(position)
     where = f"at {position.file}:{position.line} of the demo"
-    if first.steps:
+    if first.text:
         layers = f"{len(first.steps)} tokens after {min(first.exit_layers)} to {max(first.exit_layers)} layers"
         times = f"{first.elapsed_ms:.0f} ms, asked again {again.elapsed_ms:.0f} ms"
         made = Check(SUGGESTION, "ok", f"{times}, {where}: {layers} of {first.layers}")
     else:
-        made = Check(SUGGESTION, "problem", f"no token came {where}", "Set greencode.model to another model.")
+        made = Check(SUGGESTION, "problem", f"no text came {where}", "Set greencode.model to another model.")
     return [loading, made, *_guarded("energy", lambda: [_energy(completer.device, probes)])]
 
 
@@ -254,8 +268,4 @@ def _energy(device: str, probes: Probes) -> Check:
     if covered is not None:
         return Check("energy", "ok", f"a counter, of {covered}")
     found = f"no counter is used for {device}: joules are stated watts times busy seconds (energy_tier: modelled)"
-    locked = [path for path in sorted(probes.powercap.glob("*/energy_uj")) if not os.access(path, os.R_OK)]
-    if locked:
-        mend = f"To let it be read until the next start: sudo chmod a+r {probes.powercap}/*/energy_uj"
-        return Check("energy", "note", f"{found}; {locked[0]} is not readable for you", mend)
-    return Check("energy", "note", found)
+    return Check("energy", "note", found, (rapl.mend(probes.powercap) or "") if device == "cpu" else "")

@@ -1,4 +1,4 @@
-"""The doctor: each piece has a state and a mend; only a suggestion that does not come makes it fail."""
+"""The doctor: each piece has a state and a mend; only a suggestion that cannot come makes it fail."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from greencode_lsp import cli
 from greencode_lsp.demo.demo import Completer
 from greencode_lsp.doctor import Check, Probes, examine, suggestions_work, table, to_json
+from greencode_lsp.energy import rapl
+from greencode_lsp.energy.sampler import Usage
 from greencode_lsp.engine.diagnose import Hardware
 from greencode_lsp.errors import DeviceError
 from greencode_lsp.models.manifest import Manifest, write_manifest
@@ -34,7 +37,7 @@ def load(settings: Settings) -> Completer:
 
 
 def load_nothing(settings: Settings) -> Completer:
-    return Completer(lambda position: replace(DONE, steps=(), text=""), "mini-1", "cpu")
+    return Completer(lambda position: replace(DONE, text=""), "mini-1", "cpu")  # it may end with its first token
 
 
 def fail(settings: Settings) -> Completer:
@@ -47,6 +50,10 @@ def burst(settings: Settings) -> Completer:
 
 def missing(name: str) -> str:
     raise PackageNotFoundError(name)
+
+
+def no_pygls() -> None:
+    raise ModuleNotFoundError("No module named 'pygls'")
 
 
 def not_installed() -> list[str]:
@@ -72,6 +79,7 @@ def test_every_piece_is_named_in_the_order_in_which_they_build_on_each_other() -
     assert list(checks()) == [
         "python",
         "packages",
+        "server",
         "data folder",
         "ledger",
         "device",
@@ -121,7 +129,8 @@ def test_a_machine_without_gpu_and_counter_has_notes_but_no_problem() -> None:
         (replace(WELL, counter=lambda device: "H100"), "energy", "ok", "of H100", ""),
         (replace(WELL, load=fail), "suggestion", "problem", "No CUDA device", ""),
         (replace(WELL, load=burst), "suggestion", "problem", "ZeroDivisionError: by zero", "report it"),
-        (replace(WELL, load=load_nothing), "suggestion", "problem", "no token came", "greencode.model"),
+        (replace(WELL, load=load_nothing), "suggestion", "problem", "no text came", "greencode.model"),
+        (replace(WELL, server=no_pygls), "server", "problem", "No module named 'pygls'", "pip install"),
     ],
     ids=[
         "package missing",
@@ -135,7 +144,8 @@ def test_a_machine_without_gpu_and_counter_has_notes_but_no_problem() -> None:
         "counter",
         "device",
         "bug",
-        "no token",
+        "no text",
+        "no pygls",
     ],
 )
 def test_each_state_has_its_words_and_its_mend(probes: Probes, piece: str, state: str, found: str, mend: str) -> None:
@@ -155,7 +165,13 @@ def test_a_piece_that_cannot_be_looked_at_hides_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probes", "works"), [(WELL, True), (replace(WELL, load=fail), False), (replace(WELL, load=load_nothing), False)]
+    ("probes", "works"),
+    [
+        (WELL, True),
+        (replace(WELL, load=fail), False),
+        (replace(WELL, load=load_nothing), False),
+        (replace(WELL, server=no_pygls), False),
+    ],
 )
 def test_it_succeeds_where_suggestions_work(probes: Probes, works: bool) -> None:
     assert suggestions_work(examine(Settings(), probes)) is works
@@ -174,6 +190,19 @@ def test_a_ledger_is_looked_at_without_being_written(home: Path) -> None:
     before = ledger_path().read_bytes()
     assert checks()["ledger"].state == "ok"
     assert ledger_path().read_bytes() == before
+
+
+def test_a_ledger_with_damage_inside_is_a_problem(home: Path) -> None:
+    with sqlite3.connect(ledger_path()) as database:
+        database.execute("CREATE TABLE completions (tokens INTEGER)")
+        database.executemany("INSERT INTO completions VALUES (?)", [(number,) for number in range(5000)])
+    database.close()
+    whole = ledger_path().read_bytes()
+    ledger_path().write_bytes(whole[:4096] + bytes(4096) + whole[8192:])
+    check = checks()["ledger"]
+    assert check.state == "problem"
+    assert "is damaged: " in check.found and "\n" not in check.found
+    assert "begins a new one" in check.mend
 
 
 def test_a_ledger_in_use_is_a_note(home: Path) -> None:
@@ -210,13 +239,26 @@ def test_a_data_folder_that_is_not_there_yet_is_well(home: Path, monkeypatch: py
     assert not (home / "a").exists()
 
 
-def test_a_counter_without_permission_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_counter_without_permission_has_the_mend_of_the_counters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "intel-rapl:0").mkdir()
+    (tmp_path / "intel-rapl:0" / "name").write_text("package-0")
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("1")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     check = checks(replace(WELL, powercap=tmp_path))["energy"]
     assert check.state == "note"
-    assert f"sudo chmod a+r {tmp_path}/*/energy_uj" in check.mend
+    assert check.mend and check.mend == rapl.mend(tmp_path)
+
+
+@pytest.mark.parametrize(("usage", "covered"), [(Usage(1.0, 1.0), "H100"), (None, None)], ids=["known", "unknown"])
+def test_a_counter_is_named_only_where_it_tells_whose_work_it_counts(
+    usage: Usage | None, covered: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = SimpleNamespace(devices=("H100",), usage=lambda: usage)
+    monkeypatch.setattr("greencode_lsp.doctor.detect", lambda device: object())
+    monkeypatch.setattr("greencode_lsp.doctor.find_counter", lambda device: counter)
+    assert Probes(load=load).counter("cuda") == covered
 
 
 def test_a_damaged_model_is_a_problem_and_one_without_exits_a_note(tmp_path: Path) -> None:

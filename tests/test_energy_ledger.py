@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -312,13 +313,47 @@ def test_damage_found_while_in_use_is_set_aside_too(tmp_path: Path, told: list[s
     for _ in range(200):
         first.add(ROW)
     first.close()
-    whole = path.read_bytes()
-    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))  # the schema's page is whole, the rows' are not
+    damage(path)
     ledger = open_ledger(path, told)
     assert ledger.add(ROW) > 0
     assert ledger.today() == ONE
     (aside,) = tmp_path.glob("ledger.sqlite.damaged-*")
     assert len(told) == 1 and str(aside) in told[0]
+
+
+def damage(path: Path) -> None:
+    """Spoil a ledger's rows; the schema's page stays whole, so that it can be opened."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+
+
+def test_two_editors_that_see_damage_go_on_in_one_new_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    told: list[list[str]] = [[], [], []]
+    first = open_ledger(path, told[0])
+    for _ in range(200):
+        first.add(ROW)
+    first.close()
+    damage(path)
+    ledgers = [open_ledger(path, sentences) for sentences in told]
+    for ledger in (*ledgers, *ledgers):
+        assert ledger.add(ROW) > 0
+    assert [len(ledger.rows()) for ledger in (*ledgers, open_ledger(path, []))] == [6] * 4
+    assert [len(sentences) for sentences in told] == [1, 0, 0]
+    assert len([file for file in tmp_path.glob("*.damaged-*") if not file.name.endswith(("-wal", "-shm"))]) == 1
+
+
+def test_the_log_of_a_damaged_file_is_kept_with_it(tmp_path: Path, told: list[str]) -> None:
+    path = tmp_path / "ledger.sqlite"
+    other = open_ledger(path, told)
+    other.add(ROW)
+    other._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.add(replace(ROW, model="the last row"))  # in the log alone
+    with path.open("r+b") as file:
+        file.write(b"no database")
+    assert open_ledger(path, told).add(ROW) > 0
+    (log,) = tmp_path.glob("ledger.sqlite.damaged-*-wal")
+    assert b"the last row" in log.read_bytes()
 
 
 WRITER = """
@@ -372,9 +407,60 @@ def test_a_report_of_no_ledger_has_no_rows_and_makes_no_file(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_ledger_that_a_report_cannot_read_is_an_error_with_the_mend(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
+def newer(path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
-    with pytest.raises(LedgerError, match="newer greencode-lsp"):
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (newer, r"newer greencode-lsp\); update greencode-lsp\.$"),
+        (no_database, r"not a database\); the next suggestion .* sets it aside"),
+        (Path.mkdir, r"make it readable for you\.$"),
+    ],
+    ids=["newer", "damaged", "no file"],
+)
+def test_a_ledger_that_a_report_cannot_read_is_left_as_it_is_and_told_with_the_mend(
+    spoil: Callable[[Path], None], sentence: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    spoil(path)
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(LedgerError, match=sentence):
         read_rows(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_a_report_reads_a_ledger_of_version_1_and_does_not_migrate_it(old: Path) -> None:
+    before = old.read_bytes()
+    (row,) = read_rows(old)
+    assert row == replace(ROW, time_utc=row.time_utc)
+    assert old.read_bytes() == before
+
+
+def test_a_report_reads_what_an_open_ledger_has_written(tmp_path: Path, told: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    ledger.add(ROW)
+    assert read_rows(tmp_path / "ledger.sqlite") == [ROW] == ledger.rows()
+
+
+def test_a_report_reads_a_ledger_in_a_folder_that_lets_no_log_be_made(tmp_path: Path, told: list[str]) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = open_ledger(path, told)
+    ledger.add(ROW)
+    ledger.close()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").mkdir()  # in the way of root too
+    assert read_rows(path) == [ROW]
+
+
+def test_the_mend_of_a_newer_ledger_is_an_update(tmp_path: Path, told: list[str]) -> None:
+    newer(tmp_path / "ledger.sqlite")
+    open_ledger(tmp_path / "ledger.sqlite", told)
+    assert told[0].endswith("update greencode-lsp to keep your totals.")

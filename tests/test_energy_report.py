@@ -18,7 +18,7 @@ import pytest
 from greencode_lsp import cli
 from greencode_lsp.energy import calibration
 from greencode_lsp.energy.bounds import saved_bounds
-from greencode_lsp.energy.charts import Axes, Bar, columns, rows, ticks
+from greencode_lsp.energy.charts import CHARACTER_PX, Axes, Bar, columns, rows, ticks
 from greencode_lsp.energy.ledger import Ledger
 from greencode_lsp.energy.page import to_html
 from greencode_lsp.energy.report import SCOPES, EnergyReport, report, since_of, to_json
@@ -62,6 +62,24 @@ def test_audits_are_paid_for_out_of_what_was_saved() -> None:
     found = reported(ROW, AUDIT)
     assert (found.total.energy_j, found.total.saved_j, found.audit_j) == (3.0, -0.5, 1.0)
     assert found.total.completions == 1
+
+
+@pytest.mark.parametrize("scope", ["today", "all"])
+@pytest.mark.parametrize("grouped", ["outcomes", "languages", "preferences", "over_time"])
+def test_groups_add_up_to_the_total_whatever_audits_took(grouped: str, scope: str) -> None:
+    late = replace(AUDIT, time_utc=NOON + timedelta(hours=3))
+    found = reported(ROW, replace(ROW, outcome="empty"), AUDIT, late, scope=scope)
+    groups = getattr(found, grouped)
+    assert sum(group.energy_j for group in groups) == found.total.energy_j == 6.0
+    assert sum(group.saved_j for group in groups) == found.total.saved_j
+    assert sum(group.completions for group in groups) == found.total.completions == 2
+
+
+def test_audits_have_a_card_and_a_bar_even_where_none_had_a_token_to_count() -> None:
+    found = reported(replace(AUDIT, tokens=0, agreed_tokens=0))
+    assert found.promises == () and [group.name for group in found.outcomes] == ["audit"]
+    assert "audit_tier: modelled" in to_text(found) and "audit_tier: modelled" in to_html(found)
+    assert re.search(r"J by day\n.* #+ .*1 J", to_text(found, block="#"))
 
 
 def test_all_joules_are_paid_for_by_the_characters_accepted() -> None:
@@ -258,6 +276,16 @@ def test_nothing_of_a_chart_is_outside_its_frame(count: int, width: int) -> None
                 continue
             left = float(part.attrib["x"]) - {"middle": words / 2, "end": words}.get(str(anchor), 0.0)
             assert left >= -8 and left + words <= width + 8, part.text
+
+
+@pytest.mark.parametrize("width", [284, 650])
+def test_a_long_name_is_shortened_so_that_its_figures_stay_in_sight(width: int) -> None:
+    note = "1.23 kJ, saved 12.3 %"
+    chart = rows([Bar("language" * 20, 1.0, note=note), Bar("java", 1.0, note=note)], Axes("energy, J", "x"), width)
+    long, short = (part.text for part in ElementTree.fromstring(chart).iter("text") if part.get("class") == "name")
+    assert long is not None and len(long) * CHARACTER_PX <= width
+    assert long.startswith("language") and long.endswith(f"…: {note}")
+    assert short == f"java: {note}"
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,32 @@ def test_what_is_half_pulled_can_be_removed() -> None:
     assert partial_names() == []
 
 
+def linked(disk: Path) -> Path:
+    """Return the place of a pulled model that the user has moved to another disk and linked."""
+    folder = pull(NAME, None, MemoryHub(plain()))
+    shutil.move(folder, disk)
+    folder.symlink_to(disk, target_is_directory=True)
+    return folder
+
+
+def test_removing_a_linked_model_leaves_what_it_leads_to_whole(tmp_path: Path) -> None:
+    disk = tmp_path / "big disk"
+    folder = linked(disk)
+    before = sorted(disk.iterdir())
+    assert remove(NAME) == 0
+    assert not folder.is_symlink() and pulled_names() == []
+    assert sorted(disk.iterdir()) == before and read_record(disk) is not None
+
+
+def test_a_newer_commit_takes_the_place_of_a_link_and_not_of_what_it_leads_to(tmp_path: Path) -> None:
+    disk = tmp_path / "big disk"
+    folder = linked(disk)
+    pull(NAME, None, MemoryHub(plain(tokenizer__json=b"[]"), commit="f" * 40))
+    assert not folder.is_symlink() and (folder / "tokenizer.json").read_bytes() == b"[]"
+    record = read_record(disk)
+    assert record is not None and record.commit == COMMIT
+
+
 def test_a_record_that_cannot_be_read_names_the_mend() -> None:
     folder = pull(NAME, None, MemoryHub(plain()))
     (folder / "pulled.json").write_text("{")

@@ -51,6 +51,11 @@ def _number(value: float) -> str:
     return f"{value:.4g}" if value < 1e5 else f"{value:.0e}"
 
 
+def _shortened(name: str, most: int) -> str:
+    """Return the name, its end left out where it has more than `most` characters: figures behind it need the room."""
+    return name if len(name) <= most else f"{name[: max(1, most - 1)]}…"
+
+
 def _text(x: float, y: float, words: str, style: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'
 
@@ -109,7 +114,8 @@ def rows(bars: Sequence[Bar], axes: Axes, width: int) -> str:
         out.append(_text(at(mark), bottom + 16, _number(mark), f'text-anchor="{anchor}"'))
     for i, bar in enumerate(bars):
         y = line * i
-        out.append(_text(left, y + 15, f"{bar.name}: {bar.note}", 'class="name"'))
+        name = _shortened(bar.name, int(right / CHARACTER_PX) - len(f": {bar.note}"))
+        out.append(_text(left, y + 15, f"{name}: {bar.note}", 'class="name"'))
         for kind, low, high in bar.parts():
             out.append(_rect(kind, (at(low), y + 21), (at(high) - at(low), 14), bar.note))
     out.append(_text((left + right) / 2, height - 8, axes.x, 'text-anchor="middle" class="axis"'))

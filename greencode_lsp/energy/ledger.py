@@ -10,10 +10,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from greencode_lsp.energy.rows import COLUMNS, Audit, LedgerRow, row_of, stamp, utc_now, values_of
 from greencode_lsp.errors import LedgerError
@@ -75,6 +76,10 @@ FROM completions WHERE time_utc >= ?
 """
 
 
+class _NewerError(sqlite3.OperationalError):
+    """The file is of a version that is not known here."""
+
+
 class Ledger:
     """The ledger file at `path`, safe to share between threads; no method raises for what the disk does.
 
@@ -122,10 +127,9 @@ class Ledger:
 
     def rows(self, since: datetime | None = None) -> list[LedgerRow]:
         """Return the rows written at `since` or later, the oldest first; none where the ledger cannot be read."""
-        query = f"SELECT {', '.join(COLUMNS)} FROM completions WHERE time_utc >= ? ORDER BY time_utc, id"
         try:
             with self._lock:
-                found = self._database.execute(query, (stamp(since) if since else "",)).fetchall()
+                found = _select(self._database, since)
         except sqlite3.Error as error:
             self._tell_once(error)
             return []
@@ -153,7 +157,8 @@ class Ledger:
         try:  # a page that was not read at the start
             with self._lock:
                 self._database.close()
-                self._database = self._begin_anew()
+                self._set_aside()
+                self._database = self._open()
         except (sqlite3.Error, OSError) as error:
             self._tell_once(error)
             self._database = _connect(":memory:")
@@ -161,47 +166,71 @@ class Ledger:
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = _file_at(self._path)  # first: what takes its place while it is opened must not pass for it
         try:
             return _connect(str(self._path))
         except sqlite3.Error as error:
-            if not _is_damage(error):  # read-only, locked, no space: nothing is wrong with the file
+            if not _is_damage(error) or self._is_anew:  # read-only, locked, no space: nothing is wrong with the file
                 raise
-            return self._begin_anew()
+        self._set_aside()
+        return self._open()
 
-    def _begin_anew(self) -> sqlite3.Connection:
-        """Set the damaged file aside and begin a new one; once for each ledger."""
-        self._is_anew = True
-        aside = self._path.with_name(f"{self._path.name}.damaged-{utc_now():%Y%m%d-%H%M%S-%f}")
-        self._path.replace(aside)
-        for suffix in ("-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+    def _set_aside(self) -> None:
+        """Move the damaged file away with its log, once for each ledger; not one that others have begun since."""
+        with closing(sqlite3.connect(_beside(self._path, ".lock"), timeout=BUSY_TIMEOUT_S)) as lock:
+            lock.execute("BEGIN EXCLUSIVE")  # of an empty file: one process at a time, and a kill lets go of it
+            if _file_at(self._path) != self._file:
+                return
+            self._is_anew = True
+            aside = _beside(self._path, f".damaged-{utc_now():%Y%m%d-%H%M%S-%f}")
+            for suffix in ("-wal", "-shm"):  # first: a new file must not find them
+                with suppress(FileNotFoundError):
+                    _beside(self._path, suffix).replace(_beside(aside, suffix))
+            self._path.replace(aside)
         self._tell(f"The energy ledger was damaged and is set aside as {aside}; a new one is begun.")
-        return _connect(str(self._path))
 
     def _tell_once(self, error: Exception) -> None:
         if not self._told:
             self._told = True
-            self._tell(
-                f"The energy ledger {self._path} cannot be used ({error}); make it writable to keep your totals."
-            )
+            mend = "update greencode-lsp" if isinstance(error, _NewerError) else "make it writable"
+            self._tell(f"The energy ledger {self._path} cannot be used ({error}); {mend} to keep your totals.")
 
 
 def read_rows(path: Path, since: datetime | None = None) -> list[LedgerRow]:
     """Return a ledger's rows for a report: none where there is no file yet.
 
-    Raises LedgerError where the file is there and cannot be read; it is left as it is.
+    Raises LedgerError where the file is there and cannot be read; it is left as it is, whatever its state.
     """
     if not path.exists():
         return []
-    told: list[str] = []
-    ledger = Ledger(path, told.append)
     try:
-        rows = ledger.rows(since)
-    finally:
-        ledger.close()
-    if told:
-        raise LedgerError(told[0])
-    return rows
+        with closing(_connect_to_read(path)) as database:
+            return [row_of(values) for values in _select(database, since)]
+    except sqlite3.Error as error:
+        mend = "where it is in use ask again, else make it readable for you"
+        if isinstance(error, _NewerError):
+            mend = "update greencode-lsp"
+        elif _is_damage(error):
+            mend = "the next suggestion in an editor sets it aside and begins a new one"
+        raise LedgerError(f"The energy ledger {path} cannot be read ({error}); {mend}.") from error
+
+
+def _select(database: sqlite3.Connection, since: datetime | None) -> list[tuple[Any, ...]]:
+    query = f"SELECT {', '.join(COLUMNS)} FROM completions WHERE time_utc >= ? ORDER BY time_utc, id"
+    return database.execute(query, (stamp(since) if since else "",)).fetchall()
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file at a path from one that takes its place; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
@@ -212,9 +241,7 @@ def _is_damage(error: sqlite3.Error) -> bool:
 def _connect(path: str) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise sqlite3.OperationalError("it was written by a newer greencode-lsp")
+        version = _version(database)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")  # in WAL a crash loses the last rows, never the file
         if version < SCHEMA_VERSION:
@@ -223,6 +250,41 @@ def _connect(path: str) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Return a connection that writes nothing; an older version's rows are brought to this one in memory."""
+    uri = path.absolute().as_uri()
+    try:
+        database = _connect_by(f"{uri}?mode=ro")
+    except sqlite3.OperationalError as error:
+        if isinstance(error, _NewerError) or "locked" in str(error):
+            raise
+        database = _connect_by(f"{uri}?immutable=1")  # in a folder that lets no log be made, there is no writer either
+    if _version(database) == SCHEMA_VERSION:
+        return database
+    with closing(database):
+        copy = sqlite3.connect(":memory:")
+        database.backup(copy)
+    _migrate(copy)
+    return copy
+
+
+def _connect_by(uri: str) -> sqlite3.Connection:
+    database = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
+    try:
+        _version(database)  # reads the file
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _version(database: sqlite3.Connection) -> int:
+    version: int = database.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise _NewerError("it was written by a newer greencode-lsp")
+    return version
 
 
 def _migrate(database: sqlite3.Connection) -> None:

@@ -30,7 +30,10 @@ JOULES_PER_KWH = 3.6e6
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The completions of one language, preference, outcome or stretch of time; audits left out."""
+    """The completions of one language, preference, outcome or stretch of time, and what their audits took.
+
+    An audit costs joules and is no completion, so that groups add up to the total and so do their counts.
+    """
 
     name: str
     completions: int = 0
@@ -66,8 +69,8 @@ class EnergyReport:
     """None: everything there is."""
     until: datetime
     total: Group
-    """`energy_j` of all rows, audits included."""
     outcomes: tuple[Group, ...]
+    """One of them is `audit`, where there were any."""
     languages: tuple[Group, ...]
     preferences: tuple[Group, ...]
     over_time: tuple[Group, ...]
@@ -149,11 +152,11 @@ def _sum(
         scope=scope,
         since=since,
         until=now,
-        total=_group("all", completions, audits),
-        outcomes=_by(completions, lambda row: row.outcome, OUTCOMES),
-        languages=_by(completions, lambda row: row.language),
-        preferences=_by(completions, lambda row: f"{row.preference:g}"),
-        over_time=_over_time(completions, scope, since, now),
+        total=_group("all", rows),
+        outcomes=_by(rows, lambda row: row.outcome, OUTCOMES),
+        languages=_by(rows, lambda row: row.language),
+        preferences=_by(rows, lambda row: f"{row.preference:g}"),
+        over_time=_over_time(rows, scope, since, now),
         exit_layers=dict(sorted(layers.items())),
         accepted_characters=sum(row.accepted_characters for row in completions),
         net_j=_net_j(sum(row.energy_j for row in rows), idle_j),
@@ -177,14 +180,15 @@ def _tier(rows: Iterable[LedgerRow]) -> EnergyTier:
     return next(iter(tiers)) if len(tiers) == 1 else "modelled"
 
 
-def _group(name: str, rows: Sequence[LedgerRow], audits: Sequence[LedgerRow] = ()) -> Group:
+def _group(name: str, rows: Sequence[LedgerRow]) -> Group:
+    tokens = [row.tokens for row in rows if row.outcome != "audit"]
     return Group(
         name,
-        len(rows),
-        sum(row.tokens for row in rows),
-        sum(row.energy_j for row in (*rows, *audits)),
-        _tier((*rows, *audits)),
-        sum(row.full_depth_j for row in (*rows, *audits)),
+        len(tokens),
+        sum(tokens),
+        sum(row.energy_j for row in rows),
+        _tier(rows),
+        sum(row.full_depth_j for row in rows),
     )
 
 

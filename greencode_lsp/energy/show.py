@@ -58,7 +58,7 @@ def headline(found: EnergyReport) -> list[tuple[str, str, str]]:
     rows.append(
         ("wasted", joules(found.wasted_j), f"{percent(found.wasted_share)} ({what}); wasted_tier: {found.wasted_tier}")
     )
-    if found.promises:
+    if found.audit_j > 0:
         rows.append(("audits", joules(found.audit_j), f"audit_tier: {found.audit_tier}"))
     spent_g, saved_g = found.co2_g(total.energy_j), found.co2_g(total.saved_j)
     if spent_g is not None and saved_g is not None:
@@ -98,7 +98,7 @@ def to_text(found: EnergyReport, block: str = "█") -> str:
 
 def _worth_showing(groups: Sequence[Group]) -> list[Group]:
     """Leave out empty stretches of time at both ends."""
-    busy = [i for i, group in enumerate(groups) if group.completions]
+    busy = [i for i, group in enumerate(groups) if group.completions or group.energy_j]
     return list(groups[busy[0] : busy[-1] + 1]) if busy else []
 
 

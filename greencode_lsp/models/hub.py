@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from greencode_lsp.errors import GreenCodeError, HubError, ModelDamagedError, UnsupportedModelError
 from greencode_lsp.models.manifest import FAMILIES, MANIFEST_NAME, read_manifest, sha256
-from greencode_lsp.models.pulled import Record, read_record, write_record
+from greencode_lsp.models.pulled import Record, delete, read_record, write_record
 from greencode_lsp.models.store import is_hub_name, partial_folder, pulled_folder
 
 CONFIG, TOKENIZER, AGENT = "config.json", "tokenizer.json", "agent.safetensors"
@@ -156,8 +156,8 @@ def _finish(repository: Repository, partial: Path, folder: Path) -> None:
     (partial / COMMIT_NAME).unlink()
     files = {path.name: sha256(path) for path in sorted(partial.iterdir()) if path.is_file()}
     write_record(partial, Record(repository.name, repository.commit, files))
-    if folder.exists():  # an older commit: a running server has read its files already
-        shutil.rmtree(folder)
+    if folder.exists() or folder.is_symlink():  # an older commit: a running server has read its files already
+        delete(folder)
     partial.rename(folder)
 
 

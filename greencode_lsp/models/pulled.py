@@ -85,18 +85,27 @@ def remove(name: str) -> int:
     if name == BUNDLED:
         raise HubError("The bundled model is part of greencode-lsp and cannot be removed.")
     folders = [folder for folder in (pulled_folder(name), partial_folder(name)) if is_hub_name(name)]
-    present = [folder for folder in folders if folder.is_dir()]
+    present = [folder for folder in folders if folder.is_dir() or folder.is_symlink()]
     if not present:
         known = ", ".join([*pulled_names(), *partial_names()]) or "none"
         raise HubError(f"No model {name!r} was pulled; there is {known}.")
-    freed = sum(size(folder) for folder in present)
+    freed = sum(size(folder) for folder in present if not folder.is_symlink())
     try:
         for folder in present:
-            (folder / RECORD_NAME).unlink(missing_ok=True)  # first: half a model is none
-            shutil.rmtree(folder)
+            delete(folder)
     except OSError as error:
-        raise HubError(f"{error.filename} cannot be deleted ({error.strerror}); close what uses it.") from error
+        what, why = error.filename or name, error.strerror or error
+        raise HubError(f"{what} cannot be deleted ({why}); close what uses it.") from error
     return freed
+
+
+def delete(folder: Path) -> None:
+    """Delete a model's folder; of a link the link alone, for what it leads to is the user's. Raises OSError."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    (folder / RECORD_NAME).unlink(missing_ok=True)  # first: half a model is none
+    shutil.rmtree(folder)
 
 
 def size(folder: Path) -> int:
