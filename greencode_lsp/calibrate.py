@@ -6,10 +6,12 @@ replay windows of 5 s to fit joules by. See energy/calibration.py for what is st
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,10 @@ from greencode_lsp.settings import Settings
 if TYPE_CHECKING:
     from greencode_lsp.engine.engine import Engine
 
+TIMES_S = 40.0
+"""Loading, times and trials end after this; the rest of the 90 s is the windows'."""
+LAST_WINDOW_S = 70.0
+"""No window begins after this: it ends with a whole run, which takes many seconds where the model is slow."""
 WINDOW_S = 5.0
 TRIALS = 3
 """Times each trial position is completed in either way; medians."""
@@ -112,20 +118,20 @@ def run(settings: Settings, write: Write) -> None:
     """Calibrate the checkpoint that the settings name; raises GreenCodeError with what to mend."""
     from greencode_lsp.engine.calibrate import replays
 
+    begun_s = time.monotonic()
     folder = resolve(settings.model)
     backend = load_backend(settings)
     engine = engine_of(backend)
-    calibration = time_checkpoint(engine, folder)
+    deadline_s = begun_s + TIMES_S
+    calibration = time_checkpoint(engine, folder, deadline_s)
     for line in describe(calibration):
         write(line)
-    calibration = judged(calibration, list(trials(backend, calibration, settings, positions())))
-    write(
-        f"trial completions, modelled time over observed: {calibration.time_ratio:.3f} (median); "
-        f"share saved off by {calibration.saved_share_error:.1%} of full depth"
-    )
+    calibration = judged(calibration, list(trials(backend, calibration, settings, positions(), deadline_s)))
+    write(_about_trials(calibration))
     counter = find_counter(engine.device)
     if counter is not None:
-        work = ((replay.name, replay.run) for replay in replays(engine))
+        last_s = begun_s + LAST_WINDOW_S
+        work = ((replay.name, replay.run) for replay in replays(engine) if time.monotonic() < last_s)
         calibration = replace(calibration, joules=fitted(calibration, counter, work, write))
     write(_about_joules(calibration))
     try:
@@ -143,11 +149,11 @@ def engine_of(backend: Backend) -> Engine:
     return engine
 
 
-def time_checkpoint(engine: Engine, folder: Path) -> Calibration:
-    """Return the times of a loaded checkpoint."""
+def time_checkpoint(engine: Engine, folder: Path, deadline_s: float = math.inf) -> Calibration:
+    """Return the times of a loaded checkpoint, as many as are taken until `deadline_s` by `time.monotonic`."""
     from greencode_lsp.engine.calibrate import time_parts
 
-    parts = time_parts(engine, folder)
+    parts = time_parts(engine, folder, deadline_s=deadline_s)
     return Calibration(
         device=engine.device,
         device_name=parts.device_name,
@@ -183,23 +189,39 @@ def describe(calibration: Calibration) -> list[str]:
 
 
 def trials(
-    backend: Backend, calibration: Calibration, settings: Settings, places: Sequence[CursorPosition]
+    backend: Backend,
+    calibration: Calibration,
+    settings: Settings,
+    places: Sequence[CursorPosition],
+    deadline_s: float = math.inf,
 ) -> Iterator[Trial]:
-    """Complete at places that nothing was timed on, cold, at full depth and as served, in turns."""
+    """Complete at places that nothing was timed on, cold, at full depth and as served, in turns.
+
+    What runs at `deadline_s` by `time.monotonic` is cancelled and left out, and nothing is begun after it.
+    """
+
+    def late() -> bool:
+        return time.monotonic() >= deadline_s
+
     engine, meter = engine_of(backend), ModelledMeter(calibration.device, 0.0, 0.0)
     timed = TimedEngine(engine, busy_clock(calibration.device, calibration.threads))
     backend = replace(backend, engine=timed)
     ways = (replace(settings, exit_policy="never"), settings)
     for place in places:
+        if late():
+            return
         request = Request(place.text, place.offset, place.language, invoked=True)
         seconds: tuple[list[float], list[float]] = ([], [])
         work = [Work(), Work()]
-        for _ in range(TRIALS):
-            for i, way in enumerate(ways):
-                engine.sequences.forget()
-                control = LiveControl.of(way, backend.manifest, place.language)
-                work[i] = complete(backend, request, control, meter).work
-                seconds[i].append(timed.busy_s)
+        for i, way in [*enumerate(ways)] * TRIALS:
+            engine.sequences.forget()
+            control = LiveControl.of(way, backend.manifest, place.language)
+            control.cancelled = late
+            completion = complete(backend, request, control, meter)
+            if late():
+                break
+            work[i] = completion.work
+            seconds[i].append(timed.busy_s)
         if all(one.emitted_tokens for one in work):
             observed = [statistics.median(found) for found in seconds]
             yield Trial(*observed, *(calibration.seconds(one) for one in work))
@@ -223,7 +245,7 @@ def fitted(
     """Return the joules' coefficients by replay windows; None, told in one sentence, where they cannot be fitted."""
     windows = []
     try:
-        for name, run_once in (("nothing", _rest), *replays):
+        for name, run_once in chain([("nothing", _rest)], replays):
             window = _window(calibration, counter, run_once)
             if window is None:
                 write(
@@ -256,6 +278,15 @@ def _window(calibration: Calibration, counter: Counter, run_once: Callable[[], W
 def _rest() -> Work:
     time.sleep(WINDOW_S / 10)
     return Work()
+
+
+def _about_trials(calibration: Calibration) -> str:
+    if calibration.time_ratio is None:
+        return "no trial completion ended in time, so that how right these times are is not known"
+    return (
+        f"trial completions, modelled time over observed: {calibration.time_ratio:.3f} (median); "
+        f"share saved off by {calibration.saved_share_error:.1%} of full depth"
+    )
 
 
 def _about_joules(calibration: Calibration) -> str:

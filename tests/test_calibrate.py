@@ -6,18 +6,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from greencode_lsp import calibrate, cli
-from greencode_lsp.calibrate import Trial, describe, fitted, judged
-from greencode_lsp.demo.positions import positions
+from greencode_lsp.calibrate import Trial, describe, fitted, judged, time_checkpoint, trials
+from greencode_lsp.completion.pipeline import Backend
+from greencode_lsp.demo.positions import CursorPosition, positions
 from greencode_lsp.energy.calibration import POSITIONS, Calibration, Segment, stored
 from greencode_lsp.energy.sampler import CounterLostError, Usage
 from greencode_lsp.engine import calibrate as timing
+from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.records import Work
-from tests import reference
+from greencode_lsp.settings import Settings
+from tests import fakes, reference
 from tests.test_energy_calibration import CALIBRATION
 
 WORKS = {
@@ -167,7 +171,7 @@ def test_the_times_are_shown_by_segment_and_size() -> None:
 def test_the_bundled_model_is_calibrated_and_the_result_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(timing, "BUDGET_S", 0.0)
+    monkeypatch.setattr(timing, "BUDGET_S", 1.0)
     monkeypatch.setattr(calibrate, "TRIALS", 1)
     monkeypatch.setattr(calibrate, "positions", lambda: positions()[:2])
     monkeypatch.setattr(calibrate, "find_counter", lambda device: None)
@@ -176,6 +180,115 @@ def test_the_bundled_model_is_calibrated_and_the_result_kept(
     assert "measured" not in out and "a stated power of 25 W" in out
     kept = stored("cpu", "mini-2")
     assert kept is not None
-    assert kept.joules is None and kept.time_ratio is not None and kept.time_ratio > 0.0
+    assert kept.joules is None and kept.time_ratio is not None
     work = Work(prompt_tokens=100, emitted_tokens=8, prefill_layer_positions=2000, head_positions=8)
     assert 0.0 < kept.seconds(work) < kept.full_depth_seconds(work)
+
+
+class KnownMachine:
+    """Its clock moves by what the engine runs and by nothing else."""
+
+    def __init__(self, layer_s: float, position_s: float, head_s: float) -> None:
+        self.layer_s, self.position_s, self.head_s = layer_s, position_s, head_s
+        self.now_s = 0.0
+
+    def pass_time(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def drives(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        run_layers, head = engine.family.run_layers, engine.family.head
+
+        def timed_layers(hidden: Any, start: int, layers: range, cache: Any, *, out: Any) -> None:
+            self.now_s += len(layers) * (self.layer_s + self.position_s * len(hidden))
+            run_layers(hidden, start, layers, cache, out=out)
+
+        def timed_head(normalised: Any) -> Any:
+            self.now_s += self.head_s * len(normalised)
+            return head(normalised)
+
+        monkeypatch.setattr(engine.family, "run_layers", timed_layers)
+        monkeypatch.setattr(engine.family, "head", timed_head)
+        clock = SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.pass_time)
+        for module in (calibrate, timing):
+            monkeypatch.setattr(module, "time", clock)
+            monkeypatch.setattr(module, "busy_clock", lambda device, threads: lambda: self.now_s)
+
+
+@pytest.fixture(scope="module")
+def code_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model with exits whose vocabulary is the fake tokenizer's, and room for every size that is timed."""
+    model = reference.llama(vocab_size=fakes.tokenizer().vocab_size, max_position_embeddings=1024)
+    return reference.save(model, tmp_path_factory.mktemp("model"))
+
+
+FAST = (1e-3, 1e-4, 5e-4)
+SLOW = (0.02, 0.01, 0.05)
+"""A hundred times slower: a token takes a sixth of a second, a prompt of 256 ten."""
+PLACES = [CursorPosition("fake", fakes.SAMPLE, fakes.SAMPLE.index(mark)) for mark in ("result.append", "self.name")]
+
+
+def known(machine: KnownMachine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """Return the model on that machine, leaving after its first layer wherever it may."""
+    engine = load_engine(folder, "cpu", "float32")
+    machine.drives(engine, monkeypatch)
+    manifest = replace(engine.manifest, exit_policy="fixed", calibration={"python": {"fixed": fakes.ROWS}})
+    return Backend(engine, fakes.tokenizer(), manifest)
+
+
+def test_on_a_machine_of_known_cost_the_modelled_time_is_the_observed_one(
+    code_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = known(KnownMachine(*FAST), code_model, monkeypatch)
+    found = time_checkpoint(calibrate.engine_of(backend), code_model)
+    trial, *_ = done = list(trials(backend, found, Settings(preference=0.0), PLACES))
+    assert len(done) == len(PLACES) and trial.served_s < 0.8 * trial.full_depth_s
+    verdict = judged(found, done)
+    assert verdict.time_ratio == pytest.approx(1.0, abs=0.02)
+    assert verdict.saved_share_error == pytest.approx(0.0, abs=0.02)
+
+
+def test_times_that_are_half_again_too_long_are_told_as_such(code_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = KnownMachine(*FAST)
+    backend = known(machine, code_model, monkeypatch)
+    machine.layer_s, machine.position_s, machine.head_s = (1.5 * cost for cost in FAST)
+    found = time_checkpoint(calibrate.engine_of(backend), code_model)
+    machine.layer_s, machine.position_s, machine.head_s = FAST
+    done = list(trials(backend, found, Settings(preference=0.0), PLACES))
+    assert judged(found, done).time_ratio == pytest.approx(1.5, abs=0.03)
+
+
+def test_timing_ends_at_the_deadline_and_leaves_out_the_sizes_it_did_not_come_to(
+    code_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = KnownMachine(*SLOW)
+    backend = known(machine, code_model, monkeypatch)
+    parts = timing.time_parts(calibrate.engine_of(backend), code_model, deadline_s=12.0)
+    assert machine.now_s < 30.0  # what nothing can be said without; one whole round is 60
+    assert list(parts.segments[0].seconds) == [1, 64]
+
+
+def test_a_trial_that_runs_at_the_deadline_is_cancelled_and_none_begins_after_it(
+    code_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = KnownMachine(*FAST)
+    backend = known(machine, code_model, monkeypatch)
+    whole = list(trials(backend, of_shape(reference.EXITS), Settings(), PLACES))
+    spent_s, machine.now_s = machine.now_s, 0.0
+    cut = list(trials(backend, of_shape(reference.EXITS), Settings(), PLACES, deadline_s=0.75 * spent_s))
+    assert machine.now_s == pytest.approx(0.75 * spent_s, abs=0.05)
+    assert cut == [pytest.approx(x) for x in whole]
+
+
+def test_a_slow_machine_is_calibrated_within_90_seconds(code_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = KnownMachine(*SLOW)
+    told: list[str] = []
+    backend = known(machine, code_model, monkeypatch)
+    counter = SimpleNamespace(
+        read_j=lambda: 20.0 * machine.now_s, usage=lambda: Usage(machine.now_s, machine.now_s), devices=("fake",)
+    )
+    monkeypatch.setattr(calibrate, "resolve", lambda model: code_model)
+    monkeypatch.setattr(calibrate, "load_backend", lambda settings: backend)
+    monkeypatch.setattr(calibrate, "find_counter", lambda device: counter)
+    calibrate.run(Settings(preference=0.0), told.append)
+    assert machine.now_s <= 90.0
+    assert "fitted over 5 windows" in told[-2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,20 +20,21 @@ from greencode_lsp.records import FixedControl
 from tests import reference
 from tests.fakes import tokenizer
 from training import energy_study
-from training.energy_results import FULL, PAPER, PAPER_CODEBLEU, UNCACHED, to_markdown, write
-from training.energy_study import (
-    CACHED,
+from training.energy_results import (
+    FULL,
     NEW_TOKENS,
-    Line,
-    Options,
+    PAPER,
+    PAPER_CODEBLEU,
+    REST,
+    UNCACHED,
     Window,
     interval,
-    measure,
-    own_ways,
-    quality,
-    replay,
+    of_one_kind,
     summary,
+    to_markdown,
+    write,
 )
+from training.energy_study import CACHED, Complete, Line, Options, measure, own_ways, quality, replay
 
 PROMPTS = [[1, 2], [3], [4]]
 
@@ -53,6 +55,9 @@ class Machine:
     def usage(self) -> Usage | None:
         return Usage(self.now_s, self.now_s + self.others_s)
 
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
     def way(self, name: str, seconds: float) -> energy_study.Complete:
         def run(prompt: Sequence[int]) -> list[int]:
             self.now_s += seconds
@@ -65,7 +70,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     fake = Machine()
-    clock = SimpleNamespace(perf_counter=lambda: fake.now_s, sleep=lambda seconds: None)
+    clock = SimpleNamespace(perf_counter=lambda: fake.now_s, sleep=fake.sleep)
     monkeypatch.setattr(energy_study, "time", clock)
     monkeypatch.setattr(energy_study, "find_counter", lambda device: None)
     monkeypatch.setattr(energy_study, "busy_clock", lambda device, threads: lambda: fake.now_s)
@@ -79,7 +84,14 @@ def test_a_window_is_whole_passes_over_the_prompts_and_as_long_as_asked(machine:
 
 
 @pytest.mark.parametrize(
-    ("window_s", "others_s", "tier"), [(5.0, 0.0, "measured"), (1.0, 0.0, "attributed"), (5.0, 9.0, "modelled")]
+    ("window_s", "others_s", "tier"),
+    [
+        (5.0, 0.0, "measured"),
+        (5.0, 0.04, "measured"),
+        (1.0, 0.0, "attributed"),
+        (5.0, 0.15, "modelled"),
+        (5.0, 9.0, "modelled"),
+    ],
 )
 def test_a_windows_joules_are_as_sure_as_it_is_long_and_the_device_ours(
     window_s: float, others_s: float, tier: str, machine: Machine
@@ -118,6 +130,49 @@ def test_without_a_counter_joules_are_a_stated_power_times_seconds(machine: Mach
     for window in measured(machine, tmp_path, Options(repeats=2, window_s=1.0)):
         assert window.energy_j == pytest.approx(25.0 * window.busy_s)
         assert window.energy_tier == "modelled"
+
+
+def disturbed(machine: Machine, monkeypatch: pytest.MonkeyPatch, turns: Sequence[int]) -> dict[str, Complete]:
+    """Return the machine's ways, its counter found; others use it in the turns of `b` that are named."""
+    monkeypatch.setattr(energy_study, "find_counter", lambda device: machine)
+    taken = iter(range(1000))
+
+    def b(prompt: Sequence[int]) -> list[int]:
+        if next(taken) // 13 in turns:  # a turn is one completion to warm up and twelve
+            machine.others_s += 0.5
+        return machine.way("b", 0.5)(prompt)
+
+    return {"a": machine.way("a", 0.5), "b": b}
+
+
+def test_with_a_counter_each_round_begins_with_a_rest_and_its_power_is_counted(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ways = disturbed(machine, monkeypatch, ())
+    windows = measure(ways, PROMPTS, Options(repeats=2), tmp_path / "part", "cpu")
+    assert [(w.way == REST, w.round) for w in windows] == [(i % 3 == 0, i // 3) for i in range(6)]
+    assert {w.energy_tier for w in windows} == {"measured"}
+    assert [w.energy_j for w in windows] == pytest.approx([30.0 * w.seconds for w in windows])
+
+
+def test_a_window_that_others_disturb_is_taken_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ways = disturbed(machine, monkeypatch, (0, 1))
+    windows = measure(ways, PROMPTS, Options(repeats=2), tmp_path / "part", "cpu")
+    assert {w.energy_tier for w in windows} == {"measured"} and len(windows) == 6
+    assert machine.asked.count("b") == 13 * 4
+
+
+def test_a_window_that_stays_disturbed_makes_the_whole_study_modelled_and_when_it_goes_on_too(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ways = disturbed(machine, monkeypatch, (0, 1, 2))
+    windows = measure(ways, PROMPTS, Options(repeats=2), tmp_path / "part", "cpu")
+    assert [w.way for w in windows if w.way == REST] == [] and len(windows) == 4
+    assert {w.energy_tier for w in windows} == {"modelled"}
+    assert [w.energy_j for w in windows] == pytest.approx([25.0 * w.busy_s for w in windows])
+    assert measure(ways, PROMPTS, Options(repeats=2), tmp_path / "part", "cpu") == windows
 
 
 def test_a_run_that_was_stopped_goes_on(machine: Machine, tmp_path: Path) -> None:
@@ -167,9 +222,28 @@ def test_ratios_are_by_round_so_that_a_slow_round_is_nobodys_gain() -> None:
     assert found[FULL]["token_j"][0] == pytest.approx(37.5 / NEW_TOKENS)
 
 
-def test_a_mean_over_mixed_tiers_takes_the_weakest() -> None:
-    mixed = [replace(w, energy_tier="measured") if w.round else w for w in windows()]
-    assert summary(mixed, WAYS)[FULL]["energy_tier"] == "modelled"
+def counted_windows() -> list[Window]:
+    """Return the same by a counter, with rests of 10 W and 12 W."""
+    ways = [replace(w, energy_tier="measured") for w in windows()]
+    return ways + [Window(REST, n, 50, 5.0, 0.0, 5.0 * (10.0 + 2.0 * n), "measured") for n in range(2)]
+
+
+def test_net_joules_are_without_the_rounds_own_power_at_rest() -> None:
+    found = summary(counted_windows(), WAYS)
+    assert list(found) == WAYS
+    assert found[FULL]["net_j"][0] == pytest.approx(((25.0 - 10.0) + (50.0 - 24.0)) / 2)
+    assert found[FULL]["energy_j"][0] == pytest.approx(37.5)
+
+
+def test_counted_joules_are_not_compared_with_stated_ones() -> None:
+    first, *others = counted_windows()
+    assert of_one_kind([first, *others], 40.0) == [first, *others]
+    disturbed = replace(first, energy_j=math.nan, energy_tier="modelled")
+    found = of_one_kind([disturbed, *others], 40.0)
+    assert {w.energy_tier for w in found} == {"modelled"} and REST not in {w.way for w in found}
+    assert [w.energy_j for w in found] == pytest.approx([40.0 * w.busy_s for w in found])
+    assert {row["energy_tier"] for row in summary(found, WAYS).values()} == {"modelled"}
+    assert summary(found, WAYS)[FULL]["net_j"] is None
 
 
 def results() -> dict[str, Any]:
@@ -199,6 +273,11 @@ def test_the_table_has_every_way_and_the_papers_and_claims_no_more_than_it_knows
     assert all(f"| {name} |" in text for name in (*WAYS, *PAPER))
     assert "measured" not in text and "a stated 25 W" in text
     assert "median 0.970, 90% of them within 15 %" in text
+
+
+def test_counted_joules_are_shown_gross_and_net() -> None:
+    text = to_markdown(results() | {"ways": summary(counted_windows(), WAYS)})
+    assert "| energy, J | net, J |" in text and "Joules are the device's counter" in text and "a stated" not in text
 
 
 def test_the_papers_figures_have_their_quality_beside_them() -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from scipy import stats
+
 LEAST_WINDOW_S = 5.0
 """A shorter window is not called measured (design, I7)."""
+NEW_TOKENS = 15
+"""As in the paper."""
 UNCACHED, FULL = "Hugging Face, no cache", "full depth"
+REST = "rest"
 PAPER = {
     "no cache": 530.0,
     "no cache, RL exits T = 0.92": 407.0,
@@ -31,6 +39,72 @@ PAPER_CODEBLEU = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One way's replay in one round, or the round's rest."""
+
+    way: str
+    round: int
+    completions: int
+    seconds: float
+    busy_s: float
+    """Of the seconds, those in which this process had the device; the same where nothing else ran."""
+    energy_j: float
+    """NaN where they could not be counted."""
+    energy_tier: str
+
+
+def of_one_kind(windows: Sequence[Window], power_w: float) -> list[Window]:
+    """Return the windows as counted; where any could not be, all of the ways' by the stated power."""
+    if all(window.energy_tier != "modelled" for window in windows):
+        return list(windows)
+    return [
+        replace(window, energy_j=power_w * window.busy_s, energy_tier="modelled")
+        for window in windows
+        if window.way != REST
+    ]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of at least two values and its 95 % bounds by Student's t."""
+    mean = statistics.fmean(values)
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+def summary(windows: Sequence[Window], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the named ways' means with intervals, and their ratios to full depth by round; net joules if counted."""
+    by_way: dict[str, dict[int, Window]] = {name: {} for name in (*names, REST)}
+    for window in windows:
+        by_way[window.way][window.round] = window
+    base, rests = by_way[FULL], by_way.pop(REST)
+    idle_w = {number: rest.energy_j / rest.seconds for number, rest in rests.items()}
+    out = {}
+    for name, rounds in by_way.items():
+        each = [w.energy_j / w.completions for w in rounds.values()]
+        out[name] = {
+            "seconds": interval([w.seconds / w.completions for w in rounds.values()]),
+            "busy_s": interval([w.busy_s / w.completions for w in rounds.values()]),
+            "energy_j": interval(each),
+            "net_j": interval(
+                [(w.energy_j - idle_w[number] * w.seconds) / w.completions for number, w in rounds.items()]
+            )
+            if idle_w
+            else None,
+            "energy_tier": next(iter(rounds.values())).energy_tier,
+            "token_j": interval([joules / NEW_TOKENS for joules in each]),
+            "of_full_depth": interval(
+                [
+                    (w.energy_j / w.completions) / (base[number].energy_j / base[number].completions)
+                    for number, w in rounds.items()
+                    if number in base
+                ]
+            ),
+            "windows": len(rounds),
+        }
+    return out
+
+
 def write(found: dict[str, Any], folder: Path) -> None:
     """Write `energy-study.json`, `.md` and `.png`."""
     (folder / "energy-study.json").write_text(json.dumps(found, indent=1), encoding="utf8")
@@ -40,45 +114,11 @@ def write(found: dict[str, Any], folder: Path) -> None:
 
 def to_markdown(found: dict[str, Any]) -> str:
     """Return the tables."""
-    options, ways = found["options"], found["ways"]
-    rows = []
-    for name, row in ways.items():
-        scores = found["quality"].get(name, {})
-        rows.append(
-            [
-                name,
-                _span(row["seconds"], 1e3, 1),
-                _span(row["busy_s"], 1e3, 1),
-                _span(row["energy_j"], 1.0, 3),
-                _span(row["token_j"], 1e3, 2),
-                _span(row["of_full_depth"], 1.0, 3),
-                _share(scores.get("edit_similarity")),
-                _share(scores.get("agreement")),
-                row["energy_tier"],
-            ]
-        )
-    head = [
-        "way",
-        "ms",
-        "busy ms",
-        "energy, J",
-        "a token, mJ",
-        "of full depth",
-        "edit similarity",
-        "agreement",
-        "energy_tier",
-    ]
+    options = found["options"]
     paper = [
         [name, f"{joules:g}", f"{joules / PAPER['no cache']:.3f}", f"{PAPER_CODEBLEU[name]:.3f}"]
         for name, joules in PAPER.items()
     ]
-    modelled = all(row["energy_tier"] == "modelled" for row in ways.values())
-    joules_are = (
-        f"There is no energy counter here: joules are a stated {found['power_w']:g} W times the busy seconds "
-        "(this process' own; other programs' turns are in the plain ones alone), and say no more than they do."
-        if modelled
-        else "Joules are the device's counter over the window, gross."
-    )
     return "\n\n".join(
         [
             f"# Energy study of {found['model']}",
@@ -87,8 +127,8 @@ def to_markdown(found: dict[str, Any]) -> str:
             f"{found['prompt_tokens']:.0f} tokens on average, {found['new_tokens']} new tokens, "
             f"{options['repeats']} windows of at least {options['window_s']:g} s a way, in turns, the order shuffled "
             f"by seed {options['seed']}; each cell is a completion's mean, with its 95 % interval over windows. "
-            f"{joules_are}",
-            _table(head, rows),
+            f"{_joules_are(found)}",
+            _table(*_ways(found)),
             "Edit similarity (with the author's rest of the line) and agreement (with this engine's full depth after "
             f"the same tokens) are over {found['quality_lines']} held-out Python lines; Hugging Face runs the same "
             "weights in float32.",
@@ -101,6 +141,41 @@ def to_markdown(found: dict[str, Any]) -> str:
             "![Energy of a completion as a share of Hugging Face without its cache](energy-study.png)\n",
         ]
     )
+
+
+def _is_counted(found: dict[str, Any]) -> bool:
+    return all(row["energy_tier"] != "modelled" for row in found["ways"].values())
+
+
+def _joules_are(found: dict[str, Any]) -> str:
+    if _is_counted(found):
+        return "Joules are the device's counter over the window, gross; net is without each round's power at rest."
+    return (
+        f"There is no energy counter that was the study's alone: joules are a stated {found['power_w']:g} W times the "
+        "busy seconds (this process' own; other programs' turns are in the plain ones alone), and say no more than "
+        "they do."
+    )
+
+
+def _ways(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of the ways' table; net joules are in it where they were counted."""
+    rows = []
+    for name, row in found["ways"].items():
+        scores = found["quality"].get(name, {})
+        cells = {
+            "way": name,
+            "ms": _span(row["seconds"], 1e3, 1),
+            "busy ms": _span(row["busy_s"], 1e3, 1),
+            "energy, J": _span(row["energy_j"], 1.0, 3),
+            **({"net, J": _span(row["net_j"], 1.0, 3)} if _is_counted(found) else {}),
+            "a token, mJ": _span(row["token_j"], 1e3, 2),
+            "of full depth": _span(row["of_full_depth"], 1.0, 3),
+            "edit similarity": _share(scores.get("edit_similarity")),
+            "agreement": _share(scores.get("agreement")),
+            "energy_tier": row["energy_tier"],
+        }
+        rows.append(cells)
+    return list(rows[0]), [list(cells.values()) for cells in rows]
 
 
 def _modelled_time(found: dict[str, float] | None) -> list[str]:

@@ -1,13 +1,15 @@
 """`python -m training energy-study`: joules, time and quality of ways to complete, in paired replay windows.
 
-    python -m training energy-study                     # 12 ways, 5 windows of 5 s each: about 8 minutes on two cores
+    python -m training energy-study                     # 12 ways, 5 windows of 5 s each: about 10 minutes on two cores
     python -m training energy-study --window-s 0.5      # a look
 
 Every window replays the same cold prompts, whole passes over the list, for at least `window_s`; the ways take turns in
-an order shuffled by a seed, each after a warm-up and a pause. Where the device has a counter that this process has to
-itself, joules are measured over the window; elsewhere they are a stated power times its busy seconds, and say no more
-than those do. Intervals are 95 % (Student's t over windows; ratios by round). Windows are kept as they come, so that a
-run that was stopped goes on.
+an order shuffled by a seed, each after a pause and a warm-up. Where the device has a counter that this process has to
+itself, joules are measured over the window, and each round begins with a window of rest, whose power is taken off for
+the net ones; a window that others disturbed is taken again. Where that does not help, or there is no counter, the whole
+study's joules are a stated power times busy seconds, and say no more than those do: the two kinds cannot be compared.
+Intervals are 95 % (Student's t over windows; ratios by round). Windows are kept as they come, so that a run that was
+stopped goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scipy import stats
 
 from greencode_lsp.calibrate import judged, time_checkpoint, trials
 from greencode_lsp.completion.pipeline import Backend
@@ -32,7 +33,7 @@ from greencode_lsp.demo.positions import CursorPosition
 from greencode_lsp.energy.calibration import busy_clock
 from greencode_lsp.energy.detect import find_counter
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W
-from greencode_lsp.energy.sampler import QUIET_LOAD, Counter
+from greencode_lsp.energy.sampler import Counter
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.threads import kernel_threads
@@ -44,14 +45,15 @@ from greencode_lsp.records import DecodeConfig, FixedControl
 from greencode_lsp.settings import Settings
 from training import bench_exits, energy_results, heldout
 from training.cursors import Cursor, prompt_ids
-from training.energy_results import FULL, UNCACHED
+from training.energy_results import FULL, NEW_TOKENS, REST, UNCACHED, Window, of_one_kind, summary
 from training.export import dequantise
 from training.metrics import edit_similarity
 
-NEW_TOKENS = 15
-"""As in the paper."""
 PREFERENCES = (0.75, 0.5, 0.25, 0.0)
 CACHED = "Hugging Face, cache"
+OTHERS_SHARE = 0.05
+"""Use by others that disturbs a window: of one processor's time, or of this process's where that is more."""
+TRIES = 3
 Complete = Callable[[Sequence[int]], list[int]]
 """Prompt ids -> NEW_TOKENS ids."""
 
@@ -66,22 +68,9 @@ class Options:
     repeats: int = 5
     prompts: int = 6
     quality_prompts: int = 80
-    pause_s: float = 0.5
+    pause_s: float = 2.0
+    """Before each window, so that the counter and the clocks settle after the one before."""
     seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One way's replay in one round."""
-
-    way: str
-    round: int
-    completions: int
-    seconds: float
-    busy_s: float
-    """Of the seconds, those in which this process had the device; the same where nothing else ran."""
-    energy_j: float
-    energy_tier: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +158,9 @@ def replay(
     found = {"completions": completions, "seconds": seconds, "busy_s": clock_s() - begun_s}
     after = counter.usage() if counter else None
     if counter is not None and before is not None and after is not None:
-        others_s = after.all_s - before.all_s - (after.own_s - before.own_s)
-        if others_s <= QUIET_LOAD * seconds:
+        own_s = after.own_s - before.own_s
+        others_s = after.all_s - before.all_s - own_s
+        if others_s <= OTHERS_SHARE * max(own_s, seconds):
             tier = "measured" if window_s >= energy_results.LEAST_WINDOW_S else "attributed"
             return found | {"energy_j": counter.read_j() - before_j, "energy_tier": tier}
     return found | {"energy_j": math.nan, "energy_tier": "modelled"}
@@ -179,7 +169,7 @@ def replay(
 def measure(
     ways: Mapping[str, Complete], prompts: Sequence[Sequence[int]], options: Options, kept: Path, device: str
 ) -> list[Window]:
-    """Return every window, those in `kept` as they were; each new one is kept at once."""
+    """Return every window, with joules of one kind; each is kept at once, and those in `kept` are not taken again."""
     asked = json.dumps(asdict(options) | {"ways": list(ways), "threads": kernel_threads()})
     windows: list[Window] = []
     if kept.exists():
@@ -187,58 +177,45 @@ def measure(
         windows = [Window(**json.loads(line)) for line in lines] if head == asked else []
     if not windows:
         kept.write_text(asked + "\n", encoding="utf8")
-    done, counter = {(window.way, window.round) for window in windows}, find_counter(device)
+    done = {(window.way, window.round) for window in windows}
+    is_modelled = any(window.energy_tier == "modelled" for window in windows)
+    counter = None if is_modelled else find_counter(device)
     rng, clock_s = random.Random(options.seed), busy_clock(device, torch.get_num_threads())
     for number in range(options.repeats):
         order = rng.sample(list(ways), len(ways))
-        for name in order:
-            if (name, number) in done:
+        for name in (REST, *order):
+            if (name, number) in done or (name == REST and counter is None):
                 continue
-            time.sleep(options.pause_s)
-            ways[name](prompts[0])  # wakes its threads and warms its caches after another's turn
-            found = replay(ways[name], prompts, options.window_s, counter, clock_s)
-            if math.isnan(found["energy_j"]):
-                found["energy_j"] = ACTIVE_POWER_W[device] * found["busy_s"]
+            found = _taken(ways.get(name, _rest), prompts, options, counter, clock_s)
+            if found["energy_tier"] == "modelled":
+                counter = None  # the study is: nothing is gained by counting on
             windows.append(Window(name, number, **found))
             with kept.open("a", encoding="utf8") as file:
                 file.write(json.dumps(asdict(windows[-1])) + "\n")
             print(f"round {number + 1}: {name}: {1e3 * found['busy_s'] / found['completions']:.1f} busy ms", flush=True)
-    return windows
+    return of_one_kind(windows, ACTIVE_POWER_W[device])
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean of at least two values and its 95 % bounds by Student's t."""
-    mean = statistics.fmean(values)
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
+def _taken(
+    way: Complete,
+    prompts: Sequence[Sequence[int]],
+    options: Options,
+    counter: Counter | None,
+    clock_s: Callable[[], float],
+) -> dict[str, Any]:
+    """Return a window's replay, the last of TRIES where there is a counter and others disturb it."""
+    for _ in range(TRIES):
+        time.sleep(options.pause_s)
+        way(prompts[0])  # wakes its threads and warms its caches after another's turn
+        found = replay(way, prompts, options.window_s, counter, clock_s)
+        if counter is None or found["energy_tier"] != "modelled":
+            break
+    return found
 
 
-def summary(windows: Sequence[Window], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the named ways' means with intervals, and their ratios to full depth by round."""
-    by_way: dict[str, dict[int, Window]] = {name: {} for name in names}
-    for window in windows:
-        by_way[window.way][window.round] = window
-    base = by_way[FULL]
-    out = {}
-    for name, rounds in by_way.items():
-        each = [w.energy_j / w.completions for w in rounds.values()]
-        tiers = {w.energy_tier for w in rounds.values()}
-        out[name] = {
-            "seconds": interval([w.seconds / w.completions for w in rounds.values()]),
-            "busy_s": interval([w.busy_s / w.completions for w in rounds.values()]),
-            "energy_j": interval(each),
-            "energy_tier": tiers.pop() if len(tiers) == 1 else "modelled",
-            "token_j": interval([joules / NEW_TOKENS for joules in each]),
-            "of_full_depth": interval(
-                [
-                    (w.energy_j / w.completions) / (base[number].energy_j / base[number].completions)
-                    for number, w in rounds.items()
-                    if number in base
-                ]
-            ),
-            "windows": len(rounds),
-        }
-    return out
+def _rest(prompt: Sequence[int]) -> list[int]:
+    time.sleep(0.1)
+    return []
 
 
 def quality(

@@ -5,6 +5,7 @@ Letters: S segments, m positions of one run.
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 import statistics
@@ -28,7 +29,7 @@ STEPS = 8
 """Runs of one size in a row, so that it finds the caches as its like left them; the first is left out."""
 ROUNDS = 15
 BUDGET_S = 20.0
-"""Timing ends after this, with the rounds it has."""
+"""Timing ends after this, within a round too, with what it has."""
 _LAYER = re.compile(r"\blayers\.(\d+)\.")
 _HEADS = ("lm_head.weight", "embed_tokens.weight")
 _ELEMENT_BYTES = {"int8": 1, "bfloat16": 2, "float32": 4}
@@ -47,20 +48,18 @@ class Parts:
     device_name: str
 
 
-def time_parts(engine: Engine, folder: Path, rounds: int = ROUNDS) -> Parts:
+def time_parts(engine: Engine, folder: Path, rounds: int = ROUNDS, deadline_s: float = math.inf) -> Parts:
     """Time every part of the loaded checkpoint in `folder`, sizes and kinds in turns; medians.
 
     Parts of one position are what they take between the tokens of a real generation: full depth, against a generation
-    that always leaves first, and against one whose checks always say no.
+    that always leaves first, and against one whose checks always say no. Where time ends, after `BUDGET_S` or at
+    `deadline_s` by `time.monotonic`, sizes not come to are left out, but for one position and a short prompt.
     """
-    timer = _Timer(engine)
-    begun_s = time.perf_counter()
-    for number in range(rounds + 1):
+    timer = _Timer(engine, min(deadline_s, time.monotonic() + BUDGET_S))
+    timer.round()
+    timer.set_aside()  # the first round warms up
+    for _ in range(rounds):
         timer.round()
-        if not number:
-            timer.forget()  # the first round warms up
-        elif time.perf_counter() - begun_s > BUDGET_S:
-            break
     seconds = timer.medians()
     widths = [after - before for before, after in pairwise((0, *engine.exits))]
     skipped = sum(widths[1:])
@@ -68,7 +67,9 @@ def time_parts(engine: Engine, folder: Path, rounds: int = ROUNDS) -> Parts:
     looped_s = sum(seconds[s, 1] for s in range(len(widths)))
     curves = []
     for s in range(len(widths)):
-        curve = {m: seconds[s, m] * (1.0 if m >= LONG else one_s / looped_s) for m in timer.positions}
+        curve = {
+            m: seconds[s, m] * (1.0 if m >= LONG else one_s / looped_s) for m in timer.positions if (s, m) in seconds
+        }
         curves.append(_rising(curve))
     head_s, check_s = seconds["head"], 0.0
     if skipped:
@@ -104,8 +105,8 @@ def _rising(curve: dict[int, float]) -> dict[int, float]:
 class _Timer:
     """Seconds by kind of part; keys are (segment, positions) or a word."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, end_s: float) -> None:
+        self._engine, self._end_s = engine, end_s
         self._clock_s = busy_clock(engine.device, torch.get_num_threads())
         room = engine.max_positions - 1
         self._prompt = [0] * min(PROMPT_TOKENS, room // 2)
@@ -113,21 +114,29 @@ class _Timer:
         asked = "agent" if "agent" in engine.policies else "never"
         first = DecodeConfig("agent", -NEVER) if asked == "agent" else DecodeConfig("fixed", engine.exits[0] - 0.5)
         self._configs = {"never": DecodeConfig(), "first": first, "checked": DecodeConfig(asked, NEVER)}
+        self._warm_up: dict[object, list[float]] = {}
         self._seconds: dict[object, list[float]] = {}
 
-    def forget(self) -> None:
-        self._seconds.clear()
+    def set_aside(self) -> None:
+        """Keep what was timed so far for those parts alone that are not timed again."""
+        self._warm_up, self._seconds = self._seconds, {}
 
     def medians(self) -> dict[object, float]:
-        return {key: statistics.median(found) for key, found in self._seconds.items()}
+        return {key: statistics.median(found) for key, found in (self._warm_up | self._seconds).items()}
 
     @torch.inference_mode()
     def round(self) -> None:
-        """Time everything once."""
-        for m in self.positions:
-            self._time_runs(m)
+        """Time everything once; after the end only what nothing can be said without, and only if it is not known."""
         for name, config in self._configs.items():
-            self._time_tokens(name, config)
+            if self._is_due(name):
+                self._time_tokens(name, config)
+        for m in self.positions:
+            if self._is_due((0, m), is_needed=m in (1, LONG)):
+                self._time_runs(m)
+
+    def _is_due(self, key: object, is_needed: bool = True) -> bool:
+        is_lacking = key not in self._warm_up and key not in self._seconds
+        return (is_needed and is_lacking) or time.monotonic() < self._end_s
 
     def _time_runs(self, m: int) -> None:
         segments, family = self._engine.sequences.choose(self._prompt), self._engine.family
