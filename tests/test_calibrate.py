@@ -292,3 +292,23 @@ def test_a_slow_machine_is_calibrated_within_90_seconds(code_model: Path, monkey
     calibrate.run(Settings(preference=0.0), told.append)
     assert machine.now_s <= 90.0
     assert "fitted over 5 windows" in told[-2]
+
+
+def test_what_loading_took_is_left_out_of_the_time_for_the_rest(
+    code_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = KnownMachine(*FAST)
+    backend = known(machine, code_model, monkeypatch)
+
+    def slowly(settings: Settings) -> Backend:
+        machine.pass_time(38.0)
+        return backend
+
+    monkeypatch.setattr(calibrate, "resolve", lambda model: code_model)
+    monkeypatch.setattr(calibrate, "load_backend", slowly)
+    monkeypatch.setattr(calibrate, "find_counter", lambda device: None)
+    told: list[str] = []
+    calibrate.run(Settings(preference=0.0), told.append)
+    assert machine.now_s == pytest.approx(calibrate.TIMES_S, abs=0.5)
+    assert any("no trial completion ended in time" in line for line in told)
+    assert load("cpu", backend.manifest.name) is not None
