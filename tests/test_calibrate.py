@@ -311,4 +311,4 @@ def test_what_loading_took_is_left_out_of_the_time_for_the_rest(
     calibrate.run(Settings(preference=0.0), told.append)
     assert machine.now_s == pytest.approx(calibrate.TIMES_S, abs=0.5)
     assert any("no trial completion ended in time" in line for line in told)
-    assert load("cpu", backend.manifest.name) is not None
+    assert stored("cpu", backend.manifest.name) is not None
