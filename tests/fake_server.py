@@ -11,7 +11,7 @@ from greencode_lsp.errors import ModelNotFoundError
 from greencode_lsp.lsp.server import serve_stdio
 from greencode_lsp.records import Control
 from greencode_lsp.settings import Settings
-from tests.fakes import SAMPLE, FakeEngine, backend, meter
+from tests.fakes import SAMPLE, FakeEngine, Never, backend, meter
 
 TABBED = "\tsmile = '😀'; name = smile\n"
 EMOJI = "smile = '😀'; name = smile\n"
@@ -38,5 +38,5 @@ def load(settings: Settings) -> Backend:
 
 
 if __name__ == "__main__":
-    parts = Parts(load=load, meter=lambda device, tell, checkpoint: meter())
+    parts = Parts(load=load, meter=lambda device, tell, checkpoint: meter(), rng=Never())
     serve_stdio(lambda notify, report: CompletionService(notify, report, parts))

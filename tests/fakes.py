@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -165,6 +166,13 @@ class FakeEngine:
 def backend(engine: FakeEngine | None = None, manifest: Manifest = MANIFEST) -> Backend:
     """Return a backend around a fake engine."""
     return Backend(engine or FakeEngine(), tokenizer(), manifest)
+
+
+class Never(random.Random):
+    """Draws no completion to be audited."""
+
+    def random(self) -> float:
+        return 0.999
 
 
 def meter() -> ModelledMeter:

@@ -15,7 +15,7 @@ from greencode_lsp.energy.rows import LedgerRow
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.records import Completion, FixedControl
 from greencode_lsp.settings import Settings
-from tests.fakes import MANIFEST, ROWS, FakeEngine, backend, meter
+from tests.fakes import MANIFEST, ROWS, FakeEngine, Never, backend, meter
 
 
 class Always(random.Random):
@@ -23,13 +23,6 @@ class Always(random.Random):
 
     def random(self) -> float:
         return 0.0
-
-
-class Never(random.Random):
-    """Draws none."""
-
-    def random(self) -> float:
-        return 0.999
 
 
 @pytest.fixture

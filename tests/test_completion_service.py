@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +23,7 @@ from greencode_lsp.energy.ledger import Ledger
 from greencode_lsp.errors import ModelNotFoundError
 from greencode_lsp.power import Power, PowerState
 from greencode_lsp.settings import Settings
-from tests.fakes import MANIFEST, FakeEngine, backend, meter
+from tests.fakes import MANIFEST, FakeEngine, Never, backend, meter
 
 REQUEST = Request("    for it", 10, "python", invoked=True)
 
@@ -35,11 +36,18 @@ class Bench:
         folder: Path,
         load: Callable[[Settings], Backend] = lambda settings: backend(),
         power: PowerState = "unknown",
+        rng: random.Random | None = None,
     ) -> None:
         self.told: list[str] = []
         self.statuses: list[Status] = []
         self.ledger = Ledger(folder / "ledger.sqlite")
-        parts = Parts(load, lambda device, tell, checkpoint: meter(), lambda tell: self.ledger, Power(lambda: power))
+        parts = Parts(
+            load,
+            lambda device, tell, checkpoint: meter(),
+            lambda tell: self.ledger,
+            Power(lambda: power),
+            rng or Never(),
+        )
         self.service = CompletionService(self.told.append, self.statuses.append, parts)
 
     async def show(self, document: str, request: Request) -> Suggested:
@@ -442,4 +450,37 @@ async def test_what_was_held_back_by_itself_is_not_held_back_when_asked_for(tmp_
     assert texts == ["", "em in items:"]
     assert (await bench.service.complete("a", typed("    for it"))).text == "em in items:"
     assert len(engine.prompts) == 2
+    bench.service.close()
+
+
+class Always(random.Random):
+    """Draws every completion to be audited."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+async def test_a_completion_that_is_drawn_is_audited_after_its_answer(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    bench = Bench(tmp_path, lambda settings: backend(engine), rng=Always())
+    await bench.service.complete("a", REQUEST)
+    await bench.settle()
+    assert [row.outcome for row in bench.ledger.rows()] == ["shown", "audit"]
+    assert engine.audited == [engine.prompts[0]]
+    bench.service.close()
+
+
+async def test_an_audit_that_fails_is_told_once_and_does_not_come_again(tmp_path: Path) -> None:
+    engine = FakeEngine()
+
+    def fail(*arguments: object) -> list[int]:
+        raise KeyError("secret")
+
+    engine.full_depth_argmax = fail  # type: ignore[method-assign, assignment]  # any arguments
+    bench = Bench(tmp_path, lambda settings: backend(engine), rng=Always())
+    for document in ("a", "b"):
+        assert (await bench.service.complete(document, REQUEST)).text != ""
+    await bench.settle()
+    assert bench.told == ["An audit failed (KeyError inside greencode-lsp); later requests are still answered."]
+    assert bench.statuses[-1].state == "ready"
     bench.service.close()

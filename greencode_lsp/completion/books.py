@@ -41,10 +41,10 @@ class Due:
 class Books:
     """The ledger, if one is kept, and the guarantees."""
 
-    def __init__(self, rng: random.Random | None = None) -> None:
+    def __init__(self, rng: random.Random) -> None:
         self.ledger: Ledger | None = None
         self.due: list[Due] = []
-        self._rng = rng or random.Random()
+        self._rng = rng
         self._rows: OrderedDict[int, int] = OrderedDict()
         self._guarantees: dict[tuple[tuple[CalibrationRow, ...], float], Guarantee] = {}
         self._serving: Guarantee | None = None

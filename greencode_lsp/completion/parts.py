@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -30,6 +31,8 @@ class Parts:
     meter: Callable[[str, Tell, Checkpoint], Meter] = _detect
     ledger: Callable[[Tell], Ledger] = lambda tell: Ledger(ledger_path(), tell)
     power: Power = field(default_factory=Power)
+    rng: random.Random = field(default_factory=random.Random)
+    """Draws the completions that are audited."""
 
 
 @dataclass(slots=True)

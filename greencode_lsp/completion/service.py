@@ -42,7 +42,7 @@ class CompletionService:
     def __init__(self, notify: Tell, report: Callable[[Status], None], parts: Parts | None = None) -> None:
         self.scopes = Scopes()
         self._telling, self._report, self._parts = Telling(notify), report, parts or Parts()
-        self._worker, self._books = Worker(), Books()
+        self._worker, self._books = Worker(), Books(self._parts.rng)
         self._suggestions, self._outcomes = Suggestions(), Outcomes()
         self._rejections, self._rhythm = gate.Rejections(), gate.Rhythm()
         self._running: dict[str, Running] = {}

@@ -18,7 +18,7 @@ from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.lsp.server import create_server
 from greencode_lsp.records import Step
 from greencode_lsp.settings import Settings
-from tests.fakes import MANIFEST, ROWS, FakeEngine, backend, meter
+from tests.fakes import MANIFEST, ROWS, FakeEngine, Never, backend, meter
 
 PYTHON = "total = first_value + second_value\nempty = [first_value, second_value]\n"
 JAVA = "int total = firstValue + secondValue;\nint[] pair = {firstValue, secondValue};\n"
@@ -53,5 +53,6 @@ if __name__ == "__main__":
     parts = Parts(
         load=lambda settings: load(settings, folders[0] if folders else None),
         meter=lambda device, tell, checkpoint: meter(),
+        rng=Never(),
     )
     create_server(lambda notify, report: CompletionService(notify, report, parts)).start_io()

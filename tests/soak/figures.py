@@ -42,7 +42,9 @@ def generations(home: Path) -> list[tuple[str, int]]:
     if not path.exists():
         return []
     with closing(sqlite3.connect(path)) as database:
-        return list(database.execute("SELECT outcome, tokens FROM completions WHERE language = 'python'"))
+        return list(
+            database.execute("SELECT outcome, tokens FROM completions WHERE language = 'python' AND outcome <> 'audit'")
+        )
 
 
 def table(part: str, figures: Sequence[Figure], write: Callable[[str], None]) -> None:
