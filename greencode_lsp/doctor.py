@@ -267,5 +267,5 @@ def _energy(device: str, probes: Probes) -> Check:
     covered = probes.counter(device)
     if covered is not None:
         return Check("energy", "ok", f"a counter, of {covered}")
-    found = f"no counter is used for {device}: joules are stated watts times the seconds it takes (energy_tier: modelled)"
+    found = f"no counter is used for {device}: joules are stated watts times the time taken (energy_tier: modelled)"
     return Check("energy", "note", found, (rapl.mend(probes.powercap) or "") if device == "cpu" else "")
