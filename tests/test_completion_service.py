@@ -177,20 +177,10 @@ async def test_a_suggestion_that_came_too_late_is_superseded_and_no_rejection(tm
 
 
 async def test_a_joined_generation_that_goes_another_way_is_stopped(tmp_path: Path) -> None:
-    engine, gate = FakeEngine(), threading.Event()
-
-    def wait(control: object, prefix: str) -> None:
-        assert gate.wait(5)
-
-    engine.before_token = wait
+    engine = FakeEngine()
     bench = Bench(tmp_path, lambda settings: backend(engine))
-    older = asyncio.create_task(bench.service.complete("a", typed("    for it")))
-    await asyncio.get_running_loop().run_in_executor(None, engine.running.wait, 5)
-    newer = asyncio.create_task(bench.service.complete("a", typed("    for itk")))
-    with pytest.raises(SupersededError):
-        await older
-    gate.set()
-    assert (await newer).text == ""
+    newer = await typed_meanwhile(bench, engine, "    for itk")
+    assert newer.text == ""
     await bench.settle()
     assert bench.ledger.rows()[0].outcome == "superseded"
     assert bench.ledger.rows()[0].tokens < 5
@@ -247,6 +237,23 @@ def typed(text: str, **changes: Any) -> Request:
     return replace(Request(text, len(text), "python"), **changes)
 
 
+async def typed_meanwhile(bench: Bench, engine: FakeEngine, text: str) -> Suggested:
+    """Ask at a text while the generation for its beginning is held before its first token."""
+    gate = threading.Event()
+
+    def wait(control: object, prefix: str) -> None:
+        assert gate.wait(5)
+
+    engine.before_token = wait
+    older = asyncio.create_task(bench.service.complete("a", typed("    for it")))
+    await asyncio.get_running_loop().run_in_executor(None, engine.running.wait, 5)
+    newer = asyncio.create_task(bench.service.complete("a", typed(text)))
+    with pytest.raises(SupersededError):
+        await older
+    gate.set()
+    return await newer
+
+
 async def test_what_is_typed_along_is_answered_without_the_model(tmp_path: Path) -> None:
     engine = FakeEngine()
     bench = Bench(tmp_path, lambda settings: backend(engine))
@@ -260,20 +267,10 @@ async def test_what_is_typed_along_is_answered_without_the_model(tmp_path: Path)
 
 
 async def test_a_running_generation_that_still_fits_is_joined(tmp_path: Path) -> None:
-    engine, gate = FakeEngine(), threading.Event()
-
-    def wait(control: object, prefix: str) -> None:
-        assert gate.wait(5)
-
-    engine.before_token = wait
+    engine = FakeEngine()
     bench = Bench(tmp_path, lambda settings: backend(engine))
-    older = asyncio.create_task(bench.service.complete("a", typed("    for it")))
-    await asyncio.get_running_loop().run_in_executor(None, engine.running.wait, 5)
-    newer = asyncio.create_task(bench.service.complete("a", typed("    for item")))
-    with pytest.raises(SupersededError):
-        await older
-    gate.set()
-    assert ((await newer).text, len(engine.prompts)) == (" in items:", 1)
+    newer = await typed_meanwhile(bench, engine, "    for item")
+    assert (newer.text, len(engine.prompts)) == (" in items:", 1)
     bench.service.close()
 
 

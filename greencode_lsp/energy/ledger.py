@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from greencode_lsp.energy.rows import COLUMNS, Audit, LedgerRow, row_of, stamp, utc_now, values_of
+from greencode_lsp.energy.rows import COLUMNS, LedgerRow, row_of, stamp, utc_now, values_of
 from greencode_lsp.errors import LedgerError
 from greencode_lsp.records import EnergyTier
 
@@ -134,12 +134,6 @@ class Ledger:
             self._tell_once(error)
             return []
         return [row_of(values) for values in found]
-
-    def audits(self, model: str, language: str) -> list[Audit]:
-        """Return what audits of a model have found in a language, the oldest first."""
-        return [
-            row.audit for row in self.rows() if row.audit is not None and (row.model, row.language) == (model, language)
-        ]
 
     def close(self) -> None:
         """Close the file; the ledger is of no use afterwards."""
