@@ -45,3 +45,7 @@ class CorpusError(GreenCodeError):
 
 class CancelledError(GreenCodeError):
     """A running generation was told to stop; not shown to the user."""
+
+
+class EngineError(GreenCodeError):
+    """The library that computes refuses the model on this machine: update it, or choose another model."""

@@ -25,7 +25,14 @@ class DecodeConfig:
     threshold: float = NEVER
     """Exit where the policy's exit logit is above this; `fixed` compares layers run, so 7.5 leaves after 8."""
     verified: bool = False
-    """Lossless: early tokens are drafts, checked at full depth in batches (design, I4)."""
+    """Lossless: early tokens are drafts, checked at full depth in batches (I4)."""
+    batch_invariant: bool = False
+    """Let a position round alike alone and among others, as `verified` does: its full-depth reference (I4)."""
+
+    @property
+    def is_batch_invariant(self) -> bool:
+        """Whether a lone row is run as several are."""
+        return self.verified or self.batch_invariant
 
 
 @dataclass(frozen=True, slots=True)

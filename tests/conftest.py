@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-# Read when torch is first imported, by this process or by a server started from it.
+# Read when threads are first made, by this process or by a server started from it.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-# What is done while tests are collected has a home too; the native kernels are compiled into it, once for all.
+# What is done while tests are collected has a home too; the graphs of models are built once for all tests.
 HOME = Path(tempfile.mkdtemp(prefix="greencode-tests-"))
 os.environ["GREENCODE_HOME"] = str(HOME)
-(HOME / "native").mkdir()
+os.environ["GREENCODE_CACHE"] = str(HOME / "cache")
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 
@@ -26,6 +26,5 @@ atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the test a home folder of its own, so that none reads or writes the user's."""
     folder = tmp_path_factory.mktemp("home")
-    (folder / "native").symlink_to(HOME / "native", target_is_directory=True)
     monkeypatch.setenv("GREENCODE_HOME", str(folder))
     return folder

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from greencode_lsp.models.manifest import Manifest, write_manifest
 
@@ -26,15 +26,23 @@ LLAMA3_ROPE = {
 def llama(**changes: Any) -> Any:
     """A Llama of 4 layers with random weights, float32."""
     torch.manual_seed(1)
-    shape = {"hidden_size": 48, "intermediate_size": 80, "num_attention_heads": 4, "num_key_value_heads": 2}
+    shape = {"hidden_size": 64, "intermediate_size": 80, "num_attention_heads": 4, "num_key_value_heads": 2}
     options = {"vocab_size": VOCAB, "num_hidden_layers": 4, "max_position_embeddings": 256, **shape, **changes}
     return _randomise(LlamaForCausalLM(LlamaConfig(**options)))
+
+
+def qwen2(**changes: Any) -> Any:
+    """A Qwen2 of 4 layers with random weights, float32."""
+    torch.manual_seed(3)
+    shape = {"hidden_size": 64, "intermediate_size": 80, "num_attention_heads": 4, "num_key_value_heads": 2}
+    options = {"vocab_size": VOCAB, "num_hidden_layers": 4, "max_position_embeddings": 256, **shape, **changes}
+    return _randomise(Qwen2ForCausalLM(Qwen2Config(**options)))
 
 
 def opt(**changes: Any) -> Any:
     """An OPT of 4 layers with random weights, float32."""
     torch.manual_seed(2)
-    shape = {"hidden_size": 48, "ffn_dim": 80, "num_attention_heads": 4, "word_embed_proj_dim": 48}
+    shape = {"hidden_size": 64, "ffn_dim": 80, "num_attention_heads": 4, "word_embed_proj_dim": 64}
     options = {"vocab_size": VOCAB, "num_hidden_layers": 4, "max_position_embeddings": 256, **shape, **changes}
     return _randomise(OPTForCausalLM(OPTConfig(**options)))
 
@@ -46,6 +54,7 @@ def _randomise(model: Any) -> Any:
             parameter.copy_(torch.randn_like(parameter) * (0.4 if parameter.ndim > 1 else 0.2))
             if parameter.ndim == 1:
                 parameter.add_(1.0)
+    model.generation_config.eos_token_id = None  # as any other id: `generate` would never emit it
     return model.eval()
 
 

@@ -26,7 +26,9 @@ MODELS = {
     "llama, untied head": lambda: reference.llama(tie_word_embeddings=False),
     "llama, qkv and output bias": lambda: reference.llama(attention_bias=True),
     "llama, mlp bias": lambda: reference.llama(mlp_bias=True),
-    "llama, wide heads": lambda: reference.llama(head_dim=16),
+    "llama, wide heads": lambda: reference.llama(head_dim=32),
+    "qwen2, tied head": lambda: reference.qwen2(tie_word_embeddings=True),
+    "qwen2, untied head": lambda: reference.qwen2(tie_word_embeddings=False),
     "opt, norm before": lambda: reference.opt(do_layer_norm_before=True),
     "opt, norm after": lambda: reference.opt(do_layer_norm_before=False),
     "opt, projected embeddings": lambda: reference.opt(word_embed_proj_dim=32),
@@ -34,11 +36,16 @@ MODELS = {
 }
 
 
+@pytest.fixture(scope="module", params=["onnx", "torch"])
+def backend(request: Any) -> Any:
+    return request.param
+
+
 @pytest.fixture(scope="module", params=MODELS, ids=list(MODELS))
-def pair(request: Any, tmp_path_factory: Any) -> tuple[Any, Engine]:
+def pair(request: Any, backend: Any, tmp_path_factory: Any) -> tuple[Any, Engine]:
     model = MODELS[request.param]()
     folder = reference.save(model, tmp_path_factory.mktemp("model"))
-    return model, load_engine(folder, "cpu", "float32")
+    return model, load_engine(folder, "cpu", "float32", backend)
 
 
 def greedy(engine: Engine, prompt: list[int], count: int, config: DecodeConfig | None = None) -> list[int]:

@@ -6,14 +6,17 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from greencode_lsp.engine import graphs
-from greencode_lsp.engine.checkpoint import read_config
-from greencode_lsp.engine.graphs import GraphedFamily, uncaptured
-from greencode_lsp.engine.load import load_engine, load_family
-from greencode_lsp.engine.segments import Segments
+from greencode_lsp.engine.checkpoint import Weights
+from greencode_lsp.engine.families import describe
+from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.state import DecoderState
+from greencode_lsp.engine.torch import graphs
+from greencode_lsp.engine.torch.graphs import Capture, uncaptured
+from greencode_lsp.engine.torch.model import TorchModel
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
 
@@ -31,55 +34,57 @@ def folder(request: Any, tmp_path_factory: Any) -> Path:
     return reference.save(MODELS[request.param](), tmp_path_factory.mktemp("model"))
 
 
+def opened(folder: Path, capture: Capture | None, exits: tuple[int, ...] = reference.EXITS) -> DecoderState:
+    source = Weights(folder)
+    model = TorchModel(describe(source.config), source, exits, "cpu", torch.float32, capture)
+    return DecoderState(model.open(), len(exits))
+
+
 @pytest.fixture
-def pair(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Segments, Segments]:
+def pair(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[DecoderState, DecoderState]:
     """The same model run eagerly and in static steps; buckets are small, so that steps cross their edges."""
     monkeypatch.setattr(graphs, "BUCKETS", (16, 32, 64))
-    family: Any = load_family(folder, read_config(folder), "cpu", "float32")
-    with torch.inference_mode():
-        return Segments(family, reference.EXITS), Segments(GraphedFamily(family, uncaptured), reference.EXITS)
+    return opened(folder, None), opened(folder, uncaptured)
 
 
-@torch.inference_mode()
-def feed_and_compare(pair: tuple[Segments, Segments], ids: list[int]) -> None:
-    for segments in pair:
-        segments.feed(ids)
+def feed_and_compare(pair: tuple[DecoderState, DecoderState], ids: list[int]) -> None:
+    for state in pair:
+        state.feed(ids)
     for index in range(len(reference.EXITS)):
-        eager, static = (segments.advance(index, lambda: False) for segments in pair)
-        assert torch.allclose(eager, static, atol=1e-3, rtol=1e-4)
+        for state in pair:
+            state.advance(index, lambda: False)
+        start = len(pair[0]) - len(ids)
+        eager, static = (state.runner.normalised(index, start, len(state)) for state in pair)
+        np.testing.assert_allclose(eager, static, atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("at_once", range(1, 9))
-def test_a_static_step_computes_what_the_eager_one_does(pair: tuple[Segments, Segments], at_once: int) -> None:
+def test_a_static_step_computes_what_the_eager_one_does(pair: tuple[DecoderState, DecoderState], at_once: int) -> None:
     for start in range(0, 40, at_once):
         feed_and_compare(pair, IDS[start : start + at_once])
 
 
-def test_the_cache_is_the_same_after_prefill_and_steps(pair: tuple[Segments, Segments]) -> None:
+def test_prefill_and_steps_follow_one_another(pair: tuple[DecoderState, DecoderState]) -> None:
     feed_and_compare(pair, IDS[:20])
     feed_and_compare(pair, IDS[20:23])
-    for index in range(len(reference.EXITS)):
-        eager, static = (segments[index].cache for segments in pair)
-        assert torch.allclose(eager.keys, static.keys, atol=1e-4)
-        assert torch.allclose(eager.values, static.values, atol=1e-4)
+    feed_and_compare(pair, IDS[23:40])
 
 
-def test_a_crop_hides_what_is_beyond_it(pair: tuple[Segments, Segments]) -> None:
+def test_a_crop_hides_what_is_beyond_it(pair: tuple[DecoderState, DecoderState]) -> None:
     feed_and_compare(pair, IDS[:30])
-    for segments in pair:
-        segments.crop(12)
+    for state in pair:
+        state.crop(12)
     feed_and_compare(pair, IDS[40:43])
 
 
-def test_what_a_step_returned_outlives_the_next_one(pair: tuple[Segments, Segments]) -> None:
+def test_what_a_step_returned_outlives_the_next_one(pair: tuple[DecoderState, DecoderState]) -> None:
     _, static = pair
-    with torch.inference_mode():
-        static.feed(IDS[:2])
-        first = static.advance(0, lambda: False)
-        before = first.clone()
-        static.feed(IDS[2:4])
-        static.advance(0, lambda: False)
-    assert torch.equal(first, before)
+    static.feed(IDS[:2])
+    static.advance(0, lambda: False)
+    before = static.runner.normalised(0, 0, 2).copy()
+    static.feed(IDS[2:4])
+    static.advance(0, lambda: False)
+    assert np.array_equal(static.runner.normalised(0, 0, 2), before)
 
 
 def test_work_is_captured_once_for_each_shape(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,13 +95,10 @@ def test_work_is_captured_once_for_each_shape(folder: Path, monkeypatch: pytest.
         captured.append(work)
         return work
 
-    plain: Any = load_family(folder, read_config(folder), "cpu", "float32")
-    family = GraphedFamily(plain, counting)
-    with torch.inference_mode():
-        segments = Segments(family, reference.EXITS[-1:])
-        for token in IDS:
-            segments.feed([token])
-            segments.advance(0, lambda: False)
+    state = opened(folder, counting, reference.EXITS[-1:])
+    for token in IDS:
+        state.feed([token])
+        state.advance(0, lambda: False)
     assert len(captured) == 2
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.policy import ExitState
-from greencode_lsp.engine.segments import CHUNK_POSITIONS, Segments
+from greencode_lsp.engine.state import CHUNK_POSITIONS, DecoderState
 from greencode_lsp.errors import CancelledError, SettingError
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
@@ -38,9 +37,14 @@ def folder(request: Any, tmp_path_factory: Any) -> Any:
     return reference.save(getattr(reference, request.param)(), tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture(params=["onnx", "torch"])
+def backend(request: Any) -> Any:
+    return request.param
+
+
 @pytest.fixture
-def engine(folder: Any) -> Engine:
-    engine = load_engine(folder, "cpu", "float32")
+def engine(folder: Any, backend: Any) -> Engine:
+    engine = load_engine(folder, "cpu", "float32", backend)
     engine.policies["coin"] = Coin()
     return engine
 
@@ -49,45 +53,52 @@ def run(engine: Engine, prompt: list[int], count: int, config: DecodeConfig = CO
     return [s.token_id for s in engine.generate(prompt, FixedControl(config), max_new_tokens=count)]
 
 
-def segments_of(engine: Engine) -> Segments:
-    return engine.segments
-
-
-def assert_pending_covers_the_gap(segments: Segments) -> None:
-    before = len(segments.ids)
-    for index in range(len(segments)):
-        assert segments[index].filled <= before
-        assert segments.available(index) == before
-        before = segments[index].filled
+def assert_pending_covers_the_gap(state: DecoderState) -> None:
+    before = len(state)
+    for index, filled in enumerate(state.filled):
+        assert filled <= before
+        assert state.available(index) == before
+        before = filled
 
 
 def test_pending_covers_exactly_the_positions_a_segment_has_not_run(engine: Engine) -> None:
     for _ in engine.generate(PROMPT, FixedControl(COIN), max_new_tokens=24):
-        assert_pending_covers_the_gap(segments_of(engine))
+        assert_pending_covers_the_gap(engine.state)
 
 
 @pytest.mark.parametrize("length", [0, 1, 8, 9, 12, 20, 32])
 def test_cropping_keeps_pending_on_the_gap(engine: Engine, length: int) -> None:
     run(engine, PROMPT, 24)
-    before = list(segments_of(engine).ids)
-    segments_of(engine).crop(length)
-    assert segments_of(engine).ids == before[:length]
-    assert_pending_covers_the_gap(segments_of(engine))
+    before = list(engine.state.ids)
+    engine.state.crop(length)
+    assert engine.state.ids == before[:length]
+    assert_pending_covers_the_gap(engine.state)
 
 
-def test_kv_after_early_exits_is_what_full_depth_computes_for_the_same_ids(folder: Any, engine: Engine) -> None:
+def test_states_after_early_exits_are_what_full_depth_computes_for_the_same_ids(
+    folder: Any, engine: Engine, backend: Any
+) -> None:
+    """I1: every segment's outputs, which later layers and later positions are computed from."""
     tokens = run(engine, PROMPT, 24)
-    full = load_engine(folder, "cpu", "float32")
+    full = load_engine(folder, "cpu", "float32", backend)
     full.full_depth_argmax(PROMPT, tokens, FixedControl())
-    for index in range(len(segments_of(engine))):
-        early, deep = segments_of(engine)[index], segments_of(full)[index]
-        filled = min(early.filled, deep.filled)
-        torch.testing.assert_close(
-            early.cache.keys[:, :, :filled], deep.cache.keys[:, :, :filled], atol=1e-4, rtol=1e-4
-        )
-        torch.testing.assert_close(
-            early.cache.values[:, :, :filled], deep.cache.values[:, :, :filled], atol=1e-4, rtol=1e-4
-        )
+    for index, filled in enumerate(engine.state.filled):
+        both = min(filled, full.state.filled[index])
+        early, deep = (e.state.runner.normalised(index, 0, both) for e in (engine, full))
+        np.testing.assert_allclose(early, deep, atol=1e-4, rtol=1e-4)
+
+
+def test_what_full_depth_says_after_early_exits_is_what_it_says_without_them(
+    folder: Any, engine: Engine, backend: Any
+) -> None:
+    """I1, keys and values: a catching-up run over the emitted ids equals a fresh one."""
+    ids = PROMPT + run(engine, PROMPT, 24)
+    fresh = load_engine(folder, "cpu", "float32", backend)
+    fresh.state.reuse(ids)
+    engine.state.crop(len(ids) - 2)
+    engine.state.feed(ids[-2:])
+    caught_up, expected = (e.state.full_depth_logits(2, lambda: False) for e in (engine, fresh))
+    np.testing.assert_allclose(caught_up, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_some_tokens_left_early_and_some_did_not(engine: Engine) -> None:
@@ -171,7 +182,7 @@ def test_a_cancel_is_heard_at_the_next_segment_and_harms_nothing(
     with pytest.raises(CancelledError):
         list(engine.generate(PROMPT, control, max_new_tokens=24))
     assert control.questions == -1
-    assert_pending_covers_the_gap(segments_of(engine))
+    assert_pending_covers_the_gap(engine.state)
     fresh = load_engine(folder, "cpu", "float32")
     assert run(engine, PROMPT, 16, DecodeConfig()) == run(fresh, PROMPT, 16, DecodeConfig())
 
@@ -235,4 +246,4 @@ def test_exit_states_are_the_normed_hidden_states(engine: Engine) -> None:
     run(engine, PROMPT, 3, DecodeConfig(policy="look"))
     assert [(s.exit_index, s.position) for s in seen] == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]
     assert {s.pending for s in seen} == {1}
-    assert all(s.hidden.shape == (48,) for s in seen)
+    assert all(s.hidden.shape == (64,) for s in seen)

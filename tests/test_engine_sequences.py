@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.sequences import Sequences
+from greencode_lsp.engine.state import DecoderState
 from greencode_lsp.records import FixedControl
 from tests import reference
 
@@ -21,13 +21,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def of_limit(folder: Path, limit: int) -> Sequences:
-    family = load_engine(folder, "cpu", "float32").family
-    with torch.inference_mode():
-        one = Sequences(family, reference.EXITS).latest.max_bytes
-        return Sequences(family, reference.EXITS, max_bytes=limit * one)
+    model = load_engine(folder, "cpu", "float32").model
+
+    def opened() -> DecoderState:
+        return DecoderState(model.open(), len(reference.EXITS))
+
+    return Sequences(opened, max_bytes=limit * opened().runner.max_bytes)
 
 
-@torch.inference_mode()
 def reused(sequences: Sequences, ids: list[int]) -> int:
     return sequences.choose(ids).reuse(ids)
 

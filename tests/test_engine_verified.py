@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from greencode_lsp.engine.engine import DRAFT_TOKENS, Engine
+from greencode_lsp.engine.decode import DRAFT_TOKENS
+from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference

@@ -1,22 +1,29 @@
-"""Reading weights: safetensors by name; int8 rows with scales are kept or turned back into floats.
+"""Weights of a folder: safetensors by name; a bundled matrix may be stored as int8 rows with scales.
 
-A bundled folder may store a matrix as int8 `name` [out, in] with float32 `name.scale` [out], one scale per row.
+Such a matrix is int8 `name` [O, K] with float32 `name.scale` [O], one scale per row.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
+import ml_dtypes  # noqa: F401  # numpy's bfloat16, in which many folders are published
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
-from greencode_lsp.engine.quantize import Int8Matrix, Matrix, quantise_rows, stack
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError
+from greencode_lsp.models.manifest import sha256
+from greencode_lsp.models.weights import BLOCK_SIZE, Blocks
 
 SCALE_SUFFIX = ".scale"
+_CENTRE = 128
+"""The zero point that makes int8 of an unsigned byte."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -34,29 +41,42 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 class Weights:
-    """The tensors of a folder's `model*.safetensors`, by name, one at a time, in one dtype on one device.
-
-    With `int8` what `matrix` returns stays int8, or is quantised by rows where it was stored as floats.
+    """See `WeightSource`: the tensors of a folder's `model*.safetensors`.
 
     A file is open while one tensor of it is copied, never longer: mapped pages count as memory, and a file replaced
     under a running engine must not change its weights.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype, device: str, *, int8: bool = False) -> None:
-        paths = sorted(folder.glob("model*.safetensors"))
-        if not paths:
+    def __init__(self, folder: Path) -> None:
+        self.config = read_config(folder)
+        self._paths = sorted(folder.glob("model*.safetensors"))
+        if not self._paths:
             raise ModelNotFoundError(f"The model folder {folder} has no model*.safetensors; set greencode.model.")
-        self._folder, self.dtype, self._device, self._keep_int8 = folder, dtype, device, int8
+        self._folder = folder
         self._path_of: dict[str, Path] = {}
-        try:
-            for path in paths:
-                with safe_open(str(path), "pt") as file:
-                    self._path_of |= dict.fromkeys(file.keys(), path)
-        except (SafetensorError, OSError) as error:
-            raise ModelDamagedError(f"The weights in {folder} cannot be read ({error}); fetch them again.") from error
+        for path in self._paths:
+            with self._open(path) as file:
+                self._path_of |= dict.fromkeys(file.keys(), path)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._path_of
+    @contextmanager
+    def _open(self, path: Path) -> Iterator[Any]:
+        try:
+            with safe_open(str(path), "np") as file:
+                yield file
+        except (SafetensorError, OSError, ValueError, TypeError) as error:
+            raise ModelDamagedError(f"The weights in {path} cannot be read ({error}); fetch them again.") from error
+
+    def _path(self, name: str) -> Path:
+        if name not in self._path_of:
+            raise ModelDamagedError(f"The checkpoint in {self._folder} lacks the tensor {name}; fetch it again.")
+        return self._path_of[name]
+
+    def digest(self) -> str:
+        """Return the SHA-256 over the config and the weight files."""
+        found = hashlib.sha256((self._folder / "config.json").read_bytes())
+        for path in self._paths:
+            found.update(sha256(path).encode())
+        return found.hexdigest()
 
     def names(self) -> list[str]:
         """Return the tensors' names, scales left out."""
@@ -64,50 +84,31 @@ class Weights:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape, read off the file's header."""
-        with safe_open(str(self._path_of[name]), "pt") as file:
+        with self._open(self._path(name)) as file:
             return tuple(file.get_slice(name).get_shape())
 
-    def __call__(self, name: str) -> Tensor:
-        """Return a copy of the tensor. Raises ModelDamagedError where the checkpoint lacks it."""
-        if name not in self._path_of:
-            raise ModelDamagedError(f"The checkpoint in {self._folder} lacks the tensor {name}; fetch it again.")
-        with safe_open(str(self._path_of[name]), "pt") as file:
-            stored: Tensor = file.get_tensor(name)
-            if stored.dtype != torch.int8:
-                return stored.to(self._device, self.dtype, copy=True)
-        scale = self._scale(name)
-        return (stored.float() * scale[:, None]).to(self._device, self.dtype)
+    def _stored(self, name: str) -> NDArray[Any]:
+        with self._open(self._path(name)) as file:
+            stored: NDArray[Any] = file.get_tensor(name)
+        return stored
 
-    def _scale(self, name: str) -> Tensor:
-        with safe_open(str(self._path_of[name + SCALE_SUFFIX]), "pt") as file:
-            scale: Tensor = file.get_tensor(name + SCALE_SUFFIX)
-        return scale
+    def float32(self, name: str) -> NDArray[np.float32]:
+        """Return a copy of the tensor, int8 rows multiplied with their scales."""
+        stored = self._stored(name)
+        values = stored.astype(np.float32)
+        return values * self._stored(name + SCALE_SUFFIX)[:, None] if stored.dtype == np.int8 else values
 
-    def optional(self, name: str) -> Tensor | None:
-        """Return the tensor, or None where the checkpoint has none."""
-        return self(name) if name in self else None
+    def int8_rows(self, name: str) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
+        """Return int8 [O, K] and scales [O] of a matrix stored as such, else None."""
+        stored = self._stored(name)
+        return (stored, self._stored(name + SCALE_SUFFIX)) if stored.dtype == np.int8 else None
 
-    def expect_no_more(self, prefix: str, count: int) -> None:
-        """Raise ModelDamagedError where layers named `prefix` + number go on: half a model emits text too."""
-        if any(name.startswith(f"{prefix}{count}.") for name in self._path_of):
-            raise ModelDamagedError(f"{self._folder} holds more than the {count} layers its config.json states.")
-
-    def matrix(self, *names: str) -> Matrix:
-        """Return several matrices stacked along their output rows, in int8 where `int8` was asked for."""
-        return stack([self._int8(name) if self._keep_int8 else self(name) for name in names])
-
-    def optional_matrix(self, name: str) -> Matrix | None:
-        """Return the matrix, or None where the checkpoint has none."""
-        return self.matrix(name) if name in self else None
-
-    def biases(self, *names: str) -> Tensor | None:
-        """Return several biases one after the other, or None where the checkpoint has none of them."""
-        return torch.cat([self(name) for name in names]) if names[0] in self else None
-
-    def _int8(self, name: str) -> Int8Matrix:
-        if name in self:
-            with safe_open(str(self._path_of[name]), "pt") as file:
-                stored: Tensor = file.get_tensor(name)
-                if stored.dtype == torch.int8:
-                    return Int8Matrix(stored.to(self._device, copy=True), self._scale(name).to(self._device))
-        return Int8Matrix(*quantise_rows(self(name)))
+    def blocks(self, name: str) -> Blocks | None:
+        """Return a matrix stored as int8 rows of whole blocks, each with its row's scale."""
+        found = self.int8_rows(name)
+        if found is None or found[0].shape[1] % BLOCK_SIZE:
+            return None
+        stored, scale = found
+        values = (stored.astype(np.int16) + _CENTRE).astype(np.uint8).reshape(len(stored), -1, BLOCK_SIZE)
+        shape = values.shape[:2]
+        return Blocks(values, np.repeat(scale[:, None], shape[1], axis=1), np.full(shape, _CENTRE, np.uint8))

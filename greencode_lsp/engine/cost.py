@@ -30,7 +30,7 @@ def verifying_cost(manifest: Manifest, positions: int) -> float:
 
 @dataclass(slots=True)
 class WorkLog:
-    """Counts one generation as it runs."""
+    """See `Recorder`: counts one generation as it runs."""
 
     manifest: Manifest
     prompt_tokens: int
@@ -41,12 +41,18 @@ class WorkLog:
     decode_runs: list[tuple[int, int]] = field(default_factory=list)
     start_s: float = field(default_factory=time.perf_counter)
 
-    def count_run(self, segment: int, layers: int, start: int, positions: int) -> None:
-        """Book a segment run over positions from `start`: those of the prompt as prefill, the others as decoding."""
+    def count_run(self, segment: int, start: int, positions: int) -> None:
+        """Record a segment run over positions from `start`: those of the prompt as prefill, the others as decoding."""
         decode = min(positions, max(0, start + positions - self.prompt_tokens))
+        exits = self.manifest.exits
+        layers = exits[segment] - (exits[segment - 1] if segment else 0)
         self.prefill_layer_positions += layers * (positions - decode)
         if decode:
             self.decode_runs.append((segment, decode))
+
+    def count_head(self, positions: int) -> None:
+        """Record positions through the LM head."""
+        self.head_positions += positions
 
     def finish(self, pending_positions: int) -> Work:
         """Return the record."""

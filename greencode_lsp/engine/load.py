@@ -1,22 +1,20 @@
-"""From a checkpoint folder to an engine: families, devices, policies."""
+"""From a checkpoint to an engine: sources, devices, precisions, policies."""
 
 from __future__ import annotations
 
+import importlib.util
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
-import torch
 from safetensors import SafetensorError
 
-from greencode_lsp.engine.checkpoint import Weights, read_config
-from greencode_lsp.engine.engine import Engine
-from greencode_lsp.engine.family import Family
-from greencode_lsp.engine.graphs import GraphedFamily
-from greencode_lsp.engine.llama import Llama
-from greencode_lsp.engine.native.decoder import NativeDecoder, supports
-from greencode_lsp.engine.opt import Opt
+from greencode_lsp.engine.architecture import Architecture
+from greencode_lsp.engine.checkpoint import Weights
+from greencode_lsp.engine.engine import Engine, Model
+from greencode_lsp.engine.families import describe
 from greencode_lsp.engine.policy import (
     AGENT_FILE,
     AgentPolicy,
@@ -25,39 +23,68 @@ from greencode_lsp.engine.policy import (
     FixedPolicy,
     NeverPolicy,
 )
-from greencode_lsp.engine.sequences import KVMode
-from greencode_lsp.engine.threads import tune
-from greencode_lsp.errors import DeviceError, ModelDamagedError, UnsupportedModelError
+from greencode_lsp.engine.quantize import Precision
+from greencode_lsp.errors import DeviceError, EngineError, ModelDamagedError
 from greencode_lsp.models.manifest import Manifest, read_manifest
+from greencode_lsp.models.weights import WeightSource
 from greencode_lsp.records import FixedControl
-
-MAX_POSITIONS = 4096
-"""Positions cached at most, however many the checkpoint allows."""
 
 CHUNK_S = 0.02
 """A cancel is heard at least about so often during prefill."""
 CHUNKS = (8, 16, 32, 64, 128, 256)
 TIMED_POSITIONS = 64
-NUMERICS = {"cpu": ("int8", "float32"), "cuda": ("bfloat16", "float32")}
+NUMERICS = {"cpu": ("int8", "mixed", "int4", "float32"), "cuda": ("bfloat16", "float32")}
+LARGE_WEIGHTS = 300_000_000
+"""From here on the CPU's default has 4 bits where a layer is widest: a step's time is that of reading the weights."""
+GPU_EXTRA = "pip install 'greencode-lsp[gpu]'"
+Backend = Literal["onnx", "torch"]
 
-_FAMILIES: dict[str, type[Llama] | type[Opt]] = {"llama": Llama, "opt": Opt}
+
+def has_torch() -> bool:
+    """Tell whether torch is installed, without importing it."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def has_gpu() -> bool:
+    """Tell whether there is an NVIDIA GPU with its driver, without torch."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        found = bool(pynvml.nvmlDeviceGetCount() > 0)
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return False
+    return found
+
+
+def _has_cuda() -> bool:
+    if not (has_gpu() and has_torch()):
+        return False
+    import torch  # seconds, and only where there is a GPU for it
+
+    return torch.cuda.is_available()
 
 
 def pick_device(device: str) -> str:
     """Return `cpu` or `cuda`. Raises DeviceError where the device is unknown or absent."""
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if _has_cuda() else "cpu"
     if device not in ("cpu", "cuda"):
         raise DeviceError(f"There is no device {device!r}; set greencode.device to auto, cpu or cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not has_torch():
+        raise DeviceError(f"CUDA needs torch, which is not installed: {GPU_EXTRA}, or set greencode.device to cpu.")
+    if device == "cuda" and not _has_cuda():
         raise DeviceError("No CUDA device is usable here; set greencode.device to auto or cpu.")
     return device
 
 
-def pick_numeric(numeric: str, device: str) -> str:
-    """Return `int8`, `float32` or `bfloat16`: of `auto` what the device is fastest in. Raises DeviceError."""
+def pick_numeric(numeric: str, device: str, weights: int = 0) -> str:
+    """Return how a model of so many weights computes: of `auto` what the device is fastest in. Raises DeviceError."""
     if numeric == "auto":
-        return "bfloat16" if device == "cuda" else "int8"
+        if device == "cuda":
+            return "bfloat16"
+        return "mixed" if weights >= LARGE_WEIGHTS else "int8"
     if numeric not in NUMERICS[device]:
         raise DeviceError(
             f"The numeric mode {numeric!r} does not run on {device}; set greencode.numeric to auto, "
@@ -66,67 +93,98 @@ def pick_numeric(numeric: str, device: str) -> str:
     return numeric
 
 
-def load_family(folder: Path, config: dict[str, Any], device: str, numeric: str, kv: KVMode = "exact") -> Family[Any]:
-    """Read the weights, for a device and a numeric mode that have been picked."""
-    kind = str(config.get("model_type"))
-    if kind not in _FAMILIES:
-        raise UnsupportedModelError(
-            f"The model family {kind!r} is not supported; {' and '.join(_FAMILIES)} are. Set greencode.model."
-        )
-    dtype = torch.bfloat16 if numeric == "bfloat16" else torch.float32
-    try:
-        max_positions = min(int(config["max_position_embeddings"]), MAX_POSITIONS)
-        weights = Weights(folder, dtype, device, int8=numeric == "int8")
-        family = _FAMILIES[kind](config, weights, max_positions)
-        if device == "cuda":
-            return GraphedFamily(family)
-        return NativeDecoder(family) if kv == "exact" and supports(family) else family
-    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
-        raise ModelDamagedError(f"{folder / 'config.json'} does not describe the weights ({error!r}).") from error
+def open_source(checkpoint: Path) -> WeightSource:
+    """Return the weights of a folder, or of a GGUF file. Raises ModelNotFoundError, ModelDamagedError."""
+    return Weights(checkpoint)
 
 
-def load_engine(folder: Path, device: str = "auto", numeric: str = "auto", kv: KVMode = "exact") -> Engine:
-    """Load a checkpoint folder: a published Hugging Face one (full depth only) or one with exits and an agent.
+def load_model(
+    source: WeightSource, exits: tuple[int, ...], numeric: str, device: str = "cpu", backend: Backend | None = None
+) -> Model:
+    """Return the decoder of some weights, for a device and numeric mode that have been picked.
 
-    Raises ModelNotFoundError, ModelDamagedError, UnsupportedModelError or DeviceError, each naming what to mend.
+    `backend` is onnx on the CPU and torch on CUDA; torch in float32 on the CPU is the reference.
     """
-    manifest = read_manifest(folder)
-    config = read_config(folder)
+    architecture = describe(source.config)
+    backend = backend or ("onnx" if device == "cpu" else "torch")
+    try:
+        if backend == "onnx":
+            return _on_onnx(architecture, source, exits, cast("Precision", numeric))
+        import torch  # not on the CPU's path
+
+        from greencode_lsp.engine.torch.model import TorchModel
+
+        dtype = torch.bfloat16 if numeric == "bfloat16" else torch.float32
+        return TorchModel(architecture, source, exits, device, dtype)
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
+        raise ModelDamagedError(f"The model's config does not describe its weights ({error!r}).") from error
+
+
+def _on_onnx(architecture: Architecture, source: WeightSource, exits: tuple[int, ...], precision: Precision) -> Model:
+    from greencode_lsp.engine.onnx.cache import graphs
+    from greencode_lsp.engine.onnx.model import OnnxModel
+    from greencode_lsp.engine.onnx.threads import usable_threads
+
+    return OnnxModel(graphs(architecture, source, exits, precision), architecture, exits, usable_threads())
+
+
+def load_engine(
+    checkpoint: Path, device: str = "auto", numeric: str = "auto", backend: Backend | None = None
+) -> Engine:
+    """Load a checkpoint: a published folder or file (full depth only), or a folder with exits and an agent.
+
+    Raises ModelNotFoundError, ModelDamagedError, UnsupportedModelError, EngineError or DeviceError, each naming what to
+    fix.
+    """
+    manifest = read_manifest(checkpoint) if checkpoint.is_dir() or not checkpoint.exists() else None
+    source = open_source(checkpoint)
+    architecture = describe(source.config)
     device = pick_device(device)
-    numeric = pick_numeric(numeric, device)
-    family = load_family(folder, config, device, numeric, kv)
+    weights = architecture.layers * architecture.layer_weights + architecture.head_weights
+    numeric = pick_numeric(numeric, device, weights)
     if manifest is None:
-        manifest = Manifest(name=folder.name, family=str(config["model_type"]), exits=(family.layers,))
-    if manifest.exits[-1:] != (family.layers,) or list(manifest.exits) != sorted(set(manifest.exits)):
-        raise ModelDamagedError(f"{folder} states exits {manifest.exits} for {family.layers} layers; export it again.")
+        manifest = Manifest(name=checkpoint.stem, family=architecture.family, exits=(architecture.layers,))
+    _check(checkpoint, manifest, architecture, source)
+    policies = _policies(checkpoint, manifest)
+    model = load_model(source, manifest.exits, numeric, device, backend)
+    engine = Engine(model, manifest, policies, device, numeric)
+    try:  # shapes that do not fit each other show here, not in the user's first completion
+        engine.full_depth_argmax([0], [0], FixedControl())
+    except (IndexError, RuntimeError, EngineError) as error:
+        raise ModelDamagedError(f"The weights in {checkpoint} do not fit its config ({error}).") from error
+    engine.sequences.chunk_positions = _chunk_positions(engine)
+    return engine
+
+
+def _check(checkpoint: Path, manifest: Manifest, architecture: Architecture, source: WeightSource) -> None:
+    layers = architecture.layers
+    if manifest.exits[-1:] != (layers,) or list(manifest.exits) != sorted(set(manifest.exits)):
+        raise ModelDamagedError(f"{checkpoint} states exits {manifest.exits} for {layers} layers; export it again.")
+    if any(name.startswith(f"{architecture.layers_at}{layers}.") for name in source.names()):
+        raise ModelDamagedError(f"{checkpoint} holds more than the {layers} layers its config states; fetch it again.")
+
+
+def _policies(checkpoint: Path, manifest: Manifest) -> dict[str, ExitPolicy]:
     policies: dict[str, ExitPolicy] = {
         "never": NeverPolicy(),
         "fixed": FixedPolicy(),
         "confidence": ConfidencePolicy(),
     }
-    if (folder / AGENT_FILE).exists():
-        policies["agent"] = AgentPolicy.load(folder / AGENT_FILE, manifest.exits)
+    if (checkpoint / AGENT_FILE).exists():
+        policies["agent"] = AgentPolicy.load(checkpoint / AGENT_FILE, manifest.exits)
     missing = {name for table in manifest.calibration.values() for name in table} - set(policies)
     if missing:
         raise ModelDamagedError(
-            f"{folder} is calibrated for {', '.join(sorted(missing))}, which it lacks; export it again."
+            f"{checkpoint} is calibrated for {', '.join(sorted(missing))}, which it lacks; export it again."
         )
-    engine = Engine(family, manifest, policies, numeric, kv)
-    try:  # shapes that do not fit each other show here, not in the user's first completion
-        engine.full_depth_argmax([0], [0], FixedControl())
-    except (IndexError, RuntimeError) as error:
-        raise ModelDamagedError(f"The weights in {folder} do not fit its config.json ({error}).") from error
-    if device == "cpu":
-        tune(lambda: engine.full_depth_argmax([0], [0], FixedControl()))
-    engine.sequences.chunk_positions = _chunk_positions(engine)
-    return engine
+    return policies
 
 
-def _chunk_positions(engine: Engine) -> int:
+def _chunk_positions(engine: Engine, clock_s: Callable[[], float] = time.perf_counter) -> int:
     """Return how many prompt positions the widest segment runs in about CHUNK_S here."""
     count = min(TIMED_POSITIONS, engine.max_positions - 1)
-    start_s = time.perf_counter()
+    start_s = clock_s()
     engine.full_depth_argmax([0] * count, [0], FixedControl())
     widest = max(after - before for before, after in pairwise((0, *engine.exits)))
-    position_s = (time.perf_counter() - start_s) / count * widest / engine.layers
+    position_s = (clock_s() - start_s) / count * widest / engine.layers
     return max(size for size in CHUNKS if size == CHUNKS[0] or size * position_s <= CHUNK_S)

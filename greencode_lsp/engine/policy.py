@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from greencode_lsp.engine.state import DecoderState, Vector
 from greencode_lsp.errors import ModelDamagedError
 
-Vector = NDArray[np.float32]
 AGENT_FILE = "agent.safetensors"
 
 
@@ -130,3 +130,24 @@ class AgentPolicy:
         for weight, bias in self.layers:
             x = np.tanh(x @ weight.T + bias)
         return np.asarray(x @ self.out + self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    """See `ExitRule`: a policy and a threshold, asked about one token."""
+
+    policy: ExitPolicy
+    threshold: float
+    exits: tuple[int, ...]
+    prompt_tokens: int
+    position: int
+    """Tokens emitted so far."""
+
+    def __call__(self, state: DecoderState, index: int) -> bool:
+        """Say whether the last token exits after the segment."""
+        consumed = max(state.filled[index + 1], self.prompt_tokens - 1)
+        pending = len(state) - consumed
+        asked = ExitState(
+            state.normalised(index), index, self.exits, pending, self.position, lambda: state.exit_logits(index)
+        )
+        return self.policy.exit_logit(asked) > self.threshold

@@ -1,78 +1,132 @@
-"""Matrices in int8: a scale per output row for weights, a scale per position for activations.
+"""Matrices in blocks of 4 or 8 bits: what is stored exactly stays so, the rest is rounded to the nearest.
 
-Integer sums are exact, so that a position's product does not depend on the batch it is computed in (design, I4).
-Letters: T positions, O output rows, K inputs.
+Letters: O output rows, K inputs, B blocks of a row.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Literal
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import numpy as np
+from numpy.typing import NDArray
 
-STEPS = 127
-"""Quantised values lie in -STEPS .. STEPS."""
+from greencode_lsp.models.weights import BLOCK_SIZE, Blocks, WeightSource
 
-
-@dataclass(frozen=True, slots=True)
-class Int8Matrix:
-    """Weights [O, K] = values * scale."""
-
-    values: Tensor
-    """int8 [O, K]"""
-    scale: Tensor
-    """float32 [O]"""
-
-    def __getitem__(self, rows: slice) -> Int8Matrix:
-        """Return some rows, sharing memory."""
-        return Int8Matrix(self.values[rows], self.scale[rows])
-
-    @property
-    def device(self) -> torch.device:
-        """Where it lies."""
-        return self.values.device
+Precision = Literal["int4", "mixed", "int8", "float32"]
+"""`mixed`: the matrices before the activation (gate and up, two thirds of a layer) in 4 bits, all others in 8."""
+Role = Literal["attention", "up", "down", "head", "embedding"]
+ROWS_AT_ONCE = 4096
+SHRINKS = (1.0, 0.93, 0.86)
+"""Shares of a block's range that its 16 steps are spread over; the one with the least squared error is taken."""
 
 
-Matrix = Tensor | Int8Matrix
-"""What a linear layer multiplies with."""
+def bits_of(precision: Precision, role: Role) -> int | None:
+    """Return the bits of a weight; None for float32. An embedding is looked up, not multiplied: 8 bits cost nothing."""
+    if precision == "float32":
+        return None
+    is_narrow = precision == "int4" and role != "embedding" or precision == "mixed" and role == "up"
+    return 4 if is_narrow else 8
 
 
-def row_scales(matrix: Tensor) -> Tensor:
-    """Return the float32 scales [O] that spread each row's largest entry over STEPS."""
-    largest = torch.maximum(matrix.amax(dim=1), -matrix.amin(dim=1))  # no second matrix, as abs() would make
-    return (largest.clamp_min(1e-8) / STEPS).float()
+def read_blocks(source: WeightSource, name: str, bits: int) -> Blocks:
+    """Return a matrix in blocks of so many bits, exactly what the file holds where 8 bits can hold it."""
+    if bits == 8:
+        exact = source.blocks(name)
+        if exact is not None:
+            return exact
+    return round_to_blocks(source.float32(name), bits)
 
 
-def quantise_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def round_to_blocks(matrix: NDArray[np.float32], bits: int) -> Blocks:
+    """Return [O, K] in blocks, K padded with zeros to whole blocks.
+
+    8 bits are symmetric about 128 (no zero points to multiply), 4 bits have a zero point and the best of SHRINKS.
+    """
+    rows, inputs = matrix.shape
+    blocks = -(-inputs // BLOCK_SIZE)
+    values = np.empty((rows, blocks, BLOCK_SIZE), np.uint8)
+    scale, zero = np.empty((rows, blocks), np.float32), np.empty((rows, blocks), np.uint8)
+    for part, block in _blocks(matrix, blocks):
+        found = _symmetric(block) if bits == 8 else _asymmetric(block, 2**bits - 1)
+        values[part], scale[part], zero[part] = found
+    return Blocks(values, scale, zero, bits)
+
+
+def _blocks(matrix: NDArray[np.float32], blocks: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Yield some rows at a time [n, B, block size]: a large matrix is never held twice."""
+    for start in range(0, len(matrix), ROWS_AT_ONCE):
+        part = matrix[start : start + ROWS_AT_ONCE]
+        padded = np.pad(part, ((0, 0), (0, blocks * BLOCK_SIZE - part.shape[1])))
+        yield slice(start, start + len(part)), padded.reshape(len(part), blocks, BLOCK_SIZE)
+
+
+_Rounded = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]
+
+
+def _symmetric(block: NDArray[np.float32]) -> _Rounded:
+    scale = np.maximum(np.abs(block).max(-1), 1e-10) / 127
+    values = np.rint(block / scale[..., None]) + 128
+    return values.astype(np.uint8), scale.astype(np.float32), np.full(scale.shape, 128, np.uint8)
+
+
+def _asymmetric(block: NDArray[np.float32], steps: int) -> _Rounded:
+    low, high = np.minimum(block.min(-1), 0.0), np.maximum(block.max(-1), 0.0)
+    best: _Rounded | None = None
+    least = np.full(low.shape, np.inf, np.float32)
+    for shrink in SHRINKS:
+        scale = np.maximum((high - low) * shrink / steps, 1e-10).astype(np.float32)
+        zero = np.clip(np.rint(-low * shrink / scale), 0, steps)
+        values = np.clip(np.rint(block / scale[..., None]) + zero[..., None], 0, steps)
+        error = np.square((values - zero[..., None]) * scale[..., None] - block).sum(-1)
+        found = (values.astype(np.uint8), scale, zero.astype(np.uint8))
+        if best is None:
+            best, least = found, error
+            continue
+        is_better = error < least
+        least = np.where(is_better, error, least)
+        best = (
+            np.where(is_better[..., None], found[0], best[0]),
+            np.where(is_better, found[1], best[1]),
+            np.where(is_better, found[2], best[2]),
+        )
+    assert best is not None, "there are shrinks"
+    return best
+
+
+def stack(parts: list[Blocks]) -> Blocks:
+    """Return matrices of one width stacked along their output rows."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = (np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "scale", "zero"))
+    return Blocks(*joined, bits=parts[0].bits)
+
+
+def packed(blocks: Blocks) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Return values [O, B, block size * bits / 8] and zero points as `MatMulNBits` reads them.
+
+    Two 4-bit values to a byte, the first in its low half; no zero points where all are the middle.
+    """
+    middle = 2 ** (blocks.bits - 1)
+    zero = None if bool((blocks.zero == middle).all()) else blocks.zero
+    if blocks.bits == 8:
+        return blocks.values, zero
+    values = blocks.values[..., 0::2] | (blocks.values[..., 1::2] << 4)
+    if zero is not None:
+        if zero.shape[1] % 2:
+            zero = np.pad(zero, ((0, 0), (0, 1)), constant_values=middle)
+        zero = zero[:, 0::2] | (zero[:, 1::2] << 4)
+    return values, zero
+
+
+def quantise_rows(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return int8 [O, K] and float32 scales [O] with matrix = int8 * scale, to half a step per entry."""
     scale = row_scales(matrix)
-    return (matrix.float() / scale[:, None]).round_().to(torch.int8), scale
+    return np.rint(matrix / scale[:, None]).astype(np.int8), scale
 
 
-def stack(matrices: list[Matrix]) -> Matrix:
-    """Return matrices of one kind stacked along their output rows: one operation where there were several."""
-    quantised = [m for m in matrices if isinstance(m, Int8Matrix)]
-    if quantised:
-        return Int8Matrix(torch.cat([m.values for m in quantised]), torch.cat([m.scale for m in quantised]))
-    return torch.cat([m for m in matrices if isinstance(m, Tensor)])
-
-
-def rows(matrix: Matrix, ids: Tensor) -> Tensor:
-    """Return the rows [T, K] of an embedding."""
-    if isinstance(matrix, Int8Matrix):
-        return matrix.values.index_select(0, ids) * matrix.scale.index_select(0, ids)[:, None]
-    return F.embedding(ids, matrix)
-
-
-def linear(x: Tensor, matrix: Matrix, bias: Tensor | None = None) -> Tensor:
-    """Return x W^T + b, [T, O] for x [T, K]; for int8 each position of x is quantised by its largest entry."""
-    if isinstance(matrix, Tensor):
-        return F.linear(x, matrix, bias)
-    largest = x.abs().amax(dim=-1, keepdim=True)  # [T, 1]
-    inverse = torch.where(largest > 0, STEPS / largest, 0.0)
-    quantised = (x * inverse).round().to(torch.int8)
-    sums = torch._int_mm(quantised, matrix.values.t())  # [T, O] int32
-    y = sums * (largest / STEPS * matrix.scale)
-    return y if bias is None else y + bias
+def row_scales(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the float32 scales [O] that spread each row's largest entry over 127 steps."""
+    largest = np.maximum(matrix.max(1), -matrix.min(1))  # no second matrix, as abs() would make
+    scales: NDArray[np.float32] = (np.maximum(largest, 1e-8) / 127).astype(np.float32)
+    return scales

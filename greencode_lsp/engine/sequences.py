@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
 
-from greencode_lsp.engine.family import Family
-from greencode_lsp.engine.native.decoder import NativeDecoder
-from greencode_lsp.engine.native.segments import NativeSegments
-from greencode_lsp.engine.propagate import PropagatedSegments
-from greencode_lsp.engine.segments import CHUNK_POSITIONS, Segments
+from greencode_lsp.engine.state import CHUNK_POSITIONS, DecoderState
 
-KVMode = Literal["exact", "propagate"]
-"""`propagate` is the paper's, for comparison (engine/propagate.py)."""
 MAX_BYTES = 128 << 20
 """Of all sequences together, as if each were full; one is kept whatever its size."""
 SAME_DOCUMENT = 0.25
@@ -20,28 +13,26 @@ SAME_DOCUMENT = 0.25
 
 
 class Sequences:
-    """A least-recently-used list of `Segments`, bounded by bytes."""
+    """A least-recently-used list of decoder states, bounded by bytes."""
 
-    def __init__(
-        self, family: Family[Any], exits: tuple[int, ...], kv: KVMode = "exact", max_bytes: int = MAX_BYTES
-    ) -> None:
-        self._family, self._exits, self._kv = family, exits, kv
+    def __init__(self, open_state: Callable[[], DecoderState], max_bytes: int = MAX_BYTES) -> None:
+        self._open = open_state
         self.chunk_positions = CHUNK_POSITIONS
         """Positions per run in prefill, of every sequence."""
-        self._used: list[Segments] = [self._open()]  # the latest last
-        self._returned_to: set[Segments] = set()
-        self.limit = max(1, max_bytes // self._used[0].max_bytes)
+        self._used: list[DecoderState] = [self._open()]  # the latest last
+        self._returned_to: set[DecoderState] = set()
+        self.limit = max(1, max_bytes // self._used[0].runner.max_bytes)
         """How many sequences are kept."""
 
     def __len__(self) -> int:
         return len(self._used)
 
     @property
-    def latest(self) -> Segments:
+    def latest(self) -> DecoderState:
         """The sequence chosen last."""
         return self._used[-1]
 
-    def choose(self, ids: Sequence[int]) -> Segments:
+    def choose(self, ids: Sequence[int]) -> DecoderState:
         """Return the sequence to serve a prompt: the most alike, else a new one or the one unused for longest."""
         shared, best = max(((s.common_prefix(ids), i) for i, s in enumerate(self._used)), default=(0, 0))
         found = self._used[best]
@@ -54,7 +45,7 @@ class Sequences:
         self._used = [*(s for s in self._used if s is not found), found]
         return found
 
-    def _oldest(self) -> Segments:
+    def _oldest(self) -> DecoderState:
         """Return the sequence to give up: a place that was only passed through goes before one that was typed at."""
         passed = [sequence for sequence in self._used if sequence not in self._returned_to]
         return (passed or self._used)[0]
@@ -63,10 +54,3 @@ class Sequences:
         """Forget what every sequence holds."""
         for sequence in self._used:
             sequence.crop(0)
-
-    def _open(self) -> Segments:
-        if self._kv == "propagate":
-            return PropagatedSegments(self._family, self._exits)
-        if isinstance(self._family, NativeDecoder):
-            return NativeSegments(self._family, self._exits)
-        return Segments(self._family, self._exits)

@@ -2,7 +2,7 @@
 
 A graph replays fixed kernels on fixed memory, so a step of T positions is given a static shape: its inputs are
 buffers, positions are a tensor, keys and values are written by index, and it attends to a whole bucket of the cache
-under a mask. The blocks themselves are the families' own, run over another `Window`.
+under a mask. The blocks themselves are those of eager runs, over another `Window`.
 
 Letters: T positions of a step, N keys of a bucket, D hidden size.
 """
@@ -14,9 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from greencode_lsp.engine.family import KVCache
-from greencode_lsp.engine.llama import Llama
-from greencode_lsp.engine.opt import Opt
+from greencode_lsp.engine.torch.blocks import Blocks, KVCache
 
 MOST_POSITIONS = 8
 """Longer runs are bound by arithmetic, not by launches, and go without a graph."""
@@ -45,8 +43,8 @@ class StaticWindow:
 class Step:
     """T positions through some layers on static buffers, captured at first use."""
 
-    def __init__(self, family: Llama | Opt, layers: range, cache: KVCache, like: Tensor, keys: int) -> None:
-        self._family, self._layers, self._cache, self._keys = family, layers, cache, keys
+    def __init__(self, blocks: Blocks, layers: range, cache: KVCache, like: Tensor, keys: int) -> None:
+        self._blocks, self._layers, self._cache, self._keys = blocks, layers, cache, keys
         self._entering, self._leaving = torch.empty_like(like), torch.empty_like(like)  # [T, D]
         self._offsets = torch.arange(len(like), device=like.device)
         self._positions = self._offsets.clone()
@@ -54,7 +52,7 @@ class Step:
 
     def _work(self) -> None:
         window = StaticWindow(self._positions, self._keys)
-        self._leaving.copy_(self._family.run(self._entering, window, self._layers, self._cache))
+        self._leaving.copy_(self._blocks.run(self._entering, window, self._layers, self._cache))
 
     def __call__(self, hidden: Tensor, start: int, out: Tensor, capture: Capture) -> None:
         """Run [T, D] at positions from `start` into `out`."""
@@ -91,24 +89,6 @@ def uncaptured(work: Callable[[], None]) -> Callable[[], None]:
     return work
 
 
-class GraphedFamily:
-    """See `Family`: another family whose steps of up to MOST_POSITIONS replay graphs."""
-
-    def __init__(self, family: Llama | Opt, capture: Capture | None = None) -> None:
-        self._family = family
-        self._capture = capture or cuda_graph()
-        self.layers, self.device, self.kv_shape = family.layers, family.device, family.kv_shape
-        self.new_cache, self.embed, self.propagate = family.new_cache, family.embed, family.propagate
-        self.normalise, self.head = family.normalise, family.head
-
-    def run_layers(self, hidden: Tensor, start: int, layers: range, cache: KVCache, *, out: Tensor) -> None:
-        """Run layers over [T, D] at positions from `start`, append their KV, write [T, D] to `out`."""
-        stop = start + len(hidden)
-        keys = next((b for b in BUCKETS if stop <= b <= self.kv_shape[1]), self.kv_shape[1])
-        if len(hidden) > MOST_POSITIONS:
-            self._family.run_layers(hidden, start, layers, cache, out=out)
-            return
-        step = cache.steps.get((len(hidden), keys))
-        if step is None:
-            step = cache.steps[len(hidden), keys] = Step(self._family, layers, cache, hidden, keys)
-        step(hidden, start, out, self._capture)
+def bucket(stop: int, max_positions: int) -> int:
+    """Return how many cached keys a step that ends before `stop` attends to."""
+    return next((size for size in BUCKETS if stop <= size <= max_positions), max_positions)

@@ -1,0 +1,143 @@
+"""The decode loop: decode a token, draft, verify. Written once, over a `DecoderState`; knows token ids only.
+
+Letters: V vocabulary, k drafts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from greencode_lsp.engine.cost import WorkLog
+from greencode_lsp.engine.drafts import propose
+from greencode_lsp.engine.policy import ExitPolicy, PolicyRule
+from greencode_lsp.engine.state import DecoderState, ExitDecision, Vector
+from greencode_lsp.records import Constraint, Control, DecodeConfig, Step
+
+DRAFT_TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a generation ends, and what it may emit."""
+
+    max_new_tokens: int
+    stop_ids: frozenset[int] = frozenset()
+    """End it, and are not yielded."""
+    likely_last_ids: frozenset[int] = frozenset()
+    """After these the caller often closes the generator: nothing is drafted beyond them."""
+    constraint: Constraint | None = None
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Ids that no draft goes beyond."""
+        return self.stop_ids | self.likely_last_ids
+
+    def rules(self, emitted: Sequence[int]) -> bool:
+        """Tell whether the next token is constrained."""
+        return self.constraint is not None and self.constraint(emitted) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A token to be emitted, and the exit it came from."""
+
+    token_id: int
+    exit_index: int
+    confidence: float
+
+
+@dataclass(slots=True)
+class Decoder:
+    """Greedy tokens after what a state was fed; counts in `log` what runs."""
+
+    state: DecoderState
+    exits: tuple[int, ...]
+    policies: Mapping[str, ExitPolicy]
+    draft_lengths: Sequence[int]
+    """Tokens to copy by matched tokens, see `drafts.draft_lengths`."""
+    log: WorkLog
+
+    def steps(self, control: Control, limits: Limits) -> Iterator[Step]:
+        """Yield greedily decoded tokens until a limit or the last position."""
+        emitted: list[int] = []
+        self.state.recorder = self.log
+        while len(emitted) < limits.max_new_tokens and len(self.state) < self.state.runner.max_positions:
+            config = control.config()
+            decode = self._decode_verified if config.verified else self._decode
+            tokens = decode(config, control, emitted, limits)
+            for token in tokens[: limits.max_new_tokens - len(emitted)]:
+                emitted.append(token.token_id)
+                self.log.emitted_tokens += 1
+                if token.token_id in limits.stop_ids:
+                    return
+                yield Step(token.token_id, self.exits[token.exit_index], token.confidence)
+            self.state.feed(emitted[-1:])
+
+    def _decode(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[_Token]:
+        """Advance segment by segment until the policy says exit; pick among the ids the constraint allows."""
+        rule = PolicyRule(
+            self.policies[config.policy], config.threshold, self.exits, self.log.prompt_tokens, len(emitted)
+        )
+        found: ExitDecision = self.state.advance_until(
+            rule, control.cancelled, batch_invariant=config.is_batch_invariant
+        )
+        token_id, confidence = pick(found.logits, emitted, limits.constraint)
+        return [_Token(token_id, found.exit_index, confidence)]
+
+    def _decode_verified(
+        self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits
+    ) -> list[_Token]:
+        """Draft, run the rest of the layers over the drafts in one batch, keep what the full model says as well.
+
+        With drafts d_1 .. d_k and full-depth tokens t_1, t_2, .. at their positions and the one after the last that was
+        fed (Leviathan et al.; LayerSkip): emit t_1 .. t_a while d_i = t_i, then t_{a+1}, and crop to what was emitted.
+        """
+        length = len(self.state)
+        drafts = self._copied(emitted, limits)
+        if drafts:
+            self.state.feed(drafts)
+        else:
+            tokens = self._from_exits(config, control, emitted, limits)
+            if tokens[0].exit_index == self.state.last:
+                return tokens
+            drafts = [token.token_id for token in tokens]
+        count = len(self.state) - length + 1
+        full = self.state.full_depth_logits(count, control.cancelled, batch_invariant=True)
+        kept: list[_Token] = []
+        for i, logits in enumerate(full):
+            token_id, confidence = pick(logits, emitted + drafts[:i], limits.constraint)
+            kept.append(_Token(token_id, self.state.last, confidence))
+            if drafts[i : i + 1] != [token_id]:
+                break
+        self.state.crop(length + len(kept) - 1)
+        return kept
+
+    def _copied(self, emitted: list[int], limits: Limits) -> list[int]:
+        """Return drafts copied from the text, to be fed all; none where a constraint rules the next token."""
+        if not any(self.draft_lengths) or limits.rules(emitted):
+            return []
+        tokens = self.state.tokens
+        return propose(tokens, self.draft_lengths, self.state.runner.max_positions - len(tokens), limits.ends)
+
+    def _from_exits(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[_Token]:
+        """Return drafts from early exits, all but the last fed; the first at full depth ends them."""
+        drafts: list[_Token] = []
+        for _ in range(min(DRAFT_TOKENS, self.state.runner.max_positions - len(self.state))):
+            if drafts:
+                self.state.feed([drafts[-1].token_id])
+            drafts += self._decode(config, control, emitted + [d.token_id for d in drafts], limits)
+            if drafts[-1].exit_index == self.state.last or drafts[-1].token_id in limits.ends:
+                break
+        return drafts
+
+
+def pick(logits: Vector, emitted: Sequence[int], constraint: Constraint | None) -> tuple[int, float]:
+    """Return the likeliest id of logits [V] among those that the constraint allows, and its share of their softmax."""
+    allowed = constraint(emitted) if constraint else None
+    ids = None if allowed is None else np.asarray(allowed)
+    considered = logits if ids is None else logits[ids]
+    best = int(considered.argmax())
+    return best if ids is None else int(ids[best]), float(1 / np.exp(considered - considered[best]).sum())

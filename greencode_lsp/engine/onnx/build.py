@@ -1,0 +1,58 @@
+"""From a checkpoint to the folder of graphs that `OnnxModel` loads: made once, kept in the cache.
+
+`segment-<s>.onnx` and `head.onnx` with their weights in `.data`, and what numpy looks up or multiplies itself as
+`.npy`: `embedding` [V, W], or in 8 bits [V, B, block size] with `embedding_scale` and `embedding_zero` [V, B]; `norm`
+and `norm_bias` [D]; `positions` [N, D]; `project_in` [D, W].
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from greencode_lsp.engine.architecture import Architecture
+from greencode_lsp.engine.onnx.graph import save_head, save_segment
+from greencode_lsp.engine.onnx.model import HEAD, segment_name
+from greencode_lsp.engine.quantize import Precision, bits_of, read_blocks
+from greencode_lsp.models.weights import WeightSource
+
+FORMAT_VERSION = 1
+"""Of the folder: one more whenever the same checkpoint would give other files."""
+
+
+def cache_key(source: WeightSource, exits: tuple[int, ...], precision: Precision) -> str:
+    """Return the name of the folder: all that its contents depend on."""
+    cut = "-".join(str(layer) for layer in exits)
+    return f"{source.digest()[:32]}_{precision}_{cut}_v{FORMAT_VERSION}_ort{onnxruntime.__version__}"
+
+
+def build(
+    architecture: Architecture, source: WeightSource, exits: tuple[int, ...], precision: Precision, folder: Path
+) -> None:
+    """Write the graphs and tables into a folder."""
+    for index, (start, stop) in enumerate(pairwise((0, *exits))):
+        path = folder / f"{segment_name(index)}.onnx"
+        save_segment(architecture, source, precision, range(start, stop), path)
+    save_head(architecture, source, precision, folder / f"{HEAD}.onnx")
+    _save_embedding(architecture, source, precision, folder)
+    tables = {"positions": architecture.positions, "project_in": architecture.project_in}
+    if architecture.final_norm is not None:
+        tables["norm"] = architecture.final_norm + ".weight"
+        if not architecture.has_rms_norm:
+            tables["norm_bias"] = architecture.final_norm + ".bias"
+    for name, tensor in tables.items():
+        if tensor is not None:
+            np.save(folder / f"{name}.npy", source.float32(tensor))
+
+
+def _save_embedding(architecture: Architecture, source: WeightSource, precision: Precision, folder: Path) -> None:
+    bits = bits_of(precision, "embedding")
+    if bits is None:
+        np.save(folder / "embedding.npy", source.float32(architecture.embedding))
+        return
+    blocks = read_blocks(source, architecture.embedding, bits)
+    for name, array in (("", blocks.values), ("_scale", blocks.scale), ("_zero", blocks.zero)):
+        np.save(folder / f"embedding{name}.npy", array)

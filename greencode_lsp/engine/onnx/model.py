@@ -1,0 +1,161 @@
+"""A decoder on ONNX Runtime, and the state of one token sequence on it.
+
+Letters: T positions of a run, N positions cached, D hidden size, G key/value heads, C head size, V vocabulary, W width
+of the embedding, B blocks of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+from greencode_lsp.engine.architecture import Architecture
+from greencode_lsp.engine.onnx.threads import pool_threads, session_options
+from greencode_lsp.engine.state import Vector
+from greencode_lsp.errors import EngineError
+
+HEAD = "head"
+REFUSED = (
+    *(states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.NoSuchFile),
+    *(states.NotImplemented, states.RuntimeException, RuntimeError),
+)
+"""What ONNX Runtime raises."""
+
+
+def segment_name(index: int) -> str:
+    """Return the name of a segment's graph."""
+    return f"segment-{index}"
+
+
+def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Load a graph. Raises EngineError where this ONNX Runtime does not take it."""
+    try:
+        return onnxruntime.InferenceSession(path, session_options(threads), providers=["CPUExecutionProvider"])
+    except REFUSED as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise EngineError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot run the model here ({reason}); update onnxruntime, or set "
+            "greencode.model to another one."
+        ) from error
+
+
+class OnnxModel:
+    """The graphs of one checkpoint in `folder`, loaded; see engine/onnx/build.py for what lies there."""
+
+    def __init__(self, folder: Path, architecture: Architecture, exits: tuple[int, ...], threads: int) -> None:
+        self.architecture, self.exits = architecture, exits
+        self.segments = [open_session(folder / f"{segment_name(s)}.onnx", threads) for s in range(len(exits))]
+        self._head = open_session(folder / f"{HEAD}.onnx", threads)
+        self.threads = pool_threads(threads)
+        self._tables: dict[str, NDArray[Any]] = {
+            path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in folder.glob("*.npy")
+        }
+        for name in ("norm", "norm_bias"):
+            if name in self._tables:
+                self._tables[name] = np.array(self._tables[name])
+
+    def open(self) -> OnnxRunner:
+        """Return an empty sequence."""
+        return OnnxRunner(self)
+
+    def wait(self) -> None:
+        """Return when all that was begun is done: every call here waits by itself."""
+
+    def embed(self, ids: Sequence[int], start: int) -> Vector:
+        """Return [T, D] for ids at positions start, start + 1, ..."""
+        tables, rows = self._tables, np.asarray(ids, np.int64)
+        embedded: Vector = tables["embedding"][rows]  # [T, W], or [T, B, block size] in 8 bits
+        if "embedding_scale" in tables:
+            centred = embedded.astype(np.float32) - tables["embedding_zero"][rows][..., None]
+            embedded = (centred * tables["embedding_scale"][rows][..., None]).reshape(len(rows), -1)
+        if "project_in" in tables:
+            embedded = np.stack([tables["project_in"] @ row for row in embedded])  # one by one: rounds alike (I4)
+        if "positions" in tables:
+            first = start + self.architecture.position_offset
+            embedded = embedded + tables["positions"][first : first + len(rows)]
+        return embedded[:, : self.architecture.hidden_size]
+
+    def normalise(self, hidden: Vector) -> Vector:
+        """Return [T, D] through the final norm."""
+        weight = self._tables.get("norm")
+        if weight is None:
+            return hidden.copy()
+        if "norm_bias" in self._tables:
+            hidden = hidden - hidden.mean(-1, keepdims=True)
+        squares = np.einsum("td,td->t", hidden, hidden)[:, None] / hidden.shape[1]
+        normalised: Vector = hidden * (1 / np.sqrt(squares + self.architecture.eps)) * weight
+        return normalised + self._tables["norm_bias"] if "norm_bias" in self._tables else normalised
+
+    def head(self, normalised: Vector) -> Vector:
+        """Return logits [T, V] of normalised states [T, D]."""
+        logits: Vector = self._head.run(["logits"], {"normalised": normalised})[0]
+        return logits
+
+
+class OnnxRunner:
+    """See `Runner`: what enters and leaves each segment, and its keys and values, bound in place."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        self._model = model
+        groups, positions, size = model.architecture.kv_shape
+        self.max_positions = positions
+        width = model.architecture.hidden_size
+        # one position more than is served: the row that pads a lone one
+        self._states = [np.zeros((positions + 1, width), np.float32) for _ in range(len(model.exits) + 1)]
+        self._past, self._total = np.zeros(1, np.int32), np.zeros((), np.int32)
+        self._caches: list[NDArray[np.float32]] = []
+        self._bindings = []
+        for session, layers in zip(model.segments, pairwise((0, *model.exits)), strict=True):
+            binding = session.io_binding()
+            _bind(binding.bind_input, "past", self._past, self._past.shape, np.int32)
+            _bind(binding.bind_input, "total", self._total, (), np.int32)
+            for name in (f"{kind}_{index}" for index in range(*layers) for kind in ("keys", "values")):
+                cache = np.zeros((1, groups, positions + 1, size), np.float32)
+                self._caches.append(cache)
+                _bind(binding.bind_input, name, cache, cache.shape)
+                _bind(binding.bind_output, f"{name}_out", cache, cache.shape)
+            self._bindings.append(binding)
+
+    @property
+    def max_bytes(self) -> int:
+        """What a full sequence takes; memory is touched only as far as it was ever filled."""
+        return sum(array.nbytes for array in (*self._states, *self._caches))
+
+    def embed(self, ids: Sequence[int], start: int) -> None:
+        """See `Runner`."""
+        self._states[0][start : start + len(ids)] = self._model.embed(ids, start)
+
+    def run(self, segment: int, start: int, stop: int, *, batch_invariant: bool) -> None:
+        """See `Runner`.
+
+        `GroupQueryAttention` rounds a lone row otherwise than two or more, which round alike: so a lone one is run
+        with the next, whose outcome is overwritten before it is read.
+        """
+        count = 2 if batch_invariant and stop - start == 1 else stop - start
+        shape = (1, count, self._states[0].shape[1])
+        self._total[()] = start + count
+        self._past[0] = start + count - 1
+        binding = self._bindings[segment]
+        _bind(binding.bind_input, "hidden", self._states[segment][start:], shape)
+        _bind(binding.bind_output, "hidden_out", self._states[segment + 1][start:], shape)
+        self._model.segments[segment].run_with_iobinding(binding)
+
+    def normalised(self, segment: int, start: int, stop: int) -> Vector:
+        """See `Runner`."""
+        return self._model.normalise(self._states[segment + 1][start:stop])
+
+    def logits(self, segment: int, start: int, stop: int) -> Vector:
+        """See `Runner`."""
+        return self._model.head(self.normalised(segment, start, stop))
+
+
+def _bind(bind: Any, name: str, array: NDArray[Any], shape: tuple[int, ...], kind: Any = np.float32) -> None:
+    """Let a graph read or write an array's own memory."""
+    bind(name, "cpu", 0, kind, shape, array.ctypes.data)

@@ -1,0 +1,196 @@
+"""The decoder's state: segments that advance, the one step that prefill, decoding and verifying are made of.
+
+Segment s is the run of layers between two exits. It has run the first `filled[s]` positions; what it has not consumed
+of what the segment before has produced is its backlog,
+
+    pending[s] = positions filled[s] .. filled[s - 1], with filled[-1] the number of ids fed.      (I2)
+
+A skipped segment is run later over everything it missed, in one causal batch, so that its keys and values are what the
+full model would have computed for the same ids (I1). What runs the layers is a `Runner`; three exist: ONNX Runtime,
+torch, and recorded states (training).
+
+Letters: S segments, D hidden size, V vocabulary, k positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greencode_lsp.errors import CancelledError
+
+Vector = NDArray[np.float32]
+CHUNK_POSITIONS = 128
+"""Positions per run in prefill, so that a cancel is heard in between; `load_engine` fits it to the machine."""
+
+
+class Runner(Protocol):
+    """The arithmetic of one token sequence: what enters and leaves its segments, their keys and values."""
+
+    @property
+    def max_positions(self) -> int:
+        """Positions there is room for."""
+        ...
+
+    @property
+    def max_bytes(self) -> int:
+        """What a full sequence takes."""
+        ...
+
+    def embed(self, ids: Sequence[int], start: int) -> None:
+        """Let ids enter the first segment at positions from `start`."""
+        ...
+
+    def run(self, segment: int, start: int, stop: int, *, batch_invariant: bool) -> None:
+        """Run a segment over positions `start` .. `stop` - 1 and append their keys and values.
+
+        With `batch_invariant` a position rounds alike alone and among others, where the arithmetic can (I4).
+        """
+        ...
+
+    def normalised(self, segment: int, start: int, stop: int) -> Vector:
+        """Return what a segment made of those positions through the final norm, [k, D]."""
+        ...
+
+    def logits(self, segment: int, start: int, stop: int) -> Vector:
+        """Return the LM head's logits [k, V] of the same."""
+        ...
+
+
+class Recorder(Protocol):
+    """Counts what runs."""
+
+    def count_run(self, segment: int, start: int, positions: int) -> None:
+        """Record a segment run."""
+        ...
+
+    def count_head(self, positions: int) -> None:
+        """Record positions through the LM head."""
+        ...
+
+
+class ExitRule(Protocol):
+    """Says whether the last token exits after a segment."""
+
+    def __call__(self, state: DecoderState, index: int) -> bool:
+        """Return True to exit; not asked after the last segment."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExitDecision:
+    """Where the last token exits, and what it says there."""
+
+    exit_index: int
+    logits: Vector
+    """[V]"""
+
+
+class DecoderState:
+    """One token sequence, as far as each segment has run it."""
+
+    def __init__(self, runner: Runner, segments: int) -> None:
+        self.runner = runner
+        self.filled = [0] * segments
+        """Positions that each segment has run."""
+        self.ids: list[int] = []
+        self._tokens = np.zeros(runner.max_positions, np.int64)
+        self.chunk_positions = CHUNK_POSITIONS
+        self.recorder: Recorder | None = None
+        self._exit_logits: dict[int, Vector] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def last(self) -> int:
+        """Index of the last segment."""
+        return len(self.filled) - 1
+
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """The ids fed, as an array."""
+        return self._tokens[: len(self.ids)]
+
+    def available(self, index: int) -> int:
+        """Return how many positions the segment could have consumed: filled[index - 1]."""
+        return self.filled[index - 1] if index else len(self.ids)
+
+    def feed(self, ids: Sequence[int]) -> None:
+        """Append ids: they become pending in the first segment."""
+        start = len(self.ids)
+        self.runner.embed(ids, start)
+        self._tokens[start : start + len(ids)] = ids
+        self.ids.extend(ids)
+        self._exit_logits.clear()
+
+    def crop(self, length: int) -> None:
+        """Forget everything after the first `length` ids."""
+        self.filled = [min(filled, length) for filled in self.filled]
+        del self.ids[length:]
+        self._exit_logits.clear()
+
+    def common_prefix(self, ids: Sequence[int]) -> int:
+        """Return how many of the cached ids `ids` begins with; at most all but one of them, or there are no logits."""
+        limit = min(len(self.ids), len(ids) - 1)
+        return next((n for n in range(limit) if self.ids[n] != ids[n]), limit)
+
+    def reuse(self, ids: Sequence[int]) -> int:
+        """Crop to the longest common prefix with `ids`, feed the rest (at least one id); return the length reused."""
+        common = self.common_prefix(ids)
+        self.crop(common)
+        self.feed(ids[common:])
+        return common
+
+    def advance(self, index: int, cancelled: Callable[[], bool], *, batch_invariant: bool = False) -> None:
+        """Run a segment over all its pending positions, in chunks.
+
+        Raises CancelledError between chunks; what has run until then stays, and I2 holds.
+        """
+        stop = self.available(index)
+        while self.filled[index] < stop:
+            if cancelled():
+                raise CancelledError
+            start = self.filled[index]
+            end = min(start + self.chunk_positions, stop)
+            self.runner.run(index, start, end, batch_invariant=batch_invariant)
+            self.filled[index] = end
+            if self.recorder:
+                self.recorder.count_run(index, start, end - start)
+
+    def advance_until(
+        self, rule: ExitRule | None, cancelled: Callable[[], bool], *, batch_invariant: bool = False
+    ) -> ExitDecision:
+        """Advance segment by segment until the rule says exit, without one to the end; return where and what."""
+        for index in range(len(self.filled)):
+            self.advance(index, cancelled, batch_invariant=batch_invariant)
+            if index == self.last or (rule is not None and rule(self, index)):
+                return ExitDecision(index, self.exit_logits(index))
+        raise AssertionError("a model has at least one segment")
+
+    def normalised(self, index: int) -> Vector:
+        """Return what a segment that has run to the end made of the last position, through the final norm, [D]."""
+        return self.runner.normalised(index, len(self.ids) - 1, len(self.ids))[0]
+
+    def exit_logits(self, index: int) -> Vector:
+        """Return logits [V] of the last position after a segment; the head runs once, however often they are asked."""
+        if index not in self._exit_logits:
+            self._exit_logits[index] = self._logits(index, 1)[0]
+        return self._exit_logits[index]
+
+    def full_depth_logits(
+        self, count: int, cancelled: Callable[[], bool], *, batch_invariant: bool = False
+    ) -> Vector:
+        """Advance all segments to the end; return logits [count, V] of the last positions."""
+        for index in range(len(self.filled)):
+            self.advance(index, cancelled, batch_invariant=batch_invariant)
+        return self._logits(self.last, count)
+
+    def _logits(self, index: int, count: int) -> Vector:
+        if self.recorder:
+            self.recorder.count_head(count)
+        return self.runner.logits(index, len(self.ids) - count, len(self.ids))
