@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from greencode_lsp.completion.pipeline import Backend, LiveControl, Request, complete, load_backend
@@ -21,10 +20,8 @@ from greencode_lsp.energy.calibration import Calibration, Joules, ReplayWindow, 
 from greencode_lsp.energy.detect import find_counter
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W, ModelledMeter
 from greencode_lsp.energy.rapl import mend
-from greencode_lsp.energy.rows import utc_now
 from greencode_lsp.energy.sampler import QUIET_LOAD, Counter, CounterLostError
 from greencode_lsp.errors import LedgerError
-from greencode_lsp.models.store import resolve
 from greencode_lsp.records import Constraint, Control, Step, Work
 from greencode_lsp.settings import Settings
 
@@ -116,14 +113,13 @@ class Trial:
 
 def run(settings: Settings, write: Write) -> None:
     """Calibrate the checkpoint that the settings name; raises GreenCodeError with what to mend."""
-    from greencode_lsp.engine.calibrate import replays
+    from greencode_lsp.engine.calibrate import replays, time_checkpoint
 
     begun_s = time.monotonic()
-    folder = resolve(settings.model)
     backend = load_backend(settings)
     engine = engine_of(backend)
     deadline_s = begun_s + TIMES_S
-    calibration = time_checkpoint(engine, folder, deadline_s)
+    calibration = time_checkpoint(engine, deadline_s=deadline_s)
     for line in describe(calibration):
         write(line)
     calibration = judged(calibration, list(trials(backend, calibration, settings, positions(), deadline_s)))
@@ -147,27 +143,6 @@ def engine_of(backend: Backend) -> Engine:
     engine = backend.engine
     assert isinstance(engine, Engine), "calibration is of the real engine"
     return engine
-
-
-def time_checkpoint(engine: Engine, folder: Path, deadline_s: float = math.inf) -> Calibration:
-    """Return the times of a loaded checkpoint, as many as are taken until `deadline_s` by `time.monotonic`."""
-    from greencode_lsp.engine.calibrate import time_parts
-
-    parts = time_parts(engine, folder, deadline_s=deadline_s)
-    return Calibration(
-        device=engine.device,
-        device_name=parts.device_name,
-        checkpoint=engine.manifest.name,
-        numeric=engine.numeric,
-        threads=parts.threads,
-        exits=engine.exits,
-        segments=parts.segments,
-        head=parts.head,
-        check_s=parts.check_s,
-        token_s=parts.token_s,
-        start_s=parts.start_s,
-        created_utc=utc_now().isoformat(timespec="seconds"),
-    )
 
 
 def describe(calibration: Calibration) -> list[str]:

@@ -54,7 +54,7 @@ class Check:
 
 
 def _hardware() -> Hardware:
-    from greencode_lsp.engine.diagnose import hardware  # imports torch
+    from greencode_lsp.engine.diagnose import hardware
 
     return hardware()
 
@@ -218,18 +218,14 @@ def _devices(hardware: Hardware, driver: str | None) -> list[Check]:
         )
     elif driver is None:
         checks.append(Check("device", "note", "no NVIDIA GPU or driver; the CPU serves"))
+    elif not hardware.has_torch:
+        fix = f"pip install '{PACKAGE}[gpu]', or go on with the CPU."
+        checks.append(Check("device", "note", f"driver {driver} is there, but not torch; the CPU serves", fix))
     else:
         why = "has no CUDA" if hardware.cuda_build is None else f"is built for CUDA {hardware.cuda_build}"
         mend = "Install the torch build for this driver's CUDA version, or go on with the CPU."
         checks.append(Check("device", "note", f"driver {driver} is there, but torch {why}; the CPU serves", mend))
-    if hardware.has_kernels:
-        checks.append(Check("kernels", "ok", "compiled for this processor"))
-    else:
-        mend = f"Install a C compiler (cc, gcc or clang), or: pip install '{PACKAGE}[native]'"
-        state: State = "ok" if hardware.gpu else "note"
-        found = "not compiled; on the CPU torch's operators stand in, about eight times slower"
-        checks.append(Check("kernels", state, found, "" if hardware.gpu else mend))
-    return checks
+    return [*checks, Check("kernels", "ok", f"ONNX Runtime {hardware.runtime}")]
 
 
 def _model(settings: Settings) -> Check:

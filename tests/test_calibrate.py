@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from greencode_lsp import calibrate, cli
-from greencode_lsp.calibrate import Trial, describe, fitted, judged, time_checkpoint, trials
+from greencode_lsp.calibrate import Trial, describe, fitted, judged, trials
 from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.demo.positions import CursorPosition, positions
 from greencode_lsp.energy.calibration import POSITIONS, Calibration, Segment, stored
 from greencode_lsp.energy.sampler import CounterLostError, Usage
 from greencode_lsp.engine import calibrate as timing
+from greencode_lsp.engine.calibrate import time_checkpoint
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.onnx.model import OnnxModel, OnnxRunner
+from greencode_lsp.engine.state import Vector
 from greencode_lsp.records import Work
 from greencode_lsp.settings import Settings
 from tests import fakes, reference
@@ -39,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_part_is_timed_and_more_positions_never_cost_less(folder: Path) -> None:
     engine = load_engine(folder, "cpu", "float32")
-    parts = timing.time_parts(engine, folder, rounds=2)
+    parts = timing.time_parts(engine, rounds=2)
     assert len(parts.segments) == len(engine.exits)
     for segment in parts.segments:
         assert list(segment.seconds) == [m for m in POSITIONS if m < 128]
@@ -53,16 +56,16 @@ def test_a_model_without_exits_is_timed_too(tmp_path: Path) -> None:
     reference.save(reference.llama(max_position_embeddings=128), tmp_path)
     (tmp_path / "greencode.json").unlink()
     engine = load_engine(tmp_path, "cpu", "float32")
-    (segment,) = timing.time_parts(engine, tmp_path, rounds=1).segments
+    (segment,) = timing.time_parts(engine, rounds=1).segments
     assert segment.seconds[1] > 0.0
 
 
 def test_weights_are_counted_by_segment_and_head(folder: Path) -> None:
     engine = load_engine(folder, "cpu", "float32")
-    segments, head = timing.weight_counts(folder, engine.exits)
-    assert engine.exits == (1, 2, 4)
-    assert segments == [segments[0], segments[0], 2 * segments[0]]
-    assert head == reference.VOCAB * 48
+    parts = timing.time_parts(engine, rounds=1)
+    layer = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 80
+    assert [segment.operations for segment in parts.segments] == [2 * layer, 2 * layer, 4 * layer]
+    assert parts.head.operations == 2 * reference.VOCAB * 64
 
 
 def test_replays_differ_in_what_they_read_and_compute(folder: Path) -> None:
@@ -196,18 +199,19 @@ class KnownMachine:
         self.now_s += seconds
 
     def drives(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        run_layers, head = engine.family.run_layers, engine.family.head
+        run, head = OnnxRunner.run, OnnxModel.head
+        widths = [after - before for before, after in pairwise((0, *engine.exits))]
 
-        def timed_layers(hidden: Any, start: int, layers: range, cache: Any, *, out: Any) -> None:
-            self.now_s += len(layers) * (self.layer_s + self.position_s * len(hidden))
-            run_layers(hidden, start, layers, cache, out=out)
+        def timed_run(runner: OnnxRunner, segment: int, start: int, stop: int, *, batch_invariant: bool) -> None:
+            self.now_s += widths[segment] * (self.layer_s + self.position_s * (stop - start))
+            run(runner, segment, start, stop, batch_invariant=batch_invariant)
 
-        def timed_head(normalised: Any) -> Any:
+        def timed_head(model: OnnxModel, normalised: Vector) -> Vector:
             self.now_s += self.head_s * len(normalised)
-            return head(normalised)
+            return head(model, normalised)
 
-        monkeypatch.setattr(engine.family, "run_layers", timed_layers)
-        monkeypatch.setattr(engine.family, "head", timed_head)
+        monkeypatch.setattr(OnnxRunner, "run", timed_run)
+        monkeypatch.setattr(OnnxModel, "head", timed_head)
         clock = SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.pass_time)
         for module in (calibrate, timing):
             monkeypatch.setattr(module, "time", clock)
@@ -239,7 +243,7 @@ def test_on_a_machine_of_known_cost_the_modelled_time_is_the_observed_one(
     code_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = known(KnownMachine(*FAST), code_model, monkeypatch)
-    found = time_checkpoint(calibrate.engine_of(backend), code_model)
+    found = time_checkpoint(calibrate.engine_of(backend))
     trial, *_ = done = list(trials(backend, found, Settings(preference=0.0), PLACES))
     assert len(done) == len(PLACES) and trial.served_s < 0.8 * trial.full_depth_s
     verdict = judged(found, done)
@@ -251,7 +255,7 @@ def test_times_that_are_half_again_too_long_are_told_as_such(code_model: Path, m
     machine = KnownMachine(*FAST)
     backend = known(machine, code_model, monkeypatch)
     machine.layer_s, machine.position_s, machine.head_s = (1.5 * cost for cost in FAST)
-    found = time_checkpoint(calibrate.engine_of(backend), code_model)
+    found = time_checkpoint(calibrate.engine_of(backend))
     machine.layer_s, machine.position_s, machine.head_s = FAST
     done = list(trials(backend, found, Settings(preference=0.0), PLACES))
     assert judged(found, done).time_ratio == pytest.approx(1.5, abs=0.03)
@@ -262,7 +266,7 @@ def test_timing_ends_at_the_deadline_and_leaves_out_the_sizes_it_did_not_come_to
 ) -> None:
     machine = KnownMachine(*SLOW)
     backend = known(machine, code_model, monkeypatch)
-    parts = timing.time_parts(calibrate.engine_of(backend), code_model, deadline_s=12.0)
+    parts = timing.time_parts(calibrate.engine_of(backend), deadline_s=12.0)
     assert machine.now_s < 30.0  # what nothing can be said without; one whole round is 60
     assert list(parts.segments[0].seconds) == [1, 64]
 

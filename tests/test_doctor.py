@@ -29,7 +29,8 @@ from greencode_lsp.settings import Settings
 DONE = Completion(
     "x", (Step(5, 4), Step(6, 20)), Work(), 20, EnergyReading(1.0, "modelled", ("cpu",)), 40.0, "mini-1", "cpu"
 )
-CPU = Hardware(gpu=None, cuda_build=None, has_kernels=True)
+CPU = Hardware(has_gpu=False, gpu=None, cuda_build=None, has_torch=True, runtime="1.30")
+H100 = Hardware(has_gpu=True, gpu="H100", cuda_build="12.8", has_torch=True, runtime="1.30")
 
 
 def load(settings: Settings) -> Completer:
@@ -104,7 +105,7 @@ def test_a_machine_without_gpu_and_counter_has_notes_but_no_problem() -> None:
         (replace(WELL, version=lambda name: "2.5"), "packages", "problem", "torch 2.5 is not <2.14,>=2.6", "pip"),
         (replace(WELL, requirements=not_installed), "packages", "note", "was not installed", "pip install ."),
         (
-            replace(WELL, hardware=lambda: Hardware("H100", "12.8", True), driver=lambda: "570.1"),
+            replace(WELL, hardware=lambda: H100, driver=lambda: "570.1"),
             "device",
             "ok",
             "H100, CUDA 12.8, driver 570.1",
@@ -112,20 +113,20 @@ def test_a_machine_without_gpu_and_counter_has_notes_but_no_problem() -> None:
         ),
         (replace(WELL, driver=lambda: "570.1"), "device", "note", "torch has no CUDA", "torch build"),
         (
-            replace(WELL, hardware=lambda: Hardware(None, "12.8", True), driver=lambda: "450"),
+            replace(WELL, hardware=lambda: replace(H100, gpu=None), driver=lambda: "450"),
             "device",
             "note",
             "torch is built for CUDA 12.8",
             "torch build",
         ),
-        (replace(WELL, hardware=lambda: replace(CPU, has_kernels=False)), "kernels", "note", "slower", "C compiler"),
         (
-            replace(WELL, hardware=lambda: Hardware("H100", "12.8", False)),
-            "kernels",
-            "ok",
-            "on the CPU torch's operators",
-            "",
+            replace(WELL, hardware=lambda: replace(H100, gpu=None, has_torch=False), driver=lambda: "570.1"),
+            "device",
+            "note",
+            "not torch",
+            "pip install 'greencode-lsp[gpu]'",
         ),
+        (WELL, "kernels", "ok", "ONNX Runtime 1.30", ""),
         (replace(WELL, counter=lambda device: "H100"), "energy", "ok", "of H100", ""),
         (replace(WELL, load=fail), "suggestion", "problem", "No CUDA device", ""),
         (replace(WELL, load=burst), "suggestion", "problem", "ZeroDivisionError: by zero", "report it"),

@@ -20,7 +20,7 @@ SECOND = "SECOND = 1\n" * 200
 KEYS = (
     *("full_vs_hf", "full_vs_llamacpp_q8", "step8_vs_llamacpp_q8", "default_vs_full", "layer_equivalents_ratio"),
     *("never_exit_vs_no_exits", "verified_vs_full", "second_keystroke_vs_first", "prompt_reused", "exit_check_us"),
-    *("rss_mb", "initialize_s", "first_completion_s", "threads"),
+    *("rss_mb", "initialize_s", "first_completion_s", "threads", "cpu", "isa", "qwen", "install_mb"),
 )
 
 
@@ -52,14 +52,15 @@ def test_the_better_of_a_peers_variants_counts() -> None:
 def test_measuring_leaves_the_prompt_alone_in_the_cache(tmp_path: Path) -> None:
     engine = load_engine(reference.save(reference.llama(), tmp_path), "cpu", "float32")
     ids = [3, 1, 4] * 20
-    measured = bench_peers.Ours(engine).measure(ids)
+    measured = bench_peers.Ours([engine]).measure(ids)
     assert set(measured) == {bench_peers.PREFILL, bench_peers.ONE, bench_peers.MANY, bench_peers.WHOLE}
-    assert engine.segments.ids[: len(ids)] == ids
+    assert engine.state.ids[: len(ids)] == ids
 
 
 def test_the_last_line_has_the_promised_keys(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(bench_server, "start", lambda model: bench_server.Start(0.1, 0.2, 10**6))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench, "install_mb", lambda: None)
     monkeypatch.setattr(bench_peers, "CONTEXT", 16)
     monkeypatch.setattr(bench, "CONTEXT", 16)
     monkeypatch.setattr(bench_exits, "TYPED_CHARACTERS", 10)

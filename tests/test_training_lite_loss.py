@@ -11,9 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from greencode_lsp.engine.checkpoint import read_config
-from greencode_lsp.engine.load import load_family
-from greencode_lsp.engine.segments import Segments
+from greencode_lsp.engine.load import load_engine
 from tests import reference
 from training import lite_loss
 from training.families import exit_states, to_head
@@ -35,14 +33,14 @@ MODELS = {
 def test_the_trainers_exit_logits_are_the_engines(build_model: Any, tmp_path: Path) -> None:
     model, exits = build_model(), reference.EXITS
     folder = reference.save(model, tmp_path / "model")
-    family = load_family(folder, read_config(folder), "cpu", "float32")
-    segments = Segments(family, exits)
-    segments.feed(IDS[0].tolist())
+    state = load_engine(folder, "cpu", "float32", "torch").state
+    state.reuse(IDS[0].tolist())
+    state.full_depth_logits(1, lambda: False)
     with torch.no_grad():
         states = exit_states(model, IDS, exits)
         for index, state in enumerate(states):
             ours = F.linear(to_head(model, state[0]), model.lm_head.weight)
-            engines = family.head(family.normalise(segments.advance(index, lambda: False)))
+            engines = torch.from_numpy(state.runner.logits(index, 0, len(state)))
             assert torch.allclose(ours, engines, atol=1e-4, rtol=1e-4)
 
 

@@ -45,7 +45,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Engine:
     engine = load_engine(folder, "cpu")
-    engine.policies["agent"] = random_agent(48)
+    engine.policies["agent"] = random_agent(64)
     return engine
 
 
@@ -65,15 +65,18 @@ def assert_equal(
 
 
 CONFIGS = [
-    *(
-        DecodeConfig(policy, t, verified)
-        for policy in ("agent", "confidence")
-        for t in THRESHOLDS
-        for verified in (False, True)
-    ),
-    *(DecodeConfig("fixed", e - 0.5, verified) for e in EXITS for verified in (False, True)),
-    DecodeConfig("never"),
-    DecodeConfig("never", verified=True),
+    dataclasses.replace(config, batch_invariant=True)
+    for config in (
+        *(
+            DecodeConfig(policy, t, verified)
+            for policy in ("agent", "confidence")
+            for t in THRESHOLDS
+            for verified in (False, True)
+        ),
+        *(DecodeConfig("fixed", e - 0.5, verified) for e in EXITS for verified in (False, True)),
+        DecodeConfig("never"),
+        DecodeConfig("never", verified=True),
+    )
 ]
 
 
@@ -111,5 +114,5 @@ def test_the_oracle_says_what_the_full_model_says_and_costs_less(trees: list[Tre
 def test_a_walk_at_the_last_position_ends_with_the_model(engine: Engine, folder: Path) -> None:
     prompt = [int(i) for i in torch.arange(engine.max_positions - 4) % 190]
     tree = Tree(engine, Replayer(folder, EXITS), prompt)
-    for config in (DecodeConfig("never"), DecodeConfig("agent", 0.0), DecodeConfig("agent", 0.0, verified=True)):
+    for config in (CONFIGS[-2], *CONFIGS[8:10]):
         assert_equal(tree.complete(config, NEW_TOKENS), engine, prompt, config, frozenset())

@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=["installed"],
         help="where the packages of the extra `eval` are: `installed`, or folders of unpacked distributions",
     )
+    parser.add_argument("--gguf", type=Path, metavar="FILE", help="`bench` against llama.cpp on this file too")
     parser.add_argument("--quick", action="store_true", help="`bench` with few rounds, in minutes")
     parser.add_argument(
         "--random-weights", default="base", metavar="PRESET", help="`bench` against peers in this shape (base)"
@@ -116,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.step == "bench":
             from training import bench  # imports transformers: seconds
 
-            wanted = bench.Options(options.model or "bundled", options.random_weights, options.quick, options.device)
+            wanted = bench.Options(
+                options.model or "bundled", options.random_weights, options.quick, options.device, options.gguf
+            )
             bench.main(wanted, as_json=options.json)
             return 0
         if options.step == "energy-study":

@@ -1,7 +1,8 @@
 """`python -m training bench`: this engine against its peers and against itself, in one run.
 
-Rows against peers are of a shape with random weights (`--random-weights`, default `base`), the same for all; rows of
-exits, drafts and reuse are of a model (`--model`, default `bundled`); rows of the process are of the real server.
+Rows against peers are of a shape with random weights (`--random-weights`, default `base`), the same for all, and of a
+GGUF file (`--gguf FILE`) that llama.cpp runs as it is; rows of exits, drafts and reuse are of a model (`--model`, default
+`bundled`); rows of the process are of the real server.
 Every peer runs at its own best thread count, peers take turns (A B A B), and medians with quartiles are told.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,14 +21,15 @@ from typing import Any
 
 import torch
 
+from greencode_lsp.engine.calibrate import device_name, use_this_device
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.engine.threads import kernel_threads, set_threads
+from greencode_lsp.engine.onnx.threads import usable_threads
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.models.store import resolve
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training import bench_exits, bench_server
-from training.bench_peers import CONTEXT, MANY, ONE, PREFILL, WHOLE, Peer, open_peers
+from training.bench_peers import CONTEXT, MANY, ONE, PREFILL, WHOLE, Peer, open_gguf_peers, open_peers
 from training.families import build_model
 from training.preset import load_preset
 
@@ -34,6 +38,9 @@ THREAD_ROUNDS = 3
 PROMPTS, QUICK_PROMPTS = 12, 4
 STARTS, QUICK_STARTS = 5, 3
 LAZY_PROMPTS = 40
+FILE_CONTEXT = 448
+"""Tokens of the cold prompt of a GGUF file, and before its steps."""
+ISA = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
 LARGE = 500_000_000
 """Parameters from which a random model is made in bfloat16, to fit."""
 Times = dict[str, dict[str, list[float]]]
@@ -48,6 +55,7 @@ class Options:
     random_weights: str = "base"
     quick: bool = False
     device: str = "auto"
+    gguf: Path | None = None
 
 
 def random_folder(preset_name: str, out: Path) -> Path:
@@ -75,11 +83,20 @@ def best_threads(peer: Peer, ids: list[int]) -> int:
     return min(steps_s, key=lambda count: steps_s[count])
 
 
-def against_peers(engine: Engine, folder: Path, rounds: int) -> tuple[Times, dict[str, int]]:
-    """Return the times of every peer that is installed, taken in turns, and its threads."""
-    ids = torch.randint(8, 1000, (CONTEXT,), generator=torch.Generator().manual_seed(0)).tolist()
+def engines(checkpoint: Path, device: str) -> list[Engine]:
+    """Return the checkpoint loaded for the process's pool, and for one thread."""
+    counts = [None] if device == "cuda" else sorted({1, usable_threads()}, reverse=True)
+    return [load_engine(checkpoint, device, threads=count) for count in counts]
+
+
+def against_peers(options: Options, checkpoint: Path, context: int) -> tuple[Times, dict[str, int]]:
+    """Return the times of every peer that is installed, over a folder or a GGUF file, in turns, and its threads."""
+    ids = torch.randint(8, 1000, (context,), generator=torch.Generator().manual_seed(0)).tolist()
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
     with tempfile.TemporaryDirectory() as temporary:
-        peers = open_peers(engine, folder, Path(temporary))
+        ours = engines(checkpoint, options.device)
+        is_file = checkpoint.is_file()
+        peers = open_gguf_peers(ours, checkpoint) if is_file else open_peers(ours, checkpoint, Path(temporary))
         threads = {name: best_threads(peer, ids) for name, peer in peers.items()}
         times: Times = {name: {} for name in peers}
         for _ in range(rounds):
@@ -106,18 +123,24 @@ def run(options: Options) -> dict[str, Any]:
     """Measure everything, print tables, return the figures of the last line."""
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     starts = [bench_server.start(options.model) for _ in range(QUICK_STARTS if options.quick else STARTS)]
+    cpu, isa = device_name("cpu"), instruction_sets()
+    print(f"{cpu}, {os.cpu_count()} processors, {' '.join(isa)}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = random_folder(options.random_weights, Path(temporary))
-        times, threads = against_peers(load_engine(folder, options.device), folder, rounds)
-    print_peers(options.random_weights, times, threads)
+        times, threads = against_peers(options, folder, CONTEXT)
+    print_peers(f"{options.random_weights}, random weights", times, threads, CONTEXT)
+    file_times: Times = {}
+    if options.gguf is not None:
+        file_times, file_threads = against_peers(options, options.gguf, FILE_CONTEXT)
+        print_peers(options.gguf.name, file_times, file_threads, FILE_CONTEXT)
     checkpoint = resolve(options.model)
     engine, tokenizer = load_engine(checkpoint, options.device), CodeTokenizer.from_folder(checkpoint)
-    own_threads = kernel_threads()
-    found = bench_exits.compare(engine, tokenizer, rounds, QUICK_PROMPTS if options.quick else PROMPTS)
+    use_this_device(engine)
+    own_threads = engine.model.threads
+    found = bench_exits.compare(engine, checkpoint, tokenizer, rounds, QUICK_PROMPTS if options.quick else PROMPTS)
     print_modes(engine, found, own_threads)
-    shares = bench_exits.lazy_depth(engine, tokenizer, LAZY_PROMPTS)
+    shares = bench_exits.lazy_depth(engine, checkpoint, tokenizer, LAZY_PROMPTS)
     print("prompt never run through all layers: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
-    set_threads(own_threads)
     trace = bench_exits.prompt_reused(engine, tokenizer, bench_exits.LONG_PROMPT_TOKENS)
     second = bench_exits.second_keystroke(engine, tokenizer, rounds)
     ours = "greencode"
@@ -128,7 +151,7 @@ def run(options: Options) -> dict[str, Any]:
         "step8_vs_llamacpp_q8": share(of_peer(times, ours, MANY), of_peer(times, "llama.cpp", MANY)),
         "default_vs_full": bench_exits.ratio(against_itself, "balanced", "full depth")[0],
         "layer_equivalents_ratio": found["ratio"],
-        "never_exit_vs_no_exits": bench_exits.ratio(against_itself, "never leaves", "no exits")[0],
+        "never_exit_vs_no_exits": bench_exits.ratio(against_itself, "never exits", "no exits")[0],
         "verified_vs_full": bench_exits.ratio(against_itself, "accuracy", "full depth")[0],
         "second_keystroke_vs_first": statistics.median(second),
         "prompt_reused": trace["reused"],
@@ -137,13 +160,40 @@ def run(options: Options) -> dict[str, Any]:
         "initialize_s": statistics.median(s.initialize_s for s in starts),
         "first_completion_s": statistics.median(s.first_completion_s for s in starts),
         "threads": {**threads, f"greencode, {engine.manifest.name}": own_threads},
+        "cpu": cpu,
+        "isa": isa,
+        "qwen": {
+            name: share(of_peer(file_times, ours, figure), of_peer(file_times, "llama.cpp", figure))
+            for name, figure in (("step", ONE), ("step8", MANY), ("prompt", PREFILL))
+        },
+        "install_mb": install_mb(),
     }
 
 
-def print_peers(shape: str, times: Times, threads: Mapping[str, int]) -> None:
+def instruction_sets() -> list[str]:
+    """Return those of this processor that decide which kernels run."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf8").split())
+    except OSError:
+        return []
+    return [name for name in ISA if name in words]
+
+
+def install_mb() -> float | None:
+    """Return the megabytes that `pip install .` downloads into an empty environment; None where none can be had."""
+    root = Path(__file__).parent.parent
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [sys.executable, "-I", "-m", "pip", "--no-cache-dir", "download", "-q", "-d", temporary, str(root)]
+        done = subprocess.run(command, capture_output=True, cwd=temporary)
+        if done.returncode:
+            return None
+        return sum(file.stat().st_size for file in Path(temporary).glob("*.whl")) / 1e6
+
+
+def print_peers(shape: str, times: Times, threads: Mapping[str, int], context: int) -> None:
     """Print milliseconds by peer and figure: median (quartiles)."""
     figures = (PREFILL, ONE, MANY, WHOLE)
-    print(f"{shape}, random weights, after {CONTEXT} tokens, ms: median (quartiles)")
+    print(f"{shape}, after {context} tokens, ms: median (quartiles)")
     print(f"{'':24}{'threads':>8}" + "".join(f"{figure:>26}" for figure in figures))
     for name, found in times.items():
         cells = "".join(f"{_spread(found[figure]) if figure in found else '-':>26}" for figure in figures)

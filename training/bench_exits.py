@@ -11,12 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from greencode_lsp.engine.engine import Engine
-from greencode_lsp.engine.native.decoder import NativeDecoder, address
-from greencode_lsp.engine.native.segments import NativeAgent
-from greencode_lsp.engine.policy import AgentPolicy, ExitState, Vector
+from greencode_lsp.engine.load import load_model, open_source
+from greencode_lsp.engine.policy import AgentPolicy, PolicyRule
 from greencode_lsp.preference import decode_config
 from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.heal import heal
@@ -40,27 +37,31 @@ def prompts(engine: Engine, tokenizer: CodeTokenizer, count: int) -> list[list[i
     return [build_prompt(text, at + 1, tokenizer, engine.manifest.fim, PROMPT_TOKENS) for at in chosen]
 
 
-def modes(engine: Engine) -> dict[str, tuple[Engine, DecodeConfig]]:
-    """Return what is compared: preferences, an agent that never leaves, and a model without exits."""
+def modes(engine: Engine, checkpoint: Path) -> dict[str, tuple[Engine, DecodeConfig]]:
+    """Return what is compared: preferences, an agent that never exits, and the model as one graph without exits."""
     whole = dataclasses.replace(engine.manifest, exits=engine.exits[-1:])
-    single = Engine(engine.family, whole, engine.policies, engine.numeric)
+    source, threads = open_source(checkpoint), engine.model.threads
+    model = load_model(source, whole.exits, engine.numeric, engine.device, threads=threads)
+    single = Engine(model, whole, engine.policies, engine.device, engine.numeric)
+    single.sequences.chunk_positions = engine.sequences.chunk_positions
 
     def at(preference: float) -> DecodeConfig:
         return decode_config(Settings(preference=preference), engine.manifest, "python")
 
     return {
         "full depth": (engine, DecodeConfig()),
+        "full depth, batch-invariant": (engine, DecodeConfig(batch_invariant=True)),
         "no exits": (single, DecodeConfig()),
-        "never leaves": (engine, DecodeConfig("agent" if "agent" in engine.policies else "never", NEVER)),
+        "never exits": (engine, DecodeConfig("agent" if "agent" in engine.policies else "never", NEVER)),
         "energy": (engine, at(0.0)),
         "balanced": (engine, at(0.5)),
         "accuracy": (engine, at(1.0)),
     }
 
 
-def compare(engine: Engine, tokenizer: CodeTokenizer, rounds: int, count: int) -> dict[str, Any]:
+def compare(engine: Engine, checkpoint: Path, tokenizer: CodeTokenizer, rounds: int, count: int) -> dict[str, Any]:
     """Return seconds per mode, of all prompts together by round, and the balanced ratio in layer-equivalents."""
-    chosen, contenders = prompts(engine, tokenizer, count), modes(engine)
+    chosen, contenders = prompts(engine, tokenizer, count), modes(engine, checkpoint)
     times_s: dict[str, list[float]] = {name: [] for name in contenders}
     work, names, rng = (0.0, 0.0), list(contenders), random.Random(0)
     for _ in range(rounds + 1):  # the first warms up
@@ -81,19 +82,19 @@ def compare(engine: Engine, tokenizer: CodeTokenizer, rounds: int, count: int) -
     return {"times_s": {n: t[1:] for n, t in times_s.items()}, "tokens": tokens, "ratio": work[0] / work[1]}
 
 
-def lazy_depth(engine: Engine, tokenizer: CodeTokenizer, count: int) -> dict[str, float]:
+def lazy_depth(engine: Engine, checkpoint: Path, tokenizer: CodeTokenizer, count: int) -> dict[str, float]:
     """Return, by mode, the share of completions of cold prompts after which the prompt never went through all layers.
 
     Only there prefill is spared; where one token goes deep, the same work is done a little later. Running the prompt
     eagerly would bring the first token no sooner and spare nothing, so the engine is always lazy.
     """
     shares = {}
-    for name, (subject, config) in modes(engine).items():
+    for name, (subject, config) in modes(engine, checkpoint).items():
         chosen, lazy = prompts(engine, tokenizer, count), 0
         for ids in chosen:
             subject.sequences.forget()
             list(subject.generate(ids, FixedControl(config), max_new_tokens=NEW_TOKENS))
-            lazy += subject.segments[len(subject.exits) - 1].filled < len(ids) - 1
+            lazy += subject.state.filled[-1] < len(ids) - 1
         shares[name] = lazy / len(chosen)
     return shares
 
@@ -106,37 +107,19 @@ def ratio(times_s: dict[str, list[float]], ours: str, theirs: str) -> tuple[floa
 
 
 def exit_check_us(engine: Engine) -> float | None:
-    """Return the median microseconds of one decision as it is served: final norm, observation, network.
-
-    In the kernels where they decode, with the call into them from Python on top; else in numpy.
-    """
-    policy, family = engine.policies.get("agent"), engine.family
+    """Return the median microseconds of one decision as it is served: final norm, observation, network."""
+    policy = engine.policies.get("agent")
     if not isinstance(policy, AgentPolicy):
         return None
-    state = engine.segments.states[1][:1].contiguous()
-    if isinstance(family, NativeDecoder):
-        agent, kernels = NativeAgent(policy), family.kernels
-        fixed = (family.model, agent.pointer, address(state), 0, len(engine.exits), 1, 3)
-
-        def check() -> None:
-            kernels.greencode_exit_logit(*fixed)
-    else:
-
-        def check() -> None:
-            hidden = family.normalise(state)[0].float().cpu().numpy()
-            policy.exit_logit(ExitState(hidden, 0, engine.exits, 1, 3, _no_head))
-
+    rule = PolicyRule(policy, NEVER, engine.exits, 1, 3)
+    engine.state.reuse([0, 0])
+    engine.state.advance(0, lambda: False)
     times_s = []
-    with torch.inference_mode():
-        for _ in range(CHECKS):
-            start_s = time.perf_counter()
-            check()
-            times_s.append(time.perf_counter() - start_s)
+    for _ in range(CHECKS):
+        start_s = time.perf_counter()
+        rule(engine.state, 0)
+        times_s.append(time.perf_counter() - start_s)
     return 1e6 * statistics.median(times_s)
-
-
-def _no_head() -> Vector:
-    raise AssertionError("the agent decides without the head")
 
 
 def typing_trace(texts: Sequence[str]) -> Iterator[tuple[str, int]]:

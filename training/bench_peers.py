@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from greencode_lsp.engine.engine import Engine
-from greencode_lsp.engine.threads import set_threads
 from greencode_lsp.records import DecodeConfig, FixedControl
 from training.gguf_export import export_gguf
 
@@ -24,7 +23,7 @@ CONTEXT = 512
 """Positions of the prompt before every step."""
 NEW_TOKENS = 16
 BATCH = 8
-ONE, MANY, WHOLE, PREFILL = "step", f"{BATCH}-token step", f"{NEW_TOKENS} tokens", f"prefill {CONTEXT}"
+ONE, MANY, WHOLE, PREFILL = "step", f"{BATCH}-token step", f"{NEW_TOKENS} tokens", "cold prompt"
 
 
 class Peer(Protocol):
@@ -40,25 +39,29 @@ class Peer(Protocol):
 
 
 class Ours:
-    """The engine at full depth, segment by segment as served; the cache is the prompt's."""
+    """The engine at full depth, segment by segment as served; the cache is the prompt's.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.set_threads = set_threads
+    One engine for each number of threads: a process has one pool.
+    """
 
-    @torch.inference_mode()
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self._engines = {engine.model.threads: engine for engine in engines}
+        self._engine = engines[0]
+
+    def set_threads(self, count: int) -> None:
+        """See `Peer`."""
+        self._engine = self._engines.get(count, self._engine)
+
     def _step(self, ids: Sequence[int]) -> None:
         """Run all layers over ids, the head over each, and forget them."""
-        segments, family = self._engine.segments, self._engine.family
-        segments.feed(ids)
-        for index in range(len(segments)):
-            segments.advance(index, lambda: False)
-        int(family.head(family.normalise(segments.outputs(len(segments) - 1, len(ids))))[-1].argmax())
-        segments.crop(len(segments.ids) - len(ids))
+        state = self._engine.state
+        state.feed(ids)
+        int(state.full_depth_logits(len(ids), lambda: False)[-1].argmax())
+        state.crop(len(state) - len(ids))
 
     def measure(self, ids: Sequence[int]) -> dict[str, float]:
         """See `Peer`."""
-        self._engine.segments.crop(0)
+        self._engine.state.crop(0)
         prefill_s = _timed(lambda: self._step_over_prompt(ids))
         many_s = _timed(lambda: self._step(ids[:BATCH]))
         whole_s = decode_s(self._engine, ids, DecodeConfig())
@@ -154,14 +157,22 @@ class LlamaCpp:
         return {PREFILL: prefill_s, ONE: whole_s / NEW_TOKENS, MANY: many_s, WHOLE: whole_s}
 
 
-def open_peers(engine: Engine, folder: Path, work: Path) -> dict[str, Peer]:
-    """Return the peers that are installed, by name, over one float folder."""
-    peers: dict[str, Peer] = {f"greencode {engine.numeric}": Ours(engine)}
+def open_peers(engines: Sequence[Engine], folder: Path, work: Path) -> dict[str, Peer]:
+    """Return the peers that are installed, by name, over one float folder; `engines` are ours, by threads."""
+    peers: dict[str, Peer] = {f"greencode {engines[0].numeric}": Ours(engines)}
     if importlib.util.find_spec("transformers"):
         peers["Hugging Face float32"] = HuggingFace(folder, torch.float32)
         peers["Hugging Face bfloat16"] = HuggingFace(folder, torch.bfloat16)
     if importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("gguf"):
         peers["llama.cpp Q8_0"] = LlamaCpp(export_gguf(folder, work / "q8_0.gguf"))
+    return peers
+
+
+def open_gguf_peers(engines: Sequence[Engine], file: Path) -> dict[str, Peer]:
+    """Return ours and llama.cpp, where it is installed, over one GGUF file."""
+    peers: dict[str, Peer] = {f"greencode {engines[0].numeric}": Ours(engines)}
+    if importlib.util.find_spec("llama_cpp"):
+        peers["llama.cpp"] = LlamaCpp(file)
     return peers
 
 

@@ -165,7 +165,13 @@ def measure(subject: Subject, cursor: Cursor, index: int, settings: Sequence[Set
         rows.append([*_figures(completion, subject.engine.layers), *scores])
         if is_checked and setting.policy != ORACLE and rng.random() < CHECKED_ROWS:
             checks["pairs"] += 1
-            steps = emit(subject.engine, prompt, config, subject.new_tokens, subject.tokenizer.special_ids)
+            steps = emit(
+                subject.engine,
+                prompt,
+                replace(config, batch_invariant=True),
+                subject.new_tokens,
+                subject.tokenizer.special_ids,
+            )
             if tuple(steps) != completion.steps:
                 gap = tree.margin(config, completion.token_ids)
                 checks["mismatches"].append({**asdict(setting), "cursor": index, "gap": gap})

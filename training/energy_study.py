@@ -27,16 +27,17 @@ from typing import Any
 
 import torch
 
-from greencode_lsp.calibrate import judged, time_checkpoint, trials
+from greencode_lsp.calibrate import judged, trials
 from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.demo.positions import CursorPosition
 from greencode_lsp.energy.calibration import busy_clock
 from greencode_lsp.energy.detect import find_counter
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W
 from greencode_lsp.energy.sampler import Counter
+from greencode_lsp.engine.calibrate import time_checkpoint
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.engine.threads import kernel_threads
+from greencode_lsp.engine.onnx.threads import usable_threads
 from greencode_lsp.errors import SettingError
 from greencode_lsp.models.store import resolve
 from greencode_lsp.preference import decode_config
@@ -170,7 +171,7 @@ def measure(
     ways: Mapping[str, Complete], prompts: Sequence[Sequence[int]], options: Options, kept: Path, device: str
 ) -> list[Window]:
     """Return every window, with joules of one kind; each is kept at once, and those in `kept` are not taken again."""
-    asked = json.dumps(asdict(options) | {"ways": list(ways), "threads": kernel_threads()})
+    asked = json.dumps(asdict(options) | {"ways": list(ways), "threads": usable_threads()})
     windows: list[Window] = []
     if kept.exists():
         head, *lines = kept.read_text(encoding="utf8").splitlines()
@@ -180,7 +181,7 @@ def measure(
     done = {(window.way, window.round) for window in windows}
     is_modelled = any(window.energy_tier == "modelled" for window in windows)
     counter = None if is_modelled else find_counter(device)
-    rng, clock_s = random.Random(options.seed), busy_clock(device, torch.get_num_threads())
+    rng, clock_s = random.Random(options.seed), busy_clock(device, usable_threads())
     for number in range(options.repeats):
         order = rng.sample(list(ways), len(ways))
         for name in (REST, *order):
@@ -259,13 +260,13 @@ def run(options: Options, runs: Path) -> dict[str, Any]:
     kept = out / "energy-study.part"
     chosen = [line.prompt for line in lines[: options.prompts]]
     windows = measure(ways, chosen, options, kept, engine.device)
-    calibration = time_checkpoint(engine, folder)
+    calibration = time_checkpoint(engine)
     found = {
         "model": engine.manifest.name,
         "device": engine.device,
         "device_name": calibration.device_name,
         "numeric": engine.numeric,
-        "threads": kernel_threads(),
+        "threads": usable_threads(),
         "power_w": ACTIVE_POWER_W[engine.device],
         "options": asdict(options),
         "prompt_tokens": statistics.fmean(map(len, chosen)),

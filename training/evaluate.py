@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
@@ -169,7 +168,7 @@ def evaluate(checkpoint: Path, held_out: Mapping[str, HeldOut], runs: Path, proc
         },
         "languages": {name: of_language(engine, scored[name], lines) for name, lines in held_out.items()},
         "loss_per_exit": engine.manifest.training.get("metrics", {}).get("exits", {}),
-        "threads": torch.get_num_threads(),
+        "threads": engine.model.threads,
         "speed": speed.compare(engine, checkpoint, prompts, seed=0),
         "samples": {name: samples(rows) for name, rows in scored.items()},
     }

@@ -44,13 +44,13 @@ def _int8_layout(weights: Weights) -> Layout:
 
 
 def _save_int8(trained: Path, out: Path) -> None:
-    weights = Weights(trained, torch.float32, "cpu")
+    weights = Weights(trained)
 
     def read(name: str) -> Tensor:
         if name.endswith(SCALE_SUFFIX):
-            return row_scales(weights(name.removesuffix(SCALE_SUFFIX)))
-        tensor = weights(name)
-        return quantise_rows(tensor)[0] if tensor.ndim == 2 else tensor
+            return torch.from_numpy(row_scales(weights.float32(name.removesuffix(SCALE_SUFFIX))))
+        array = weights.float32(name)
+        return torch.from_numpy(quantise_rows(array)[0] if array.ndim == 2 else array)
 
     save_shards(out, _int8_layout(weights), read, MAX_SHARD_BYTES)
 
@@ -120,9 +120,9 @@ def dequantise(folder: Path, out: Path) -> Path:
     """Write the folder with float32 weights, as transformers reads it; returns `out`."""
     manifest, config = read_manifest(folder), read_config(folder)
     out.mkdir(parents=True, exist_ok=True)
-    weights = Weights(folder, torch.float32, "cpu")
+    weights = Weights(folder)
     layout = {name: (weights.shape(name), torch.float32) for name in weights.names()}
-    save_shards(out, layout, weights, MAX_FLOAT_SHARD_BYTES)
+    save_shards(out, layout, lambda name: torch.from_numpy(weights.float32(name)), MAX_FLOAT_SHARD_BYTES)
     for path in folder.iterdir():
         is_ours = path.name == MANIFEST_NAME or path.name.endswith(".index.json")
         if (path.suffix == ".json" and not is_ours) or path.name == "agent.safetensors":

@@ -1,6 +1,6 @@
-"""Every exit over given tokens in one pass: what rollouts store and the evaluation scores.
+"""Every exit over given tokens in one pass (teacher forcing): what rollouts store and the evaluation scores.
 
-By the design's invariant I1 these are the states a generation with exits has at the same positions.
+By invariant I1 these are the states a generation with exits has at the same positions.
 
 Letters: S exits, T tokens, D hidden size, V vocabulary.
 """
@@ -9,50 +9,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from greencode_lsp.engine.checkpoint import read_config
-from greencode_lsp.engine.family import Family
-from greencode_lsp.engine.load import load_family, pick_numeric
-from greencode_lsp.engine.segments import Segments
+from greencode_lsp.engine.engine import Model
+from greencode_lsp.engine.load import load_model, open_source, pick_numeric
+from greencode_lsp.engine.state import DecoderState, Vector
 
 DEVICE = "cpu"
-"""Costs and calibration hold for the numeric mode they were measured in; this is the one that every machine has."""
+"""Costs and threshold tables hold for the precision they were measured in; this is the one that every machine has."""
 
 
-def load_segments(folder: Path, exits: tuple[int, ...], numeric: str = "auto") -> tuple[Family[Any], Segments]:
-    """Load a checkpoint's blocks alone, to be run by hand."""
-    numeric = pick_numeric(numeric, DEVICE)
-    family = load_family(folder, read_config(folder), DEVICE, numeric)
-    with torch.inference_mode():
-        return family, Segments(family, exits)
+def load_state(folder: Path, exits: tuple[int, ...], numeric: str = "auto") -> tuple[Model, DecoderState]:
+    """Load a checkpoint's decoder alone, to be run by hand."""
+    model = load_model(open_source(folder), exits, pick_numeric(numeric, DEVICE), DEVICE)
+    return model, DecoderState(model.open(), len(exits))
 
 
 class ForcedExits:
     """A checkpoint's exits, run over tokens that something else has chosen."""
 
     def __init__(self, folder: Path, exits: tuple[int, ...]) -> None:
-        self._family, self._segments = load_segments(folder, exits)
+        self._model, self._state = load_state(folder, exits)
 
-    @torch.inference_mode()
-    def states(self, prompt: Sequence[int], target: Sequence[int]) -> Tensor:
+    def states(self, prompt: Sequence[int], target: Sequence[int]) -> Vector:
         """Return normalised states [S, T, D] at the positions that predict each of the target's tokens."""
-        self._segments.crop(0)
-        self._segments.feed([*prompt, *target[:-1]])
-        runs = (self._segments.advance(i, lambda: False) for i in range(len(self._segments)))
-        return self._family.normalise(torch.stack([outputs[-len(target) :] for outputs in runs]))
+        state = self._state
+        state.crop(0)
+        state.feed([*prompt, *target[:-1]])
+        for index in range(state.last + 1):
+            state.advance(index, lambda: False, batch_invariant=True)
+        start, stop = len(state) - len(target), len(state)
+        return np.stack([state.runner.normalised(index, start, stop) for index in range(state.last + 1)])
 
-    @torch.inference_mode()
-    def tokens(self, states: Tensor) -> tuple[Tensor, Tensor]:
+    def tokens(self, states: Vector) -> tuple[NDArray[np.int64], Vector]:
         """Return each state's likeliest token and its log-odds, [S, T] each, for states [S, T, D]."""
         found = [self._tokens_of_exit(state) for state in states]  # one exit at a time: [T, V] is large enough
-        return torch.stack([token for token, _ in found]), torch.stack([odds for _, odds in found])
+        return np.stack([token for token, _ in found]), np.stack([odds for _, odds in found])
 
-    def _tokens_of_exit(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self._family.head(state).float()  # [T, V]
-        top, token = logits.max(-1, keepdim=True)
-        others = logits.sub_(top).exp_().scatter_(-1, token, 0.0).sum(-1)  # in place: [T, V] again would cost time
-        return token[:, 0], -(others + 1e-12).log()
+    def _tokens_of_exit(self, state: Vector) -> tuple[NDArray[np.int64], Vector]:
+        logits = self._model.head(state)  # [T, V]
+        token, every = logits.argmax(-1), np.arange(len(logits))
+        logits -= logits[every, token][:, None]  # in place: [T, V] again would cost time
+        np.exp(logits, out=logits)
+        logits[every, token] = 0.0
+        return token, -np.log(logits.sum(-1) + 1e-12)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from greencode_lsp.engine.checkpoint import Weights, read_config
@@ -44,7 +43,7 @@ def export_gguf(folder: Path, out: Path, *, quantised: bool = True) -> Path:
     heads = config["num_attention_heads"]
     groups = config.get("num_key_value_heads") or heads
     size = config.get("head_dim") or config["hidden_size"] // heads
-    weights = Weights(folder, torch.float32, "cpu")
+    weights = Weights(folder)
     writer = gguf.GGUFWriter(str(out), "llama")
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -63,7 +62,7 @@ def export_gguf(folder: Path, out: Path, *, quantised: bool = True) -> Path:
     for name in weights.names():
         if name == "lm_head.weight" and config.get("tie_word_embeddings"):
             continue
-        tensor: NDArray[Any] = weights(name).numpy()
+        tensor: NDArray[Any] = weights.float32(name)
         if name.endswith(("q_proj.weight", "k_proj.weight")):
             tensor = _neighbours(tensor, heads if name.endswith("q_proj.weight") else groups)
         if quantised and tensor.ndim == 2:

@@ -1,28 +1,29 @@
 """One prompt under any policy and threshold, for little more than the cost of one completion.
 
 With exact KV (design, invariant I1) what every exit would say at a position depends on the ids before it alone. So the
-completions of one prompt form a tree keyed by the emitted ids: a node holds one full-depth pass, and a walk decides as
-the engine's decode loop does and books the same work. Nodes are made when a walk first comes by.
+completions of one prompt form a tree keyed by the emitted ids: a node holds one full-depth pass, made when a completion
+first comes by, and the engine's own decode loop runs over a `DecoderState` whose layers are the recorded ones.
 
 Letters: S exits, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from greencode_lsp.engine.cost import WorkLog
-from greencode_lsp.engine.drafts import propose
-from greencode_lsp.engine.engine import DRAFT_TOKENS, Engine
-from greencode_lsp.engine.policy import ExitState, Vector
-from greencode_lsp.records import DecodeConfig, Step, Work
-from training.forced import load_segments
+from greencode_lsp.engine.decode import Decoder, Limits
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.policy import ExitPolicy, ExitState
+from greencode_lsp.engine.state import DecoderState, Vector
+from greencode_lsp.records import DecodeConfig, FixedControl, Step, Work
+from training.forced import load_state
 
 ORACLE = "oracle"
 """The policy that leaves at the first exit whose token is the full model's, and pays no head to know it."""
@@ -52,7 +53,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A walk's outcome: what `Engine.generate` would have yielded, and its work."""
+    """What `Engine.generate` would have yielded, and its work."""
 
     steps: tuple[Step, ...]
     agrees: tuple[bool, ...]
@@ -79,57 +80,119 @@ class Grower(Protocol):
 
 
 class Replayer:
-    """A checkpoint's blocks, run at full depth along the trees; the cache is cropped to the branch in question."""
+    """A checkpoint's layers, run at full depth along the trees; the cache is cropped to the branch in question."""
 
     def __init__(self, folder: Path, exits: tuple[int, ...]) -> None:
-        self._family, self._segments = load_segments(folder, exits)
+        self._model, self._state = load_state(folder, exits)
 
-    @torch.inference_mode()
     def node(self, prompt: Sequence[int], ids: tuple[int, ...]) -> Node:
         """Feed what the cache lacks and run all segments over it."""
-        self._segments.reuse([*prompt, *ids])
-        last = [self._segments.advance(i, lambda: False)[-1:] for i in range(len(self._segments))]  # S times [1, D]
-        normalised = self._family.normalise(torch.cat(last))  # [S, D]
-        logits = self._family.head(normalised).float().numpy()  # [S, V]
-        tokens = tuple(int(i) for i in logits.argmax(-1))
-        return Node(ids, normalised[:-1].float().numpy(), logits, tokens)
+        state = self._state
+        state.reuse([*prompt, *ids])
+        for index in range(state.last + 1):
+            state.advance(index, lambda: False, batch_invariant=True)
+        normalised = np.stack([state.normalised(index) for index in range(state.last + 1)])  # [S, D]
+        logits = self._model.head(normalised)  # [S, V]
+        return Node(ids, normalised[:-1], logits, tuple(int(i) for i in logits.argmax(-1)))
 
 
-@dataclass(slots=True)
-class _Decoding:
-    """The engine's state during a completion, in counts: ids fed and positions filled per segment (design, I2)."""
+class _Recorded:
+    """See `Runner`: a sequence whose states are those of a tree's nodes; nothing is run."""
 
-    log: WorkLog
-    fed: int
-    filled: list[int]
+    def __init__(self, tree: Tree, max_positions: int) -> None:
+        self._tree, self.max_positions, self.max_bytes = tree, max_positions, 1
+        self._ids: list[int] = []
+
+    def embed(self, ids: Sequence[int], start: int) -> None:
+        """See `Runner`."""
+        self._ids[start:] = ids
+
+    def run(self, segment: int, start: int, stop: int, *, batch_invariant: bool) -> None:
+        """See `Runner`."""
+
+    def node(self) -> Node:
+        """Return the node of the last position."""
+        return self._tree.node(self._ids)
+
+    def _nodes(self, start: int, stop: int) -> Iterator[Node]:
+        return (self._tree.node(self._ids[: position + 1]) for position in range(start, stop))
+
+    def normalised(self, segment: int, start: int, stop: int) -> Vector:
+        """See `Runner`."""
+        return np.stack([node.hidden[segment] for node in self._nodes(start, stop)])
+
+    def logits(self, segment: int, start: int, stop: int) -> Vector:
+        """See `Runner`."""
+        return np.stack([node.logits[segment] for node in self._nodes(start, stop)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """See `ExitPolicy`: another one, asked once for each state of the tree."""
+
+    name: str
+    policy: ExitPolicy | None
+    """None is the oracle."""
+    recorded: _Recorded
+
+    def exit_logit(self, state: ExitState) -> float:
+        """Return the logit; the head is run anew where the policy has it run, so that it is counted."""
+        node, key = self.recorded.node(), (self.name, state.exit_index, state.pending)
+        if key in node.exit_logits:
+            logit, used_head = node.exit_logits[key]
+            if used_head:
+                state.logits()
+            return logit
+        used: list[bool] = []
+
+        def logits() -> Vector:
+            used.append(True)
+            return state.logits()
+
+        if self.policy is None:
+            logit = 1.0 if node.tokens[state.exit_index] == node.full_depth else -1.0
+        else:
+            logit = self.policy.exit_logit(replace(state, logits=logits))
+        node.exit_logits[key] = logit, bool(used)
+        return logit
 
 
 class Tree:
     """All completions of one prompt."""
 
     def __init__(self, engine: Engine, grower: Grower, prompt: Sequence[int]) -> None:
-        self._engine, self._grower, self._prompt = engine, grower, prompt
-        self._widths = [int(width) for width in np.diff((0, *engine.exits))]
+        self._engine, self._grower, self._prompt = engine, grower, list(prompt)
         self.root = grower.node(prompt, ())
+
+    def node(self, ids: Sequence[int]) -> Node:
+        """Return the node at the last of the ids, which begin with the prompt; a new one runs the model."""
+        node = self.root
+        for token in ids[len(self._prompt) :]:
+            if token not in node.children:
+                node.children[token] = self._grower.node(self._prompt, (*node.ids, token))
+            node = node.children[token]
+        return node
 
     def complete(self, config: DecodeConfig, new_tokens: int, stop_ids: frozenset[int] = frozenset()) -> Completion:
         """Return what `generate` yields under `config`, up to and with the first stop id."""
-        log = WorkLog(self._engine.manifest, len(self._prompt), 0)
-        state = _Decoding(log, len(self._prompt), [0] * len(self._engine.exits))
-        node, steps, agrees = self.root, list[Step](), list[bool]()
-        while len(steps) < new_tokens and state.fed < self._engine.max_positions:
-            verified = config.verified
-            chosen = self._verified(node, config, state, stop_ids) if verified else [self._decide(node, config, state)]
-            for index, token in chosen[: new_tokens - len(steps)]:
-                steps.append(Step(token, self._engine.exits[index]))
-                agrees.append(token == node.full_depth)
-                log.emitted_tokens += 1
-                if token in stop_ids:
-                    return self._finish(steps, agrees, state)
-                if len(steps) < new_tokens:
-                    node = self._child(node, token)
-            state.fed += 1
-        return self._finish(steps, agrees, state)
+        engine = self._engine
+        recorded = _Recorded(self, engine.max_positions)
+        state = DecoderState(recorded, len(engine.exits))
+        state.chunk_positions = engine.sequences.chunk_positions
+        state.feed(self._prompt)
+        log = WorkLog(engine.manifest, len(self._prompt), 0)
+        policy = None if config.policy == ORACLE else engine.policies[config.policy]
+        policies = {config.policy: _Remembered(config.policy, policy, recorded)}
+        decoder = Decoder(state, engine.exits, policies, engine.draft_lengths, log)
+        steps, agrees = list[Step](), list[bool]()
+        with closing(decoder.steps(FixedControl(config), Limits(new_tokens, likely_last_ids=stop_ids))) as generation:
+            for step in generation:
+                before = [*self._prompt, *(done.token_id for done in steps)]
+                agrees.append(step.token_id == self.node(before).full_depth)
+                steps.append(step)
+                if step.token_id in stop_ids:
+                    break
+        return Completion(tuple(steps), tuple(agrees), log.finish(len(state) - state.filled[-1]))
 
     def margin(self, config: DecodeConfig, token_ids: Sequence[int]) -> float:
         """Return how near the completion was to another: the least gap between a logit and what it was compared with.
@@ -144,90 +207,3 @@ class Tree:
             gaps.append(float(np.diff(top).min()))
             node = node.children.get(token, node)
         return min(gaps)
-
-    @staticmethod
-    def _finish(steps: list[Step], agrees: list[bool], state: _Decoding) -> Completion:
-        return Completion(tuple(steps), tuple(agrees), state.log.finish(state.fed - state.filled[-1]))
-
-    def _child(self, node: Node, token: int) -> Node:
-        if token not in node.children:
-            node.children[token] = self._grower.node(self._prompt, (*node.ids, token))
-        return node.children[token]
-
-    def _advance(self, state: _Decoding, index: int) -> None:
-        """Run a segment over all it has not consumed."""
-        positions = state.fed - state.filled[index]
-        state.log.count_run(index, self._widths[index], state.filled[index], positions)
-        state.filled[index] = state.fed
-
-    def _decide(self, node: Node, config: DecodeConfig, state: _Decoding) -> tuple[int, int]:
-        """Return (exit index, token) as `Engine._decode_one` finds them."""
-        last = len(self._widths) - 1
-        for index in range(last):
-            self._advance(state, index)
-            pending = state.fed - max(state.filled[index + 1], len(self._prompt) - 1)
-            logit, used_head = self._exit_logit(node, config.policy, index, pending)
-            state.log.head_positions += used_head
-            if logit > config.threshold:
-                state.log.head_positions += not used_head
-                return index, node.tokens[index]
-        self._advance(state, last)
-        state.log.head_positions += 1
-        return last, node.full_depth
-
-    def _exit_logit(self, node: Node, policy: str, index: int, pending: int) -> tuple[float, bool]:
-        key = (policy, index, pending)
-        if key not in node.exit_logits:
-            used: list[int] = []
-
-            def head() -> Vector:
-                used.append(index)
-                return np.asarray(node.logits[index])
-
-            if policy == ORACLE:
-                logit = 1.0 if node.tokens[index] == node.full_depth else -1.0
-            else:
-                asked = ExitState(node.hidden[index], index, self._engine.exits, pending, len(node.ids), head)
-                logit = self._engine.policies[policy].exit_logit(asked)
-            node.exit_logits[key] = logit, bool(used)
-        return node.exit_logits[key]
-
-    def _verified(
-        self, node: Node, config: DecodeConfig, state: _Decoding, ends: frozenset[int]
-    ) -> list[tuple[int, int]]:
-        """Draft, verify and crop as `Engine._decode_verified` does; return the kept (last exit, token)."""
-        length, last = state.fed, len(self._widths) - 1
-        ids = np.asarray([*self._prompt, *node.ids])
-        drafts = propose(ids, self._engine.draft_lengths, self._engine.max_positions - len(ids), ends)
-        state.fed += len(drafts)
-        if not drafts:
-            tokens = self._left_early(node, config, state, ends)
-            if tokens[0][0] == last:
-                return tokens
-            drafts = [token for _, token in tokens]
-        for index in range(last + 1):
-            self._advance(state, index)
-        state.log.head_positions += state.fed - length + 1
-        kept = [(last, node.full_depth)]
-        for draft in drafts[: state.fed - length]:
-            if draft != node.full_depth:
-                break
-            node = self._child(node, draft)
-            kept.append((last, node.full_depth))
-        state.fed = length + len(kept) - 1
-        state.filled = [min(filled, state.fed) for filled in state.filled]
-        return kept
-
-    def _left_early(
-        self, node: Node, config: DecodeConfig, state: _Decoding, ends: frozenset[int]
-    ) -> list[tuple[int, int]]:
-        """Return the drafts (exit, token) as `Engine._left_early` does."""
-        drafts: list[tuple[int, int]] = []
-        for _ in range(min(DRAFT_TOKENS, self._engine.max_positions - state.fed)):
-            if drafts:
-                node = self._child(node, drafts[-1][1])
-                state.fed += 1
-            drafts.append(self._decide(node, config, state))
-            if drafts[-1][0] == len(self._widths) - 1 or drafts[-1][1] in ends:
-                break
-        return drafts

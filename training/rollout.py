@@ -27,7 +27,7 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.records import DecodeConfig, FixedControl, Step
 from training.forced import ForcedExits
 
-FULL_DEPTH = DecodeConfig("never")
+FULL_DEPTH = DecodeConfig("never", batch_invariant=True)
 LANGUAGES = ("python", "java")
 """Rows hold a language as its index here."""
 COPIED_TOKENS = 4096
@@ -226,11 +226,11 @@ def _record(setup: Setup, prompt: Prompt, start: int, emitted: Sequence[int]) ->
     author = prompt.ids[start:]
     states = setup.forced.states(prompt.ids[:start], [*author, *emitted])  # [S, T, D]
     tokens, log_odds = setup.forced.tokens(states)
-    choices = tokens.T.numpy().astype(np.int32)
+    choices = tokens.T.astype(np.int32)
     position = np.concatenate([np.arange(len(author)) % setup.new_tokens, np.arange(len(emitted))]).astype(np.int32)
     return Rollouts(
-        hidden=states[:-1].transpose(0, 1).numpy().astype(np.float16),
-        confidence=log_odds[:-1].T.numpy(),
+        hidden=states[:-1].transpose(1, 0, 2).astype(np.float16),
+        confidence=log_odds[:-1].T,
         choices=choices,
         labels=choices[:, -1],
         completion=np.cumsum(position == 0, dtype=np.int32) - 1,

@@ -16,8 +16,6 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.policy import AGENT_FILE, AgentPolicy
 from greencode_lsp.errors import CorpusError
@@ -65,7 +63,7 @@ class Sweep:
 
 def subject_of(checkpoint: Path, work: Path, new_tokens: int) -> Subject:
     """Load a checkpoint, and the probe beside its agent where the work folder has one."""
-    engine = load_engine(checkpoint, DEVICE)
+    engine = load_engine(checkpoint, DEVICE, threads=1)  # another process has the other core
     if (work / PROBE_FILE).exists() and (checkpoint / AGENT_FILE).exists():
         engine.policies["probe"] = AgentPolicy.load(work / PROBE_FILE, engine.exits)
     tokenizer = CodeTokenizer.from_folder(checkpoint)
@@ -105,8 +103,6 @@ def _measure_share(sweep: Sweep, key: str, process: int, share: Sequence[int]) -
     if not share:
         return
     path = sweep.folder / f"{sweep.language}-{process}.jsonl"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a model this small is slower on more, and the other core has its own share
     subject = subject_of(sweep.checkpoint, sweep.work, sweep.new_tokens)
     start_s = told_s = time.monotonic()
     try:
@@ -123,8 +119,6 @@ def _measure_share(sweep: Sweep, key: str, process: int, share: Sequence[int]) -
                     print(f"{sweep.language}: {count} of {len(share)}, {told_s - start_s:.0f} s", flush=True)
     except OSError as error:
         raise CorpusError(f"The calibration cannot be written to {path}: {error.strerror}.") from error
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _is_orphan() -> bool:

@@ -119,9 +119,11 @@ def load_backend(settings: Settings) -> Backend:
     """Load the checkpoint that the settings name; raises GreenCodeError with a sentence for the user."""
     folder = resolve(settings.model)
     tokenizer = CodeTokenizer.from_folder(folder)
-    from greencode_lsp.engine.load import load_engine  # imports torch: seconds, and not before `initialize`
+    from greencode_lsp.engine.calibrate import use_this_device  # imports numpy and more: not before `initialize`
+    from greencode_lsp.engine.load import load_engine
 
     engine = load_engine(folder, settings.device, settings.numeric)
+    use_this_device(engine)
     return Backend(engine, tokenizer, engine.manifest)
 
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import math
 import platform
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import torch
-
-from greencode_lsp.energy.calibration import LONG, POSITIONS, Segment, busy_clock
-from greencode_lsp.engine.checkpoint import Weights
+from greencode_lsp.energy.calibration import LONG, POSITIONS, Calibration, Segment, busy_clock, load, save
+from greencode_lsp.energy.checkpoint import Checkpoint
+from greencode_lsp.energy.rows import utc_now
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.records import NEVER, DecodeConfig, FixedControl, Work
 
@@ -28,11 +28,12 @@ TOKENS = 16
 STEPS = 8
 """Runs of one size in a row, so that it finds the caches as its like left them; the first is left out."""
 ROUNDS = 15
+QUICK_ROUNDS, QUICK_S = 2, 2.0
+"""Of the times that are taken when a checkpoint is first loaded on a device."""
 BUDGET_S = 20.0
 """Timing ends after this, within a round too, with what it has."""
-_LAYER = re.compile(r"\blayers\.(\d+)\.")
-_HEADS = ("lm_head.weight", "embed_tokens.weight")
-_ELEMENT_BYTES = {"int8": 1, "bfloat16": 2, "float32": 4}
+_WEIGHT_BYTES = {"int4": 0.64, "mixed": 0.87, "int8": 1.13, "bfloat16": 2.0, "float32": 4.0}
+"""Of a weight with its block's scale; `mixed` has 4 bits in about half of its weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class Parts:
     device_name: str
 
 
-def time_parts(engine: Engine, folder: Path, rounds: int = ROUNDS, deadline_s: float = math.inf) -> Parts:
-    """Time every part of the loaded checkpoint in `folder`, sizes and kinds in turns; medians.
+def time_parts(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.inf) -> Parts:
+    """Time every part of a loaded checkpoint, sizes and kinds in turns; medians.
 
     Parts of one position are what they take between the tokens of a real generation: full depth, against a generation
     that always leaves first, and against one whose checks always say no. Where time ends, after `BUDGET_S` or at
@@ -76,12 +77,62 @@ def time_parts(engine: Engine, folder: Path, rounds: int = ROUNDS, deadline_s: f
         check_s = max(0.0, (seconds["checked"] - seconds["never"]) / (len(widths) - 1))
     token_s = max(0.0, seconds["never"] - one_s - head_s)
     start_s = max(0.0, seconds["start"] - one_s - head_s - token_s)
-    elements, head_elements = weight_counts(folder, engine.exits)
-    size = _ELEMENT_BYTES[engine.numeric]
-    segments = tuple(Segment(c, size * n, 2 * n) for c, n in zip(curves, elements, strict=True))
-    head = Segment({1: head_s}, size * head_elements, 2 * head_elements)
-    name = torch.cuda.get_device_name() if engine.device == "cuda" else _processor_name()
-    return Parts(segments, head, check_s, token_s, start_s, torch.get_num_threads(), name)
+    architecture, size = engine.model.architecture, _WEIGHT_BYTES[engine.numeric]
+    weights = [width * architecture.layer_weights for width in widths]
+    segments = tuple(Segment(c, int(size * n), 2 * n) for c, n in zip(curves, weights, strict=True))
+    head = Segment({1: head_s}, int(size * architecture.head_weights), 2 * architecture.head_weights)
+    return Parts(segments, head, check_s, token_s, start_s, engine.model.threads, device_name(engine.device))
+
+
+def time_checkpoint(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.inf) -> Calibration:
+    """Return the times of a loaded checkpoint, as many as are taken until `deadline_s` by `time.monotonic`."""
+    parts = time_parts(engine, rounds, deadline_s)
+    return Calibration(
+        device=engine.device,
+        device_name=parts.device_name,
+        checkpoint=engine.manifest.name,
+        numeric=engine.numeric,
+        threads=parts.threads,
+        exits=engine.exits,
+        segments=parts.segments,
+        head=parts.head,
+        check_s=parts.check_s,
+        token_s=parts.token_s,
+        start_s=parts.start_s,
+        created_utc=utc_now().isoformat(timespec="seconds"),
+    )
+
+
+def use_this_device(engine: Engine) -> None:
+    """Let the engine's counts, draft lengths and exits follow what a step takes here, not where it was trained.
+
+    The times are those stored for this very checkpoint, else short ones, taken and stored now.
+    """
+    calibration = load(engine.device, Checkpoint(engine.manifest.name, engine.exits, engine.numeric))
+    if calibration is None:
+        calibration = time_checkpoint(engine, QUICK_ROUNDS, time.monotonic() + QUICK_S)
+        with suppress(OSError):  # a folder that cannot be written costs these seconds at every start
+            save(calibration)
+    curve, head_layers = costs(calibration)
+    engine.use_costs(curve, head_layers)
+    token_s = sum(segment.seconds[1] for segment in calibration.segments)
+    checks = calibration.check_s * (len(engine.exits) - 1) / token_s
+    ratios = [
+        row.layer_equivalents_ratio
+        for table in engine.manifest.calibration.values()
+        for rows in table.values()
+        for row in rows
+    ]
+    if ratios and min(ratios) + checks >= 1:
+        engine.manifest = replace(engine.manifest, exit_policy="never")
+
+
+def costs(calibration: Calibration) -> tuple[dict[int, float], float]:
+    """Return {m: c(m)/c(1)} of all segments together, and the head's cost for one position in layers."""
+    timed = set.intersection(*(set(segment.seconds) for segment in calibration.segments))
+    seconds = {m: sum(segment.seconds[m] for segment in calibration.segments) for m in sorted(timed)}
+    curve = {m: round(elapsed_s / seconds[1], 3) for m, elapsed_s in seconds.items()}
+    return curve, round(calibration.head.seconds[1] / seconds[1] * calibration.exits[-1], 3)
 
 
 def _layer_s(seconds: dict[object, float], skipped: int, widths: Sequence[int]) -> float:
@@ -107,7 +158,7 @@ class _Timer:
 
     def __init__(self, engine: Engine, end_s: float) -> None:
         self._engine, self._end_s = engine, end_s
-        self._clock_s = busy_clock(engine.device, torch.get_num_threads())
+        self._clock_s = busy_clock(engine.device, engine.model.threads)
         room = engine.max_positions - 1
         self._prompt = [0] * min(PROMPT_TOKENS, room // 2)
         self.positions = [m for m in POSITIONS if m == 1 or m <= room - (len(self._prompt) if m < LONG else 0)]
@@ -124,7 +175,6 @@ class _Timer:
     def medians(self) -> dict[object, float]:
         return {key: statistics.median(found) for key, found in (self._warm_up | self._seconds).items()}
 
-    @torch.inference_mode()
     def round(self) -> None:
         """Time everything once; after the end only what nothing can be said without, and only if it is not known."""
         for name, config in self._configs.items():
@@ -139,23 +189,22 @@ class _Timer:
         return (is_needed and is_lacking) or time.monotonic() < self._end_s
 
     def _time_runs(self, m: int) -> None:
-        segments, family = self._engine.sequences.choose(self._prompt), self._engine.family
+        state = self._engine.sequences.choose(self._prompt)
         start = 0 if m >= LONG else len(self._prompt)
-        segments.reuse([*self._prompt, 0] if start else [0])
-        segments.crop(start)
-        for index in range(len(segments)):
-            segments.advance(index, _never)
+        state.reuse([*self._prompt, 0] if start else [0])
+        state.crop(start)
+        for index in range(state.last + 1):
+            state.advance(index, _never)
         for step in range(STEPS if m < LONG else 1):
-            segments.feed([0] * m)
-            for index in range(len(segments)):
-                elapsed_s = self._timed(lambda index=index: segments.advance(index, _never))  # type: ignore[misc]
+            state.feed([0] * m)
+            for index in range(state.last + 1):
+                elapsed_s = self._timed(partial(state.advance, index, _never))
                 if step or m >= LONG:
                     self._add((index, m), elapsed_s)
-            last = segments.outputs(len(segments) - 1)
-            head_s = self._timed(lambda last=last: int(family.head(family.normalise(last))[0].argmax()))  # type: ignore[misc]
+            head_s = self._timed(lambda: int(state.exit_logits(state.last).argmax()))
             if m == 1 and step:
                 self._add("head", head_s)
-            segments.crop(start)
+            state.crop(start)
 
     def _time_tokens(self, name: str, config: DecodeConfig) -> None:
         engine = self._engine
@@ -175,8 +224,7 @@ class _Timer:
     def _timed(self, call: Callable[[], object]) -> float:
         start_s = self._clock_s()
         call()
-        if self._engine.device == "cuda":
-            torch.cuda.synchronize()
+        self._engine.model.wait()
         return self._clock_s() - start_s
 
 
@@ -184,26 +232,18 @@ def _never() -> bool:
     return False
 
 
-def _processor_name() -> str:
+def device_name(device: str) -> str:
+    """Return the device's name as its maker gives it."""
+    if device == "cuda":
+        import torch  # loaded already: it computes there
+
+        return torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf8").split("\n")
     except OSError:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, "") or platform.processor() or platform.machine()
-
-
-def weight_counts(folder: Path, exits: Sequence[int]) -> tuple[list[int], int]:
-    """Return the weights in the layers of each segment, and those of the head, read off the files' headers."""
-    weights = Weights(folder, torch.float32, "cpu")
-    sizes = {name: int(torch.Size(weights.shape(name)).numel()) for name in weights.names()}
-    segments = [0] * len(exits)
-    for name, size in sizes.items():
-        found = _LAYER.search(name)
-        if found:
-            segments[next(s for s, end in enumerate(exits) if int(found[1]) < end)] += size
-    head = next((size for tail in _HEADS for name, size in sizes.items() if name.endswith(tail)), 0)
-    return segments, head
 
 
 @dataclass(frozen=True, slots=True)

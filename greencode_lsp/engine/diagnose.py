@@ -1,27 +1,35 @@
-"""What torch and the compiled kernels find on this machine, for `greencode-lsp doctor`."""
+"""What the engine's libraries find on this machine, for `greencode-lsp doctor`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
+import onnxruntime
 
-from greencode_lsp.engine.native.build import library
+from greencode_lsp.engine.load import has_gpu, has_torch
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
     """Devices as the engine sees them."""
 
+    has_gpu: bool
+    """There is an NVIDIA GPU with its driver."""
     gpu: str | None
-    """Name of the CUDA device that torch would use; None where it sees none."""
+    """Name of the CUDA device that torch would use; None where it sees none, or is not installed."""
     cuda_build: str | None
-    """The CUDA version torch was built for; None for a build without CUDA."""
-    has_kernels: bool
-    """The CPU's kernels are compiled and load."""
+    """The CUDA version torch was built for; None without torch, or for a build without CUDA."""
+    has_torch: bool
+    runtime: str
+    """ONNX Runtime's version."""
 
 
 def hardware() -> Hardware:
-    """Look at the devices; compiles the kernels where they are not yet."""
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return Hardware(gpu, torch.version.cuda, library() is not None)
+    """Look at the devices; torch is imported only where there is a GPU for it."""
+    gpu, installed = has_gpu(), has_torch()
+    if not (gpu and installed):
+        return Hardware(gpu, None, None, installed, onnxruntime.__version__)
+    import torch
+
+    name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return Hardware(gpu, name, torch.version.cuda, installed, onnxruntime.__version__)

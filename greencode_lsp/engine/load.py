@@ -99,17 +99,23 @@ def open_source(checkpoint: Path) -> WeightSource:
 
 
 def load_model(
-    source: WeightSource, exits: tuple[int, ...], numeric: str, device: str = "cpu", backend: Backend | None = None
+    source: WeightSource,
+    exits: tuple[int, ...],
+    numeric: str,
+    device: str = "cpu",
+    backend: Backend | None = None,
+    threads: int | None = None,
 ) -> Model:
     """Return the decoder of some weights, for a device and numeric mode that have been picked.
 
-    `backend` is onnx on the CPU and torch on CUDA; torch in float32 on the CPU is the reference.
+    `backend` is onnx on the CPU and torch on CUDA; torch in float32 on the CPU is the reference. `threads` are those of
+    ONNX Runtime: one, or those of the process's pool.
     """
     architecture = describe(source.config)
     backend = backend or ("onnx" if device == "cpu" else "torch")
     try:
         if backend == "onnx":
-            return _on_onnx(architecture, source, exits, cast("Precision", numeric))
+            return _on_onnx(architecture, source, exits, cast("Precision", numeric), threads)
         import torch  # not on the CPU's path
 
         from greencode_lsp.engine.torch.model import TorchModel
@@ -120,16 +126,23 @@ def load_model(
         raise ModelDamagedError(f"The model's config does not describe its weights ({error!r}).") from error
 
 
-def _on_onnx(architecture: Architecture, source: WeightSource, exits: tuple[int, ...], precision: Precision) -> Model:
+def _on_onnx(
+    architecture: Architecture, source: WeightSource, exits: tuple[int, ...], precision: Precision, threads: int | None
+) -> Model:
     from greencode_lsp.engine.onnx.cache import graphs
-    from greencode_lsp.engine.onnx.model import OnnxModel
+    from greencode_lsp.engine.onnx.model import OnnxModel, check_supported
     from greencode_lsp.engine.onnx.threads import usable_threads
 
-    return OnnxModel(graphs(architecture, source, exits, precision), architecture, exits, usable_threads())
+    check_supported(architecture)
+    return OnnxModel(graphs(architecture, source, exits, precision), architecture, exits, threads or usable_threads())
 
 
 def load_engine(
-    checkpoint: Path, device: str = "auto", numeric: str = "auto", backend: Backend | None = None
+    checkpoint: Path,
+    device: str = "auto",
+    numeric: str = "auto",
+    backend: Backend | None = None,
+    threads: int | None = None,
 ) -> Engine:
     """Load a checkpoint: a published folder or file (full depth only), or a folder with exits and an agent.
 
@@ -146,7 +159,7 @@ def load_engine(
         manifest = Manifest(name=checkpoint.stem, family=architecture.family, exits=(architecture.layers,))
     _check(checkpoint, manifest, architecture, source)
     policies = _policies(checkpoint, manifest)
-    model = load_model(source, manifest.exits, numeric, device, backend)
+    model = load_model(source, manifest.exits, numeric, device, backend, threads)
     engine = Engine(model, manifest, policies, device, numeric)
     try:  # shapes that do not fit each other show here, not in the user's first completion
         engine.full_depth_argmax([0], [0], FixedControl())

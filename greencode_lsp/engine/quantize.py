@@ -25,7 +25,7 @@ def bits_of(precision: Precision, role: Role) -> int | None:
     """Return the bits of a weight; None for float32. An embedding is looked up, not multiplied: 8 bits cost nothing."""
     if precision == "float32":
         return None
-    is_narrow = precision == "int4" and role != "embedding" or precision == "mixed" and role == "up"
+    is_narrow = (precision == "int4" and role != "embedding") or (precision == "mixed" and role == "up")
     return 4 if is_narrow else 8
 
 

@@ -182,9 +182,7 @@ class DecoderState:
             self._exit_logits[index] = self._logits(index, 1)[0]
         return self._exit_logits[index]
 
-    def full_depth_logits(
-        self, count: int, cancelled: Callable[[], bool], *, batch_invariant: bool = False
-    ) -> Vector:
+    def full_depth_logits(self, count: int, cancelled: Callable[[], bool], *, batch_invariant: bool = False) -> Vector:
         """Advance all segments to the end; return logits [count, V] of the last positions."""
         for index in range(len(self.filled)):
             self.advance(index, cancelled, batch_invariant=batch_invariant)

@@ -19,9 +19,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 from greencode_lsp.engine.architecture import Architecture
 from greencode_lsp.engine.onnx.threads import pool_threads, session_options
 from greencode_lsp.engine.state import Vector
-from greencode_lsp.errors import EngineError
+from greencode_lsp.errors import EngineError, UnsupportedModelError
 
 HEAD = "head"
+HEAD_MULTIPLE = 16
 REFUSED = (
     *(states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.NoSuchFile),
     *(states.NotImplemented, states.RuntimeException, RuntimeError),
@@ -44,6 +45,15 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
             f"ONNX Runtime {onnxruntime.__version__} cannot run the model here ({reason}); update onnxruntime, or set "
             "greencode.model to another one."
         ) from error
+
+
+def check_supported(architecture: Architecture) -> None:
+    """Raise UnsupportedModelError for what ONNX Runtime's attention cannot compute."""
+    if architecture.head_size % HEAD_MULTIPLE:
+        raise UnsupportedModelError(
+            f"Heads of {architecture.head_size} channels are not supported on the CPU, multiples of {HEAD_MULTIPLE} "
+            "are; set greencode.model to another one."
+        )
 
 
 class OnnxModel:
