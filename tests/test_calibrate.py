@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -280,7 +280,8 @@ def test_a_trial_that_runs_at_the_deadline_is_cancelled_and_none_begins_after_it
     spent_s, machine.now_s = machine.now_s, 0.0
     cut = list(trials(backend, of_shape(reference.EXITS), Settings(), PLACES, deadline_s=0.75 * spent_s))
     assert machine.now_s == pytest.approx(0.75 * spent_s, abs=0.05)
-    assert cut == [pytest.approx(x) for x in whole]
+    assert len(cut) < len(whole)
+    assert [astuple(trial) for trial in cut] == [pytest.approx(astuple(trial)) for trial in whole[: len(cut)]]
 
 
 def test_a_slow_machine_is_calibrated_within_90_seconds(code_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +291,6 @@ def test_a_slow_machine_is_calibrated_within_90_seconds(code_model: Path, monkey
     counter = SimpleNamespace(
         read_j=lambda: 20.0 * machine.now_s, usage=lambda: Usage(machine.now_s, machine.now_s), devices=("fake",)
     )
-    monkeypatch.setattr(calibrate, "resolve", lambda model: code_model)
     monkeypatch.setattr(calibrate, "load_backend", lambda settings: backend)
     monkeypatch.setattr(calibrate, "find_counter", lambda device: counter)
     calibrate.run(Settings(preference=0.0), told.append)
@@ -308,7 +308,6 @@ def test_what_loading_took_is_left_out_of_the_time_for_the_rest(
         machine.pass_time(38.0)
         return backend
 
-    monkeypatch.setattr(calibrate, "resolve", lambda model: code_model)
     monkeypatch.setattr(calibrate, "load_backend", slowly)
     monkeypatch.setattr(calibrate, "find_counter", lambda device: None)
     told: list[str] = []

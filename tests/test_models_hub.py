@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from greencode_lsp.engine.load import _FAMILIES
+from greencode_lsp.engine import families
 from greencode_lsp.errors import HubError, ModelDamagedError, ModelNotFoundError, UnsupportedModelError
 from greencode_lsp.models.hub import pull
 from greencode_lsp.models.manifest import FAMILIES, Manifest, write_manifest
@@ -89,7 +89,7 @@ def test_shards_are_fetched_all_and_another_precision_is_not() -> None:
     [
         (
             plain(config__json=json.dumps({"model_type": "mamba"}).encode()),
-            "'mamba', which is not supported; llama and",
+            "'mamba', which is not supported; llama, qwen2, opt are",
         ),
         (
             plain(config__json=json.dumps(CONFIG | {"auto_map": {"AutoModel": "modeling.M"}}).encode()),
@@ -246,4 +246,4 @@ def test_a_record_that_cannot_be_read_names_the_mend() -> None:
 
 
 def test_the_families_that_are_pulled_are_those_that_the_engine_runs() -> None:
-    assert set(FAMILIES) == set(_FAMILIES)
+    assert set(FAMILIES) == set(families.FAMILIES)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from greencode_lsp.engine.policy import AGENT_FILE, AgentPolicy, ExitState, Vector, observation, observation_size
+from greencode_lsp.engine.policy import AGENT_FILE, AgentPolicy, ExitState, observation, observation_size
+from greencode_lsp.engine.state import Vector
 from greencode_lsp.errors import ModelDamagedError
 from tests.training_fakes import MANIFEST, rollouts
 from training import agent, probe

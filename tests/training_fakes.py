@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from greencode_lsp.engine.policy import ExitState, Vector, observation
+from greencode_lsp.engine.policy import ExitState, observation
+from greencode_lsp.engine.state import Vector
 from greencode_lsp.models.manifest import Manifest
 from training.rollout import Rollouts
 

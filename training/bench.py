@@ -1,8 +1,8 @@
 """`python -m training bench`: this engine against its peers and against itself, in one run.
 
 Rows against peers are of a shape with random weights (`--random-weights`, default `base`), the same for all, and of a
-GGUF file (`--gguf FILE`) that llama.cpp runs as it is; rows of exits, drafts and reuse are of a model (`--model`, default
-`bundled`); rows of the process are of the real server.
+GGUF file (`--gguf FILE`) that llama.cpp runs as it is; rows of exits, drafts and reuse are of a model (`--model`,
+default `bundled`); rows of the process are of the real server.
 Every peer runs at its own best thread count, peers take turns (A B A B), and medians with quartiles are told.
 """
 

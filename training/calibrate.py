@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greencode_lsp.engine.engine import Engine
-from greencode_lsp.engine.policy import AgentPolicy, ExitPolicy, ExitState, Vector
+from greencode_lsp.engine.policy import AgentPolicy, ExitPolicy, ExitState
+from greencode_lsp.engine.state import Vector
 from greencode_lsp.models.manifest import CalibrationRow
 from greencode_lsp.preference import DEFAULT, required_agreement
 from greencode_lsp.prompt.tokenizer import CodeTokenizer

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from greencode_lsp.engine.cost import relative_cost
-from greencode_lsp.engine.policy import Vector, observation, observation_size
+from greencode_lsp.engine.policy import observation, observation_size
+from greencode_lsp.engine.state import Vector
 from greencode_lsp.models.manifest import Manifest
 from training.rewards import Booleans, Floats, Integers, Reward, energy_reward, paper_reward
 from training.rollout import Rollouts

@@ -18,7 +18,8 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from greencode_lsp.engine.policy import Vector, observation, observation_size
+from greencode_lsp.engine.policy import observation, observation_size
+from greencode_lsp.engine.state import Vector
 from training.rewards import Integers
 from training.rollout import Rollouts
 

@@ -185,7 +185,8 @@ class Tree:
         policies = {config.policy: _Remembered(config.policy, policy, recorded)}
         decoder = Decoder(state, engine.exits, policies, engine.draft_lengths, log)
         steps, agrees = list[Step](), list[bool]()
-        with closing(decoder.steps(FixedControl(config), Limits(new_tokens, likely_last_ids=stop_ids))) as generation:
+        limits = Limits(new_tokens, likely_last_ids=stop_ids)
+        with closing(decoder.steps(FixedControl(config), limits)) as generation:
             for step in generation:
                 before = [*self._prompt, *(done.token_id for done in steps)]
                 agrees.append(step.token_id == self.node(before).full_depth)

@@ -5,7 +5,7 @@ Letters: V vocabulary, k drafts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,7 @@ class Decoder:
     """Tokens to copy by matched tokens, see `drafts.draft_lengths`."""
     log: WorkLog
 
-    def steps(self, control: Control, limits: Limits) -> Iterator[Step]:
+    def steps(self, control: Control, limits: Limits) -> Generator[Step, None, None]:
         """Yield greedily decoded tokens until a limit or the last position."""
         emitted: list[int] = []
         self.state.recorder = self.log

@@ -98,8 +98,12 @@ def stack(parts: list[Blocks]) -> Blocks:
     """Return matrices of one width stacked along their output rows."""
     if len(parts) == 1:
         return parts[0]
-    joined = (np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "scale", "zero"))
-    return Blocks(*joined, bits=parts[0].bits)
+    return Blocks(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.scale for part in parts]),
+        np.concatenate([part.zero for part in parts]),
+        parts[0].bits,
+    )
 
 
 def packed(blocks: Blocks) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
@@ -111,12 +115,15 @@ def packed(blocks: Blocks) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
     zero = None if bool((blocks.zero == middle).all()) else blocks.zero
     if blocks.bits == 8:
         return blocks.values, zero
-    values = blocks.values[..., 0::2] | (blocks.values[..., 1::2] << 4)
     if zero is not None:
-        if zero.shape[1] % 2:
-            zero = np.pad(zero, ((0, 0), (0, 1)), constant_values=middle)
-        zero = zero[:, 0::2] | (zero[:, 1::2] << 4)
-    return values, zero
+        odd = zero.shape[1] % 2
+        zero = _pairs(np.pad(zero, ((0, 0), (0, odd)), constant_values=middle))
+    return _pairs(blocks.values), zero
+
+
+def _pairs(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    joined: NDArray[np.uint8] = values[..., 0::2] | np.left_shift(values[..., 1::2], 4, dtype=np.uint8)
+    return joined
 
 
 def quantise_rows(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

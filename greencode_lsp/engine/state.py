@@ -174,7 +174,8 @@ class DecoderState:
 
     def normalised(self, index: int) -> Vector:
         """Return what a segment that has run to the end made of the last position, through the final norm, [D]."""
-        return self.runner.normalised(index, len(self.ids) - 1, len(self.ids))[0]
+        normalised: Vector = self.runner.normalised(index, len(self.ids) - 1, len(self.ids))[0]
+        return normalised
 
     def exit_logits(self, index: int) -> Vector:
         """Return logits [V] of the last position after a segment; the head runs once, however often they are asked."""

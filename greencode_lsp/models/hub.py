@@ -192,7 +192,7 @@ def check_config(name: str, config: dict[str, Any]) -> None:
         )
     if family not in FAMILIES:
         raise UnsupportedModelError(
-            f"{name} is of the model family {family!r}, which is not supported; {' and '.join(FAMILIES)} are."
+            f"{name} is of the model family {family!r}, which is not supported; {', '.join(FAMILIES)} are."
         )
     if "quantization_config" in config:
         raise UnsupportedModelError(

@@ -16,7 +16,7 @@ from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError
 
 MANIFEST_NAME = "greencode.json"
 FORMAT_VERSION = 1
-FAMILIES = ("llama", "opt")
+FAMILIES = ("llama", "qwen2", "opt")
 """The model families that the engine runs, by `model_type`."""
 _WEIGHED = ("config.json", "tokenizer.json", "model*.safetensors", "agent.safetensors")
 """What is loaded from a folder with a manifest must be listed in it."""

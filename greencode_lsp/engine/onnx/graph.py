@@ -15,16 +15,22 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from greencode_lsp.engine.architecture import Architecture, Layer
-from greencode_lsp.engine.quantize import BLOCK_SIZE, Precision, Role, bits_of, packed, read_blocks, stack
-from greencode_lsp.models.weights import WeightSource
+from greencode_lsp.engine.quantize import Precision, Role, bits_of, packed, read_blocks, stack
+from greencode_lsp.models.weights import BLOCK_SIZE, WeightSource
 
 OPSET, CONTRIB_OPSET, IR_VERSION = 17, 1, 9
 CONTRIB = "com.microsoft"
 INT8_ACTIVATIONS = 4
 """`accuracy_level` of MatMulNBits: a position's activations are rounded to int8 by blocks; in float32 it crawls."""
+
+
+def _node(operator: str, inputs: list[str], outputs: list[str], domain: str, **attributes: float) -> NodeProto:
+    node = helper.make_node(operator, inputs, outputs, domain=domain)
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    return node
 
 
 class GraphBuilder:
@@ -47,10 +53,10 @@ class GraphBuilder:
         self._weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def node(self, operator: str, inputs: list[str], outputs: int = 1, domain: str = "", **attributes: Any) -> str:
+    def node(self, operator: str, inputs: list[str], outputs: int = 1, domain: str = "", **attributes: float) -> str:
         """Add a node; return its first output's name."""
         names = [self._new(operator) for _ in range(outputs)]
-        self._nodes.append(helper.make_node(operator, inputs, names, domain=domain, **attributes))
+        self._nodes.append(_node(operator, inputs, names, domain, **attributes))
         return names[0]
 
     def value(self, name: str, shape: list[Any], kind: int = TensorProto.FLOAT, *, out: bool = False) -> None:
@@ -113,7 +119,7 @@ class GraphBuilder:
         attended = self._new("attended")
         sizes = {"num_heads": of.heads, "kv_num_heads": groups, "do_rotary": int(bool(tables))}
         outputs = [attended, *(f"{name}_out" for name in caches)]
-        self._nodes.append(helper.make_node("GroupQueryAttention", inputs, outputs, domain=CONTRIB, **sizes))
+        self._nodes.append(_node("GroupQueryAttention", inputs, outputs, CONTRIB, **sizes))
         return attended
 
     def _feed(self, x: str, layer: Layer) -> str:

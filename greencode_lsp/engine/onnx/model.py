@@ -6,7 +6,7 @@ of the embedding, B blocks of a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class OnnxModel:
     def embed(self, ids: Sequence[int], start: int) -> Vector:
         """Return [T, D] for ids at positions start, start + 1, ..."""
         tables, rows = self._tables, np.asarray(ids, np.int64)
-        embedded: Vector = tables["embedding"][rows]  # [T, W], or [T, B, block size] in 8 bits
+        embedded: NDArray[Any] = tables["embedding"][rows]  # [T, W], or [T, B, block size] in 8 bits
         if "embedding_scale" in tables:
             centred = embedded.astype(np.float32) - tables["embedding_zero"][rows][..., None]
             embedded = (centred * tables["embedding_scale"][rows][..., None]).reshape(len(rows), -1)
@@ -90,7 +90,7 @@ class OnnxModel:
         if "positions" in tables:
             first = start + self.architecture.position_offset
             embedded = embedded + tables["positions"][first : first + len(rows)]
-        return embedded[:, : self.architecture.hidden_size]
+        return np.asarray(embedded[:, : self.architecture.hidden_size], np.float32)
 
     def normalise(self, hidden: Vector) -> Vector:
         """Return [T, D] through the final norm."""
@@ -166,6 +166,11 @@ class OnnxRunner:
         return self._model.head(self.normalised(segment, start, stop))
 
 
-def _bind(bind: Any, name: str, array: NDArray[Any], shape: tuple[int, ...], kind: Any = np.float32) -> None:
+Bind = Callable[[str, str, int, type[np.generic], tuple[int, ...], int], None]
+
+
+def _bind(
+    bind: Bind, name: str, array: NDArray[Any], shape: tuple[int, ...], kind: type[np.generic] = np.float32
+) -> None:
     """Let a graph read or write an array's own memory."""
     bind(name, "cpu", 0, kind, shape, array.ctypes.data)
