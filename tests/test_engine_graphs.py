@@ -36,7 +36,7 @@ def folder(request: Any, tmp_path_factory: Any) -> Path:
 
 def opened(folder: Path, capture: Capture | None, exits: tuple[int, ...] = reference.EXITS) -> DecoderState:
     source = Weights(folder)
-    model = TorchModel(describe(source.config), source, exits, "cpu", torch.float32, capture)
+    model = TorchModel(describe(source.config), source, exits, "cpu", "float32", capture)
     return DecoderState(model.open(), len(exits))
 
 

@@ -235,9 +235,9 @@ def _never() -> bool:
 def device_name(device: str) -> str:
     """Return the device's name as its maker gives it."""
     if device == "cuda":
-        import torch  # loaded already: it computes there
+        from greencode_lsp.engine.torch.device import cuda_name  # loaded already: it computes there
 
-        return torch.cuda.get_device_name()
+        return cuda_name() or device
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf8").split("\n")
     except OSError:

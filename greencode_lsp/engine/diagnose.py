@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import onnxruntime
+from importlib.metadata import version
 
 from greencode_lsp.engine.load import has_gpu, has_torch
 
@@ -28,8 +27,7 @@ def hardware() -> Hardware:
     """Look at the devices; torch is imported only where there is a GPU for it."""
     gpu, installed = has_gpu(), has_torch()
     if not (gpu and installed):
-        return Hardware(gpu, None, None, installed, onnxruntime.__version__)
-    import torch
+        return Hardware(gpu, None, None, installed, version("onnxruntime"))
+    from greencode_lsp.engine.torch.device import cuda_build, cuda_name
 
-    name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return Hardware(gpu, name, torch.version.cuda, installed, onnxruntime.__version__)
+    return Hardware(gpu, cuda_name(), cuda_build(), installed, version("onnxruntime"))

@@ -61,9 +61,9 @@ def has_gpu() -> bool:
 def _has_cuda() -> bool:
     if not (has_gpu() and has_torch()):
         return False
-    import torch  # seconds, and only where there is a GPU for it
+    from greencode_lsp.engine.torch.device import is_cuda_usable  # seconds, and only where there is a GPU for it
 
-    return torch.cuda.is_available()
+    return is_cuda_usable()
 
 
 def pick_device(device: str) -> str:
@@ -116,12 +116,9 @@ def load_model(
     try:
         if backend == "onnx":
             return _on_onnx(architecture, source, exits, cast("Precision", numeric), threads)
-        import torch  # not on the CPU's path
+        from greencode_lsp.engine.torch.model import TorchModel  # not on the CPU's path
 
-        from greencode_lsp.engine.torch.model import TorchModel
-
-        dtype = torch.bfloat16 if numeric == "bfloat16" else torch.float32
-        return TorchModel(architecture, source, exits, device, dtype)
+        return TorchModel(architecture, source, exits, device, numeric)
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
         raise ModelDamagedError(f"The model's config does not describe its weights ({error!r}).") from error
 

@@ -11,23 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from greencode_lsp.engine.architecture import Architecture
 from greencode_lsp.engine.onnx.graph import save_head, save_segment
 from greencode_lsp.engine.onnx.model import HEAD, segment_name
 from greencode_lsp.engine.quantize import Precision, bits_of, read_blocks
 from greencode_lsp.models.weights import WeightSource
-
-FORMAT_VERSION = 1
-"""Of the folder: one more whenever the same checkpoint would give other files."""
-
-
-def cache_key(source: WeightSource, exits: tuple[int, ...], precision: Precision) -> str:
-    """Return the name of the folder: all that its contents depend on."""
-    cut = "-".join(str(layer) for layer in exits)
-    return f"{source.digest()[:32]}_{precision}_{cut}_v{FORMAT_VERSION}_ort{onnxruntime.__version__}"
-
 
 def build(
     architecture: Architecture, source: WeightSource, exits: tuple[int, ...], precision: Precision, folder: Path

@@ -101,7 +101,9 @@ class OnnxModel:
             hidden = hidden - hidden.mean(-1, keepdims=True)
         squares = np.einsum("td,td->t", hidden, hidden)[:, None] / hidden.shape[1]
         normalised: Vector = hidden * (1 / np.sqrt(squares + self.architecture.eps)) * weight
-        return normalised + self._tables["norm_bias"] if "norm_bias" in self._tables else normalised
+        if "norm_bias" in self._tables:
+            normalised += self._tables["norm_bias"]
+        return normalised
 
     def head(self, normalised: Vector) -> Vector:
         """Return logits [T, V] of normalised states [T, D]."""

@@ -28,9 +28,10 @@ class TorchModel:
         source: WeightSource,
         exits: tuple[int, ...],
         device: str,
-        dtype: torch.dtype,
+        numeric: str,
         capture: Capture | None = None,
     ) -> None:
+        dtype = torch.bfloat16 if numeric == "bfloat16" else torch.float32
         self.architecture, self.exits = architecture, exits
         self.device = torch.device(device)
         self.threads = torch.get_num_threads()
