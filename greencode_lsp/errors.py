@@ -23,6 +23,10 @@ class HubError(GreenCodeError):
     """A model cannot be fetched: mend its name, the access to it, the network or the disk, as the message says."""
 
 
+class CacheError(GreenCodeError):
+    """The cache folder cannot be used: make it yours and writable, free space, or set GREENCODE_CACHE."""
+
+
 class DeviceError(GreenCodeError):
     """The device asked for is not usable here: mend `greencode.device`."""
 

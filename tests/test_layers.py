@@ -16,6 +16,7 @@ PACKAGE = Path(greencode_lsp.__file__).parent
 LEVELS = {
     "__init__": 0,
     "errors": 0,
+    "files": 0,
     "records": 0,
     "settings": 1,
     "preference": 1,
