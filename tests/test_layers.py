@@ -34,7 +34,15 @@ LEVELS = {
     "cli": 5,
     "__main__": 5,
 }
-HOME_OF = {"torch": {"engine/torch"}, "onnxruntime": {"engine/onnx"}, "onnx": {"engine/onnx"}, "pygls": {"lsp"}, "lsprotocol": {"lsp"}, "attrs": {"lsp"}, "cattrs": {"lsp"}}
+HOME_OF = {
+    "torch": {"engine/torch"},
+    "onnxruntime": {"engine/onnx"},
+    "onnx": {"engine/onnx"},
+    "pygls": {"lsp"},
+    "lsprotocol": {"lsp"},
+    "attrs": {"lsp"},
+    "cattrs": {"lsp"},
+}
 BANNED = {"training", "transformers", "stable_baselines3", "gymnasium", "tests"}
 
 

@@ -126,12 +126,12 @@ def load_model(
 def _on_onnx(
     architecture: Architecture, source: WeightSource, exits: tuple[int, ...], precision: Precision, threads: int | None
 ) -> Model:
-    from greencode_lsp.engine.onnx.cache import graphs
-    from greencode_lsp.engine.onnx.model import OnnxModel, check_supported
+    from greencode_lsp.engine.onnx import cache
+    from greencode_lsp.engine.onnx.model import check_supported
     from greencode_lsp.engine.onnx.threads import usable_threads
 
     check_supported(architecture)
-    return OnnxModel(graphs(architecture, source, exits, precision), architecture, exits, threads or usable_threads())
+    return cache.load(architecture, source, exits, precision, threads or usable_threads())
 
 
 def load_engine(

@@ -18,6 +18,7 @@ from greencode_lsp.engine.onnx.model import HEAD, segment_name
 from greencode_lsp.engine.quantize import Precision, bits_of, read_blocks
 from greencode_lsp.models.weights import WeightSource
 
+
 def build(
     architecture: Architecture, source: WeightSource, exits: tuple[int, ...], precision: Precision, folder: Path
 ) -> None:

@@ -1,41 +1,48 @@
-"""The cache folder of graphs: built once per checkpoint, precision and version."""
+"""Where graphs are kept: built once per checkpoint, exits, precision and version, in the user's private cache."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import onnxruntime
 
 from greencode_lsp.engine.architecture import Architecture
+from greencode_lsp.engine.onnx.model import OnnxModel
 from greencode_lsp.engine.quantize import Precision
-from greencode_lsp.models.store import data_home
+from greencode_lsp.errors import EngineError
+from greencode_lsp.files import CacheFolder
 from greencode_lsp.models.weights import WeightSource
 
 FORMAT_VERSION = 1
 """Of the folder: one more whenever the same checkpoint would give other files."""
+CACHE_NAME = "graphs"
 
 
 def cache_key(source: WeightSource, exits: tuple[int, ...], precision: Precision) -> str:
     """Return the name of the folder: all that its contents depend on."""
     cut = "-".join(str(layer) for layer in exits)
-    return f"{source.digest()[:32]}_{precision}_{cut}_v{FORMAT_VERSION}_ort{onnxruntime.__version__}"
+    return f"{source.digest()[:32]}.{precision}.{cut}.v{FORMAT_VERSION}.ort{onnxruntime.__version__}"
 
 
-def graphs(architecture: Architecture, source: WeightSource, exits: tuple[int, ...], precision: Precision) -> Path:
-    """Return the folder of a checkpoint's graphs, built where it is not there yet."""
-    home = Path(os.environ.get("GREENCODE_CACHE") or data_home() / "cache")
-    folder = home / cache_key(source, exits, precision)
-    if not folder.exists():
+def load(
+    architecture: Architecture, source: WeightSource, exits: tuple[int, ...], precision: Precision, threads: int
+) -> OnnxModel:
+    """Return the decoder, its graphs built where they are not there yet.
+
+    A folder that ONNX Runtime refuses is built again, once. Raises CacheError where it cannot be kept, EngineError
+    where the graphs are refused though they are new.
+    """
+    cache, key = CacheFolder(CACHE_NAME), cache_key(source, exits, precision)
+    known = cache.read(key)
+    if known is not None:
+        try:
+            return OnnxModel(known, architecture, exits, threads)
+        except (EngineError, OSError, ValueError):  # damaged behind a right size
+            cache.remove(key)
+
+    def make(folder: Path) -> None:
         from greencode_lsp.engine.onnx.build import build  # imports onnx, which loading does without
 
-        home.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=home))
-        build(architecture, source, exits, precision, part)
-        try:
-            part.rename(folder)
-        except OSError:
-            shutil.rmtree(part)
-    return folder
+        build(architecture, source, exits, precision, folder)
+
+    return OnnxModel(cache.build(key, make), architecture, exits, threads)

@@ -96,7 +96,7 @@ class OnnxModel:
         """Return [T, D] through the final norm."""
         weight = self._tables.get("norm")
         if weight is None:
-            return hidden.copy()
+            return np.array(hidden)
         if "norm_bias" in self._tables:
             hidden = hidden - hidden.mean(-1, keepdims=True)
         squares = np.einsum("td,td->t", hidden, hidden)[:, None] / hidden.shape[1]
