@@ -17,7 +17,7 @@ CLIENT_KEYS = ("server", "trace")
 
 PREFERENCES = {"accuracy": 1.0, "balanced": 0.5, "energy": 0.0}
 DEVICES = ("auto", "cpu", "cuda")
-NUMERICS = ("auto", "int8", "bfloat16", "float32")
+NUMERICS = ("auto", "int8", "mixed", "int4", "bfloat16", "float32")
 EXIT_POLICIES = ("auto", "agent", "confidence", "fixed", "never")
 Multiline = Literal["auto", "always", "never"]
 
@@ -228,14 +228,15 @@ class Settings:
         "model",
         "bundled",
         Kind(_read_text, '"bundled", a folder\'s path or the name of a pulled model', {"type": "string"}),
-        "`bundled`, a checkpoint folder (Llama or OPT; without exits it runs at full depth), or a model pulled by name",
+        "`bundled`, a checkpoint folder (Llama, Qwen2 or OPT; without exits it runs at full depth), or a model pulled by name",
     )
     device: str = _setting("device", "auto", _one_of(*DEVICES), "where the model computes")
     numeric: str = _setting(
         "numeric",
         "auto",
         _one_of(*NUMERICS),
-        "how the model computes; `auto` is `int8` on the CPU and `bfloat16` on CUDA",
+        "how the model computes; `auto` is `int8` on the CPU, `mixed` (4 and 8 bits) for large models, `bfloat16` on "
+        "CUDA",
     )
     energy: EnergySettings = field(default_factory=EnergySettings, metadata={"section": EnergySettings})
 

@@ -58,7 +58,8 @@ Overrides the threshold of `greencode-preference'; nil leaves it."
 
 (defcustom greencode-numeric "auto"
   "How the model computes."
-  :type '(choice (const "auto") (const "int8") (const "bfloat16") (const "float32")))
+  :type '(choice (const "auto") (const "int8") (const "mixed") (const "int4")
+                 (const "bfloat16") (const "float32")))
 
 (defcustom greencode-model "bundled"
   "The model: \"bundled\", a folder, or the name of one pulled before."

@@ -80,9 +80,6 @@ def outcomes(suite: str) -> dict[str, Outcome]:
     """Run a suite once and return what became of each law."""
     home = Path(tempfile.mkdtemp(prefix="greencode-emacs-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
-    native = Path(os.environ["GREENCODE_HOME"]) / "native"
-    if native.is_dir():
-        (home / "native").symlink_to(native.resolve(), target_is_directory=True)
     loads = [f"--load={name}" for name in SUITES[suite]]
     printed = run_emacs(home, *loads, "--funcall=ert-run-tests-batch-and-exit").stdout
     parts = re.split(r"^ +(passed|FAILED|skipped) +\d+/\d+ +(\S+).*$", printed, flags=re.M)

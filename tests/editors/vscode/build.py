@@ -79,14 +79,11 @@ class Script:
 def server_script(path: Path, home: Path, arguments: str = "-m tests.editors.fixed_server") -> Script:
     """Write a script that runs Python with these arguments and the servers' `home`; `doctor` is always the real one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    native = home / "native"
-    if not native.exists():
-        home.mkdir(exist_ok=True)
-        native.symlink_to(HOME / "native", target_is_directory=True)
+    home.mkdir(exist_ok=True)
     path.write_text(
         "#!/bin/sh\n"
         f"echo \"$$ $*\" >> '{path}.starts'\n"
-        f"export PYTHONPATH='{ROOT}' GREENCODE_HOME='{home}' OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1\n"
+        f"export PYTHONPATH='{ROOT}' GREENCODE_HOME='{home}' GREENCODE_CACHE='{HOME / "cache"}' OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1\n"
         f"[ \"$1\" = doctor ] && exec '{sys.executable}' -m greencode_lsp doctor\n"
         f"exec '{sys.executable}' {arguments} \"$@\"\n",
         encoding="utf8",
