@@ -228,8 +228,8 @@ class Settings:
         "model",
         "bundled",
         Kind(_read_text, '"bundled", a folder\'s path or the name of a pulled model', {"type": "string"}),
-        "`bundled`, a checkpoint folder (Llama, Qwen2 or OPT; without exits it runs at full depth), or a model pulled by "
-        "name",
+        "`bundled`, a checkpoint folder (Llama, Qwen2 or OPT; without exits it runs at full depth), or a model pulled "
+        "by name",
     )
     device: str = _setting("device", "auto", _one_of(*DEVICES), "where the model computes")
     numeric: str = _setting(
