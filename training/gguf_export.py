@@ -14,19 +14,7 @@ from numpy.typing import NDArray
 
 from greencode_lsp.engine.checkpoint import Weights, read_config
 from greencode_lsp.errors import UnsupportedModelError
-
-_LAYER_NAMES = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+from greencode_lsp.models.gguf import LAYER_NAMES, NAMES
 
 
 def export_gguf(folder: Path, out: Path, *, quantised: bool = True) -> Path:
@@ -85,9 +73,9 @@ def _neighbours(rows: NDArray[Any], heads: int) -> NDArray[Any]:
 def _name(name: str) -> str:
     """Return llama.cpp's name of a tensor. Raises UnsupportedModelError for one it has no place for."""
     module, _, kind = name.rpartition(".")
-    if module in _NAMES:
-        return f"{_NAMES[module]}.{kind}"
+    if module in NAMES:
+        return f"{NAMES[module]}.{kind}"
     _, _, index, layer = module.split(".", 3) if module.count(".") > 2 else ("", "", "", "")
-    if layer not in _LAYER_NAMES:
+    if layer not in LAYER_NAMES:
         raise UnsupportedModelError(f"The tensor {name} has no place in GGUF's Llama.")
-    return f"blk.{index}.{_LAYER_NAMES[layer]}.{kind}"
+    return f"blk.{index}.{LAYER_NAMES[layer]}.{kind}"
