@@ -22,6 +22,8 @@ from greencode_lsp.models.manifest import sha256
 from greencode_lsp.models.weights import BLOCK_SIZE, Blocks
 
 SCALE_SUFFIX = ".scale"
+HASHED_BYTES = 64 << 20
+"""Of weights that are hashed whole at every start."""
 _CENTRE = 128
 """The zero point that makes int8 of an unsigned byte."""
 
@@ -77,6 +79,14 @@ class Weights:
         for path in self._paths:
             found.update(sha256(path).encode())
         return found.hexdigest()
+
+    def fingerprint(self) -> str:
+        """Return the digest of a small checkpoint; of a large one a hash over the config, and files' sizes and times."""
+        statuses = [path.stat() for path in self._paths]
+        if sum(status.st_size for status in statuses) <= HASHED_BYTES:
+            return self.digest()
+        known = [(path.name, s.st_size, s.st_mtime_ns, s.st_ino) for path, s in zip(self._paths, statuses, strict=True)]
+        return hashlib.sha256(json.dumps([self.config, known], sort_keys=True).encode()).hexdigest()
 
     def names(self) -> list[str]:
         """Return the tensors' names, scales left out."""

@@ -29,14 +29,15 @@ from greencode_lsp.models.manifest import Manifest, read_manifest
 from greencode_lsp.models.weights import WeightSource
 from greencode_lsp.records import FixedControl
 
-CHUNK_S = 0.02
-"""A cancel is heard at least about so often during prefill."""
+CHUNK_S, CHUNK_STEPS = 0.02, 8
+"""A cancel is heard at least about so often during prefill: in seconds, or in steps of a token where these are slow."""
 CHUNKS = (8, 16, 32, 64, 128, 256)
 TIMED_POSITIONS = 64
 NUMERICS = {"cpu": ("int8", "mixed", "int4", "float32"), "cuda": ("bfloat16", "float32")}
 LARGE_WEIGHTS = 300_000_000
 """From here on the CPU's default has 4 bits where a layer is widest: a step's time is that of reading the weights."""
 GPU_EXTRA = "pip install 'greencode-lsp[gpu]'"
+GGUF_SUFFIX = ".gguf"
 Backend = Literal["onnx", "torch"]
 
 
@@ -93,8 +94,17 @@ def pick_numeric(numeric: str, device: str, weights: int = 0) -> str:
     return numeric
 
 
+def is_gguf(checkpoint: Path) -> bool:
+    """Tell whether a checkpoint is a GGUF file, by its name."""
+    return checkpoint.suffix.lower() == GGUF_SUFFIX and not checkpoint.is_dir()
+
+
 def open_source(checkpoint: Path) -> WeightSource:
     """Return the weights of a folder, or of a GGUF file. Raises ModelNotFoundError, ModelDamagedError."""
+    if is_gguf(checkpoint):
+        from greencode_lsp.models.gguf import GGUFWeights  # with its library: only where it is needed
+
+        return GGUFWeights(checkpoint)
     return Weights(checkpoint)
 
 
@@ -146,7 +156,7 @@ def load_engine(
     Raises ModelNotFoundError, ModelDamagedError, UnsupportedModelError, EngineError or DeviceError, each naming what to
     fix.
     """
-    manifest = read_manifest(checkpoint) if checkpoint.is_dir() or not checkpoint.exists() else None
+    manifest = None if is_gguf(checkpoint) else read_manifest(checkpoint)
     source = open_source(checkpoint)
     architecture = describe(source.config)
     device = pick_device(device)
@@ -191,10 +201,16 @@ def _policies(checkpoint: Path, manifest: Manifest) -> dict[str, ExitPolicy]:
 
 
 def _chunk_positions(engine: Engine, clock_s: Callable[[], float] = time.perf_counter) -> int:
-    """Return how many prompt positions the widest segment runs in about CHUNK_S here."""
+    """Return how many prompt positions the widest segment runs in about CHUNK_S, or CHUNK_STEPS steps, here."""
+    widest = max(after - before for before, after in pairwise((0, *engine.exits))) / engine.layers
+
+    def widest_s(count: int) -> float:
+        start_s = clock_s()
+        engine.full_depth_argmax([0] * count, [0], FixedControl())
+        return (clock_s() - start_s) * widest
+
+    step_s = widest_s(1)
     count = min(TIMED_POSITIONS, engine.max_positions - 1)
-    start_s = clock_s()
-    engine.full_depth_argmax([0] * count, [0], FixedControl())
-    widest = max(after - before for before, after in pairwise((0, *engine.exits)))
-    position_s = (clock_s() - start_s) / count * widest / engine.layers
-    return max(size for size in CHUNKS if size == CHUNKS[0] or size * position_s <= CHUNK_S)
+    position_s = widest_s(count) / count
+    room_s = max(CHUNK_S, CHUNK_STEPS * step_s)
+    return max(size for size in CHUNKS if size == CHUNKS[0] or size * position_s <= room_s)

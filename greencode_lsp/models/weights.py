@@ -54,6 +54,10 @@ class WeightSource(Protocol):
         """Return the SHA-256, in hex, that identifies the weights and the config."""
         ...
 
+    def fingerprint(self) -> str:
+        """Return what names a cache of things made from the weights: other weights have another; milliseconds."""
+        ...
+
     def names(self) -> Iterable[str]:
         """Return the names of all tensors."""
         ...

@@ -21,7 +21,7 @@ CACHE_NAME = "graphs"
 def cache_key(source: WeightSource, exits: tuple[int, ...], precision: Precision) -> str:
     """Return the name of the folder: all that its contents depend on."""
     cut = "-".join(str(layer) for layer in exits)
-    return f"{source.digest()[:32]}.{precision}.{cut}.v{FORMAT_VERSION}.ort{onnxruntime.__version__}"
+    return f"{source.fingerprint()[:32]}.{precision}.{cut}.v{FORMAT_VERSION}.ort{onnxruntime.__version__}"
 
 
 def load(
