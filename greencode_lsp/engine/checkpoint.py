@@ -81,7 +81,7 @@ class Weights:
         return found.hexdigest()
 
     def fingerprint(self) -> str:
-        """Return the digest of a small checkpoint; of a large one a hash over the config, and files' sizes and times."""
+        """Return the digest of a small checkpoint; of a large one a hash over config, file sizes and times."""
         statuses = [path.stat() for path in self._paths]
         if sum(status.st_size for status in statuses) <= HASHED_BYTES:
             return self.digest()
