@@ -20,7 +20,8 @@
   :prefix "greencode-")
 
 (defcustom greencode-command '("greencode-lsp" "--stdio")
-  "The server's program and its arguments."
+  "The server's program and its arguments.
+A project's own value is ignored."
   :type '(repeat string)
   :risky t)
 
@@ -53,16 +54,19 @@ Overrides the threshold of `greencode-preference'; nil leaves it."
   :safe #'stringp)
 
 (defcustom greencode-device "auto"
-  "Where the model runs."
-  :type '(choice (const "auto") (const "cpu") (const "cuda")))
+  "Where the model runs.  A project's own value is ignored."
+  :type '(choice (const "auto") (const "cpu") (const "cuda"))
+  :risky t)
 
 (defcustom greencode-numeric "auto"
-  "How the model computes."
+  "How the model computes.  A project's own value is ignored."
   :type '(choice (const "auto") (const "int8") (const "mixed") (const "int4")
-                 (const "bfloat16") (const "float32")))
+                 (const "bfloat16") (const "float32"))
+  :risky t)
 
 (defcustom greencode-model "bundled"
-  "The model: \"bundled\", a folder, or the name of one pulled before."
+  "The model: \"bundled\", a folder, or the name of one pulled before.
+A project's own value is ignored."
   :type '(choice (const "bundled") directory string)
   :risky t)
 
@@ -141,6 +145,20 @@ setting to its value: ((java . ((preference . \"energy\"))))."
     (greencode-carbon-intensity "energy.carbonIntensity" identity))
   "Each variable, the server's name of it, and the function that makes JSON of it.")
 
+(defconst greencode-machine-settings '(greencode-device greencode-numeric greencode-model)
+  "Settings that choose what is loaded.
+Buffer-local values, which a project may bring, do not count.")
+
+(defun greencode-program ()
+  "Return the user's `greencode-command', whatever the current project says."
+  (default-value 'greencode-command))
+
+(defun greencode-own-folder ()
+  "Return the folder in which the server is started, its own."
+  (let ((folder (file-name-as-directory (locate-user-emacs-file "greencode"))))
+    (unless (file-directory-p folder) (with-file-modes #o700 (make-directory folder t)))
+    folder))
+
 (defvar greencode--changed nil
   "The settings that have differed from their default in this session.
 The others are left to the server; these are sent even when they
@@ -149,7 +167,7 @@ are back at their default, which changes what was sent before.")
 (defun greencode-settings ()
   "Return (NAME . JSON) of each setting that is not at its default."
   (cl-loop for (symbol name to-json) in greencode--settings
-           for value = (symbol-value symbol)
+           for value = (if (memq symbol greencode-machine-settings) (default-value symbol) (symbol-value symbol))
            unless (equal value (eval (car (get symbol 'standard-value)) t))
            do (cl-pushnew symbol greencode--changed)
            when (memq symbol greencode--changed)

@@ -54,9 +54,22 @@
                           (let ((merged (greencode-section-of (plist-get item :scopeUri))))
                             (when (listp section)
                               (cl-loop for (key value) on section by #'cddr
+                                       ;; a project's .dir-locals.el sets it without a question
+                                       unless (memq key '(:model :device :numeric))
                                        do (puthash (substring (symbol-name key) 1) value merged)))
                             merged))
                         items theirs))))
+
+(cl-defmethod jsonrpc-connection-send ((server greencode-eglot-server) &rest arguments
+                                    &key method &allow-other-keys)
+  "Send SERVER the message of ARGUMENTS.
+Where METHOD tells of settings, ours alone: those of a project,
+in `eglot-workspace-configuration', are pulled and sorted out."
+  (if (eq method :workspace/didChangeConfiguration)
+      (cl-call-next-method
+       server :method method
+       :params (list :settings (list :greencode (with-temp-buffer (greencode-section)))))
+    (apply #'cl-call-next-method server arguments)))
 
 (cl-defmethod greencode-sync ((server greencode-eglot-server))
   "Have Eglot send SERVER the buffer's latest text."

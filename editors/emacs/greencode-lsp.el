@@ -79,7 +79,7 @@ ON-RESULT and ON-ERROR are those of the generic function."
 
 (lsp-register-client
  (make-lsp-client
-  :new-connection (lsp-stdio-connection (lambda () greencode-command))
+  :new-connection (lsp-stdio-connection #'greencode-program)
   :activation-fn (lambda (file mode)
                    (and (null (file-remote-p file))
                         (null (greencode-refusal))

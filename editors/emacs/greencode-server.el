@@ -53,10 +53,10 @@
   "Return the package's own connection, started if need be; nil in trouble."
   (cond (greencode-trouble nil)
         ((and greencode--connection (jsonrpc-running-p greencode--connection)) greencode--connection)
-        ((not (executable-find (car greencode-command)))
+        ((not (let ((default-directory (greencode-own-folder))) (executable-find (car (greencode-program)))))
          (greencode--give-up
           (format "%s is not installed: install greencode-lsp with pip, or set `greencode-command'"
-                  (car greencode-command))))
+                  (car (greencode-program)))))
         (t (setq greencode--connection (greencode--start)))))
 
 (defun greencode--give-up (sentence)
@@ -78,8 +78,8 @@
            :request-dispatcher #'greencode--requested
            :on-shutdown #'greencode--ended
            :process (lambda ()
-                      (let ((default-directory root))
-                        (make-process :name "greencode" :command greencode-command :connection-type 'pipe
+                      (let ((default-directory (greencode-own-folder)))
+                        (make-process :name "greencode" :command (greencode-program) :connection-type 'pipe
                                       :coding 'utf-8-emacs-unix :noquery t
                                       :stderr (get-buffer-create "*greencode stderr*")))))))
     (setf (greencode--folders connection) (list root))

@@ -262,7 +262,8 @@ With a prefix argument ask for SCOPE, and show the page IN-BROWSER."
 (defun greencode-doctor ()
   "Show what works and what does not, in Emacs and in the server."
   (interactive)
-  (let* ((program (car greencode-command))
+  (let* ((default-directory (greencode-own-folder))
+         (program (car (greencode-program)))
          (found (executable-find program))
          (server (greencode--running-server))
          (refusal (greencode-refusal))
@@ -284,7 +285,7 @@ With a prefix argument ask for SCOPE, and show the page IN-BROWSER."
       (process-send-eof
        (make-process :name "greencode-doctor" :buffer buffer :noquery t :sentinel #'ignore
                      :connection-type 'pipe
-                     :command `(,program ,@(remove "--stdio" (cdr greencode-command)) "doctor")
+                     :command `(,program ,@(remove "--stdio" (cdr (greencode-program))) "doctor")
                      :filter (lambda (_process text)
                                (with-current-buffer buffer
                                  (let ((inhibit-read-only t))
@@ -299,7 +300,7 @@ With a prefix argument ask for SCOPE, and show the page IN-BROWSER."
   (with-eval-after-load 'eglot
     (require 'greencode-eglot)
     (defvar eglot-server-programs)
-    (add-to-list 'eglot-server-programs (cons modes (cons 'greencode-eglot-server greencode-command)))))
+    (add-to-list 'eglot-server-programs (cons modes (cons 'greencode-eglot-server (greencode-program))))))
 
 (provide 'greencode)
 ;;; greencode.el ends here

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError
+from greencode_lsp.models.contents import MAX_WEIGHT_BYTES, model_file, read_object
 from greencode_lsp.models.manifest import sha256
 from greencode_lsp.models.weights import BLOCK_SIZE, Blocks
 
@@ -30,16 +31,7 @@ _CENTRE = 128
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return `config.json`. Raises ModelNotFoundError or ModelDamagedError."""
-    path = folder / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
-    except FileNotFoundError as error:
-        raise ModelNotFoundError(f"The model folder {folder} has no config.json; set greencode.model.") from error
-    except ValueError as error:
-        raise ModelDamagedError(f"{path} is not JSON ({error}); fetch or export the model again.") from error
-    if not isinstance(config, dict):
-        raise ModelDamagedError(f"{path} holds no object; fetch or export the model again.")
-    return config
+    return read_object(folder, "config.json")
 
 
 class Weights:
@@ -51,14 +43,18 @@ class Weights:
 
     def __init__(self, folder: Path) -> None:
         self.config = read_config(folder)
-        self._paths = sorted(folder.glob("model*.safetensors"))
-        if not self._paths:
+        names = sorted(path.name for path in folder.glob("model*.safetensors"))
+        if not names:
             raise ModelNotFoundError(f"The model folder {folder} has no model*.safetensors; set greencode.model.")
+        self._paths = [model_file(folder, name, MAX_WEIGHT_BYTES) for name in names]
         self._folder = folder
         self._path_of: dict[str, Path] = {}
+        self._shape_of: dict[str, tuple[int, ...]] = {}
         for path in self._paths:
             with self._open(path) as file:
-                self._path_of |= dict.fromkeys(file.keys(), path)
+                for name in file.keys():  # noqa: SIM118  # not a dict
+                    self._path_of[name] = path
+                    self._shape_of[name] = tuple(file.get_slice(name).get_shape())
 
     @contextmanager
     def _open(self, path: Path) -> Iterator[Any]:
@@ -94,8 +90,8 @@ class Weights:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape, read off the file's header."""
-        with self._open(self._path(name)) as file:
-            return tuple(file.get_slice(name).get_shape())
+        self._path(name)
+        return self._shape_of[name]
 
     def _stored(self, name: str) -> NDArray[Any]:
         with self._open(self._path(name)) as file:
@@ -105,13 +101,23 @@ class Weights:
     def float32(self, name: str) -> NDArray[np.float32]:
         """Return a copy of the tensor, int8 rows multiplied with their scales."""
         stored = self._stored(name)
-        values = stored.astype(np.float32)
-        return values * self._stored(name + SCALE_SUFFIX)[:, None] if stored.dtype == np.int8 else values
+        if stored.dtype == np.int8:
+            return stored.astype(np.float32) * self._scales(name)[:, None]
+        if stored.dtype.kind not in "fV":  # V: numpy's bfloat16 of another library
+            raise ModelDamagedError(f"{self._path(name)} holds {name} as {stored.dtype}; fetch the model again.")
+        return stored.astype(np.float32)
+
+    def _scales(self, name: str) -> NDArray[np.float32]:
+        """Return the scales [O] of int8 rows."""
+        found = self._stored(name + SCALE_SUFFIX)
+        if found.dtype != np.float32 or found.shape != self.shape(name)[:1] or len(self.shape(name)) != 2:
+            raise ModelDamagedError(f"{self._path(name)} holds {name} with other scales; fetch the model again.")
+        return found
 
     def int8_rows(self, name: str) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
         """Return int8 [O, K] and scales [O] of a matrix stored as such, else None."""
         stored = self._stored(name)
-        return (stored, self._stored(name + SCALE_SUFFIX)) if stored.dtype == np.int8 else None
+        return (stored, self._scales(name)) if stored.dtype == np.int8 else None
 
     def blocks(self, name: str) -> Blocks | None:
         """Return a matrix stored as int8 rows of whole blocks, each with its row's scale."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -25,6 +26,7 @@ from greencode_lsp.engine.policy import (
 )
 from greencode_lsp.engine.quantize import Precision
 from greencode_lsp.errors import DeviceError, EngineError, ModelDamagedError
+from greencode_lsp.models.checks import Checked
 from greencode_lsp.models.manifest import Manifest, read_manifest
 from greencode_lsp.models.weights import WeightSource
 from greencode_lsp.records import FixedControl
@@ -101,11 +103,11 @@ def is_gguf(checkpoint: Path) -> bool:
 
 def open_source(checkpoint: Path) -> WeightSource:
     """Return the weights of a folder, or of a GGUF file. Raises ModelNotFoundError, ModelDamagedError."""
-    if is_gguf(checkpoint):
-        from greencode_lsp.models.gguf import GGUFWeights  # with its library: only where it is needed
+    if not is_gguf(checkpoint):
+        return Checked(Weights(checkpoint))
+    from greencode_lsp.models.gguf import GGUFWeights  # with its library: only where it is needed
 
-        return GGUFWeights(checkpoint)
-    return Weights(checkpoint)
+    return Checked(GGUFWeights(checkpoint))
 
 
 def load_model(
@@ -165,7 +167,7 @@ def load_engine(
     if manifest is None:
         manifest = Manifest(name=checkpoint.stem, family=architecture.family, exits=(architecture.layers,))
     _check(checkpoint, manifest, architecture, source)
-    policies = _policies(checkpoint, manifest)
+    policies = _policies(checkpoint, manifest, architecture.hidden_size)
     model = load_model(source, manifest.exits, numeric, device, backend, threads)
     engine = Engine(model, manifest, policies, device, numeric)
     try:  # shapes that do not fit each other show here, not in the user's first completion
@@ -184,14 +186,14 @@ def _check(checkpoint: Path, manifest: Manifest, architecture: Architecture, sou
         raise ModelDamagedError(f"{checkpoint} holds more than the {layers} layers its config states; fetch it again.")
 
 
-def _policies(checkpoint: Path, manifest: Manifest) -> dict[str, ExitPolicy]:
+def _policies(checkpoint: Path, manifest: Manifest, hidden_size: int) -> dict[str, ExitPolicy]:
     policies: dict[str, ExitPolicy] = {
         "never": NeverPolicy(),
         "fixed": FixedPolicy(),
         "confidence": ConfidencePolicy(),
     }
-    if (checkpoint / AGENT_FILE).exists():
-        policies["agent"] = AgentPolicy.load(checkpoint / AGENT_FILE, manifest.exits)
+    if os.path.lexists(checkpoint / AGENT_FILE):
+        policies["agent"] = AgentPolicy.load(checkpoint / AGENT_FILE, manifest.exits, hidden_size)
     missing = {name for table in manifest.calibration.values() for name in table} - set(policies)
     if missing:
         raise ModelDamagedError(

@@ -19,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 
 from greencode_lsp.engine.state import DecoderState, Vector
 from greencode_lsp.errors import ModelDamagedError
+from greencode_lsp.models.checks import AGENT_TENSORS, MAX_AGENT_BYTES, check_agent
+from greencode_lsp.models.contents import model_file
 
 AGENT_FILE = "agent.safetensors"
 
@@ -107,16 +109,24 @@ class AgentPolicy:
         self._exits = exits
 
     @classmethod
-    def load(cls, path: Path, exits: tuple[int, ...]) -> AgentPolicy:
-        """Read `agent.safetensors`. Raises ModelDamagedError where it was made for other exits or is unreadable."""
+    def load(cls, path: Path, exits: tuple[int, ...], hidden_size: int | None = None) -> AgentPolicy:
+        """Read `agent.safetensors` of a model with that hidden size, by default whatever size it was made for.
+
+        Raises ModelDamagedError where it was made for another model or is unreadable.
+        """
         try:
-            with safe_open(str(path), "numpy") as file:
+            real = model_file(path.parent, path.name, MAX_AGENT_BYTES)
+            with safe_open(str(real), "numpy") as file:
                 made_for = tuple(json.loads((file.metadata() or {}).get("exits", "[]")))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-            if made_for != exits:
-                raise ModelDamagedError(f"{path} was trained for exits {made_for}, the model has {exits}.")
+                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # not a dict
+                if made_for != exits:
+                    raise ModelDamagedError(f"{path} was trained for exits {made_for}, the model has {exits}.")
+                check_agent(shapes, hidden_size, len(exits))
+                tensors = {name: file.get_tensor(name).astype(np.float32) for name in AGENT_TENSORS}
+            if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+                raise ModelDamagedError(f"{path} holds NaN or infinity; export the agent again.")
             return cls(tensors, exits)
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
             raise ModelDamagedError(f"{path} cannot be read ({error}); export the agent again.") from error
 
     def exit_logit(self, state: ExitState) -> float:

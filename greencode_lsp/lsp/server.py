@@ -17,6 +17,7 @@ from greencode_lsp.lsp.frames import Frames
 from greencode_lsp.lsp.positions import Document
 from greencode_lsp.lsp.protocol import REPORT_METHOD
 from greencode_lsp.lsp.session import ACCEPT_COMMAND, GreenCodeServer, MakeService
+from greencode_lsp.models.store import leave_workspace
 
 
 def create_server(make_service: MakeService) -> LanguageServer:
@@ -118,4 +119,5 @@ def _obey(server: GreenCodeServer) -> None:
 
 def serve_stdio(make_service: MakeService = CompletionService) -> None:
     """Serve one client on standard input and output until it says exit or goes away."""
+    leave_workspace()
     create_server(make_service).start_io(stdin=cast("BinaryIO", Frames(sys.stdin.buffer)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError
 from greencode_lsp.models import pulled
+from greencode_lsp.models.contents import read_object
 from greencode_lsp.models.hub import AGENT, CONFIG, Hub
 from greencode_lsp.models.hub import pull as pull_model
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -120,12 +120,7 @@ def _stated_layers(folder: Path) -> str:
 
 
 def _config(folder: Path) -> dict[str, object]:
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise ModelDamagedError(f"{path} cannot be read ({error}); fetch the model again.") from error
-    return config if isinstance(config, dict) else {}
+    return read_object(folder, CONFIG)
 
 
 def _megabytes(count: int) -> str:

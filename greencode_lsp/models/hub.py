@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Collection
@@ -137,8 +138,10 @@ def _part(partial: Path, file: HubFile) -> Path:
 def _fetch(hub: Hub, repository: Repository, file: HubFile, partial: Path) -> None:
     """Fetch one file, unless it is here and was checked; it gets its name when it is as listed."""
     target, part = partial / file.name, _part(partial, file)
-    if target.is_file():
+    if target.is_file() and not target.is_symlink():
         return
+    if os.path.lexists(part) and (part.is_symlink() or not part.is_file() or part.stat().st_nlink != 1):
+        part.unlink()  # not what a pull has left: it would write to where that leads
     hub.fetch(repository, file, part)
     if not file.is_as_listed(part):
         part.unlink()

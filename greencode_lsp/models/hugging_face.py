@@ -9,9 +9,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from greencode_lsp import __version__
 from greencode_lsp.errors import HubError
+from greencode_lsp.files import open_to_append
 from greencode_lsp.models.hub import HubFile, Repository
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the library is imported: only the name is sent
@@ -53,12 +55,14 @@ class HuggingFaceHub:
         """See `Hub`. A lost connection is tried again five times; a bar on the terminal shows how far it is."""
         url = hf_hub_url(repository.name, file.name, revision=repository.commit)
         headers = {**build_hf_headers(library_name=LIBRARY, library_version=__version__), "Accept-Encoding": "identity"}
-        with part.open("ab") as stream, _one_sentence(repository.name):
+        with open_to_append(part) as stream, _one_sentence(repository.name):
+            stream.seek(0, os.SEEK_END)
             if stream.tell() > file.size:
                 stream.truncate(0)
+                stream.seek(0)
             http_get(
                 url,
-                stream,
+                cast("BinaryIO", Bounded(stream, file)),
                 resume_size=stream.tell(),
                 headers=headers,
                 expected_size=file.size,
@@ -66,11 +70,30 @@ class HuggingFaceHub:
             )
 
 
+class Bounded:
+    """A file to be written that takes no more bytes than were listed, whatever is sent."""
+
+    def __init__(self, stream: BinaryIO, file: HubFile) -> None:
+        self._stream, self._file = stream, file
+
+    def write(self, data: bytes) -> int:
+        """Append; raises HubError, and keeps nothing of the file, where it becomes too long."""
+        if self._stream.tell() + len(data) > self._file.size:
+            self._stream.truncate(0)
+            raise HubError(f"The hub sent more of {self._file.name} than it lists; pull the model again.")
+        return self._stream.write(data)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever else a stream has
+        return getattr(self._stream, name)
+
+
 @contextmanager
 def _one_sentence(name: str) -> Iterator[None]:
     """Turn whatever the client raises into a HubError; a full disk is passed on."""
     try:
         yield
+    except HubError:
+        raise
     except Exception as error:  # the client raises its HTTP library's own errors besides these
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -6,18 +6,23 @@ file. A plain Hugging Face folder has none: it works at full depth, with its las
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError
+from greencode_lsp.files import atomic_write, is_plain_name, sha256_of
+from greencode_lsp.models.contents import MAX_WEIGHT_BYTES, model_file, read_object
 
 MANIFEST_NAME = "greencode.json"
 FORMAT_VERSION = 1
 FAMILIES = ("llama", "qwen2", "opt")
 """The model families that the engine runs, by `model_type`."""
+MAX_LAYERS = 512
+MAX_TEXT = 200
 _WEIGHED = ("config.json", "tokenizer.json", "model*.safetensors", "agent.safetensors")
 """What is loaded from a folder with a manifest must be listed in it."""
 
@@ -78,11 +83,8 @@ class Manifest:
 
 def sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return sha256_of(file)
 
 
 def read_manifest(folder: Path, *, verify: bool = True) -> Manifest | None:
@@ -94,10 +96,10 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest | None:
     if not folder.is_dir():
         raise ModelNotFoundError(f"There is no model folder {folder}; set greencode.model to one that exists.")
     path = folder / MANIFEST_NAME
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
+    data = read_object(folder, MANIFEST_NAME)
     try:
-        data = json.loads(path.read_text(encoding="utf8"))
         calibration = {
             language: {policy: tuple(CalibrationRow(**row) for row in rows) for policy, rows in policies.items()}
             for language, policies in data.pop("calibration", {}).items()
@@ -106,7 +108,7 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest | None:
         exits, languages = tuple(data.pop("exits")), tuple(data.pop("languages", ()))
         manifest = Manifest(exits=exits, languages=languages, calibration=calibration, cost_curve=cost_curve, **data)
         _check_types(manifest)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelDamagedError(f"{path} cannot be read ({error}); fetch or export the model again.") from error
     if manifest.format_version > FORMAT_VERSION:
         raise ModelDamagedError(f"{path} has format {manifest.format_version}; update greencode-lsp to read it.")
@@ -114,11 +116,11 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest | None:
     if unlisted:
         raise ModelDamagedError(f"{folder} holds {', '.join(sorted(unlisted))}, which {MANIFEST_NAME} does not list.")
     for name, expected in manifest.files.items():
-        file = folder / name
-        if not file.exists():
-            raise ModelNotFoundError(f"The model folder {folder} lacks {name}; fetch or export the model again.")
+        file = model_file(folder, name, MAX_WEIGHT_BYTES)
         if verify and sha256(file) != expected:
-            raise ModelDamagedError(f"{file} is damaged (its SHA-256 differs); fetch or export the model again.")
+            raise ModelDamagedError(
+                f"{folder / name} is damaged (its SHA-256 differs); fetch or export the model again."
+            )
     return manifest
 
 
@@ -126,14 +128,27 @@ def _check_types(manifest: Manifest) -> None:
     """Raise TypeError where a field is not what it must be; JSON promises nothing."""
     if not all(isinstance(value, dict) for value in (manifest.files, manifest.fim, manifest.training)):
         raise TypeError("files, fim and training must be objects")
-    if not manifest.exits or not all(isinstance(e, int) and e > 0 for e in manifest.exits):
+    if not manifest.exits or not all(type(e) is int and 0 < e <= MAX_LAYERS for e in manifest.exits):
         raise TypeError("exits must be layer counts")
+    texts = (manifest.name, manifest.family, manifest.weight_format, manifest.exit_policy, *manifest.languages)
+    if not all(isinstance(text, str) and len(text) <= MAX_TEXT and text.isprintable() for text in texts):
+        raise TypeError("name, family, weight_format, exit_policy and languages must be short texts")
+    if not all(isinstance(text, str) for text in (*manifest.fim, *manifest.fim.values(), *manifest.files.values())):
+        raise TypeError("fim and files must hold texts")
+    if type(manifest.format_version) is not int:
+        raise TypeError("format_version must be a whole number")
+    rows = [row for policies in manifest.calibration.values() for rows in policies.values() for row in rows]
+    numbers = [value for row in rows for value in asdict(row).values() if value is not None]
+    numbers += [manifest.head_layers, *manifest.cost_curve.values()]
+    if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+        raise TypeError("calibration and costs must be finite numbers")
+    wrong = [name for name in manifest.files if not is_plain_name(name)]
+    if wrong:
+        raise ValueError(f"it lists {wrong[0]!r}, which is no plain file name")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `greencode.json` last, with the SHA-256 of every other file of the folder."""
     files = {p.name: sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != MANIFEST_NAME}
     data = asdict(manifest) | {"files": files}
-    temporary = folder / (MANIFEST_NAME + ".part")
-    temporary.write_text(json.dumps(data, indent=1), encoding="utf8")
-    temporary.replace(folder / MANIFEST_NAME)
+    atomic_write(folder / MANIFEST_NAME, json.dumps(data, indent=1).encode(), mode=0o644)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from greencode_lsp.errors import HubError, ModelDamagedError, ModelNotFoundError
+from greencode_lsp.files import atomic_write
+from greencode_lsp.models.contents import MAX_WEIGHT_BYTES, model_file, read_object
 from greencode_lsp.models.manifest import sha256
 from greencode_lsp.models.store import (
     BUNDLED,
@@ -35,31 +38,31 @@ class Record:
 def read_record(folder: Path) -> Record | None:
     """Return what was recorded, or None for a folder that was not pulled. Raises ModelDamagedError."""
     path = folder / RECORD_NAME
-    try:
-        record = Record(**json.loads(path.read_text(encoding="utf8")))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except (OSError, ValueError, TypeError) as error:
+    try:
+        record = Record(**read_object(folder, RECORD_NAME))
+    except (TypeError, ModelDamagedError) as error:
         raise ModelDamagedError(f"{path} cannot be read ({error}); remove the model and pull it again.") from error
+    texts = (record.name, record.commit, *(record.files.values() if isinstance(record.files, dict) else (None,)))
+    if not all(isinstance(text, str) and text.isprintable() for text in texts):
+        raise ModelDamagedError(f"{path} holds what is no text; remove the model and pull it again.")
     return record
 
 
 def write_record(folder: Path, record: Record) -> None:
     """Write `pulled.json`; a reader sees all of it or none."""
-    temporary = folder / (RECORD_NAME + ".part")
-    temporary.write_text(json.dumps(asdict(record), indent=1), encoding="utf8")
-    temporary.replace(folder / RECORD_NAME)
+    atomic_write(folder / RECORD_NAME, json.dumps(asdict(record), indent=1).encode(), mode=0o644)
 
 
 def check(folder: Path, record: Record) -> None:
     """Compare every file with what was recorded. Raises ModelNotFoundError or ModelDamagedError."""
     for name, expected in record.files.items():
-        file = folder / name
         again = f"run `greencode-lsp models remove {record.name}` and pull it again"
-        if not file.is_file():
+        if not os.path.lexists(folder / name):
             raise ModelNotFoundError(f"The pulled model {record.name} lacks {name}; {again}.")
-        if sha256(file) != expected:
-            raise ModelDamagedError(f"{file} is damaged (its SHA-256 differs); {again}.")
+        if sha256(model_file(folder, name, MAX_WEIGHT_BYTES)) != expected:
+            raise ModelDamagedError(f"{folder / name} is damaged (its SHA-256 differs); {again}.")
 
 
 def pulled_names() -> list[str]:

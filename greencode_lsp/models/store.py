@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from greencode_lsp.errors import ModelNotFoundError
+from greencode_lsp.files import make_private
 
 BUNDLED = "bundled"
 HOME_VARIABLE = "GREENCODE_HOME"
@@ -16,14 +17,20 @@ RECORD_NAME = "pulled.json"
 """Written last into a pulled folder: where it is, the folder is whole."""
 MAX_NAME = 200
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_PATH_STARTS = ("~", f".{os.sep}", f"..{os.sep}", "./", "../")
 _SLASH = "--"
 """Stands for the slash of a hub name in a folder's; the hub allows it in no name."""
 
 
 def data_home() -> Path:
-    """Return the folder of the user's data: `GREENCODE_HOME`, else the platform's; it may not exist yet."""
+    """Return the folder of the user's data: `GREENCODE_HOME`, else the platform's; it may not exist yet.
+
+    A relative one lies in the user's folder: the current one may be a workspace.
+    """
     override = os.environ.get(HOME_VARIABLE)
-    return Path(override).expanduser() if override else platformdirs.user_data_path("greencode-lsp", appauthor=False)
+    if not override:
+        return platformdirs.user_data_path("greencode-lsp", appauthor=False)
+    return Path.home() / Path(override).expanduser()
 
 
 def ledger_path() -> Path:
@@ -67,17 +74,31 @@ def is_pulled(name: str) -> bool:
     return is_hub_name(name) and (pulled_folder(name) / RECORD_NAME).is_file()
 
 
+def leave_workspace() -> None:
+    """Make a folder of the server's own the current one: no relative name leads into what the editor has opened."""
+    try:
+        os.chdir(make_private(data_home() / "run"))
+    except OSError:
+        os.chdir(os.sep)
+
+
+def is_path(model: str) -> bool:
+    """Return True where `model` is written as a path: absolute, from `~` or from `./`; anything else is a name."""
+    return model.startswith(_PATH_STARTS) or Path(model).is_absolute()
+
+
 def resolve(model: str) -> Path:
     """Return the checkpoint folder that `greencode.model` names: "bundled", a pulled model's name or a folder's path.
 
-    A pulled model's name goes before a relative path. Raises ModelNotFoundError where there is no such model.
+    A name is never looked for in the current folder, which may be a workspace (design, I8). Raises ModelNotFoundError
+    where there is no such model.
     """
     if is_pulled(model):
         return pulled_folder(model)
     folder = bundled_folder() if model == BUNDLED else Path(model)
     try:
         folder = folder.expanduser()
-        is_checkpoint = (folder / "config.json").is_file()
+        is_checkpoint = (model == BUNDLED or is_path(model)) and (folder / "config.json").is_file()
     except (OSError, ValueError, RuntimeError):  # a name too long, with a zero byte, or the home of nobody
         is_checkpoint = False
     if is_checkpoint:
@@ -88,6 +109,11 @@ def resolve(model: str) -> Path:
             f'greencode.model to "{BUNDLED}".'
         )
     pull = f", or pull it first: `greencode-lsp models pull {model}`" if is_hub_name(model) and "/" in model else ""
+    if not is_path(model):
+        raise ModelNotFoundError(
+            f'No model {model!r} was pulled; set greencode.model to "{BUNDLED}" or to the path of a checkpoint folder '
+            f"(absolute, or from ~ or ./){pull}."
+        )
     raise ModelNotFoundError(
         f"There is no model in {str(folder)!r} (no config.json); "
         f'set greencode.model to "{BUNDLED}" or to a checkpoint folder{pull}.'

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError, UnsupportedModelError
+from greencode_lsp.errors import ModelDamagedError, UnsupportedModelError
+from greencode_lsp.models.contents import MAX_TOKENIZER_BYTES, read_file
 
 TOKENIZER_NAME = "tokenizer.json"
+MAX_VOCABULARY = 1 << 20
+"""A list of so many texts is made, whatever ids the file names."""
 
 
 def _byte_of_character() -> dict[str, int]:
@@ -46,10 +49,9 @@ class CodeTokenizer:
         UnsupportedModelError where its vocabulary is not byte-level.
         """
         path = folder / TOKENIZER_NAME
-        if not path.is_file():
-            raise ModelNotFoundError(f"The model folder {folder} lacks {TOKENIZER_NAME}; fetch or export it again.")
+        data = read_file(folder, TOKENIZER_NAME, MAX_TOKENIZER_BYTES)
         try:
-            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer = Tokenizer.from_buffer(data)
         except Exception as error:  # the library raises bare Exception for every damage
             raise ModelDamagedError(f"{path} cannot be read ({error}); fetch or export the model again.") from error
         return cls(tokenizer)
@@ -97,7 +99,13 @@ class CodeTokenizer:
     def _read_vocabulary(self, added: dict[int, str]) -> list[bytes]:
         byte_of = _byte_of_character()
         vocabulary = {i: token for token, i in self._tokenizer.get_vocab(with_added_tokens=True).items()}
-        texts = [b""] * (max(vocabulary, default=-1) + 1)
+        largest = max(vocabulary, default=-1)
+        if largest >= MAX_VOCABULARY:
+            raise ModelDamagedError(
+                f"The model's tokenizer has a token of id {largest}, and ids below {MAX_VOCABULARY} are supported; "
+                "fetch or export the model again."
+            )
+        texts = [b""] * (largest + 1)
         try:
             for token_id, token in vocabulary.items():
                 is_added = token_id in added

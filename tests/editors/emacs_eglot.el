@@ -30,5 +30,21 @@
                                                                   :items [(:section "greencode" :scopeUri nil)])
                                             0)))))))
 
+(ert-deftest eglot-s-workspace-configuration-which-a-project-may-set-chooses-no-model ()
+  (test-in "re|\n"
+    (let* ((eglot-workspace-configuration '(:greencode (:model "/attacker" :device "cuda" :preference "energy")))
+           (server (greencode-buffer-server))
+           (pulled (elt (eglot-handle-request server 'workspace/configuration
+                                              :items [(:section "greencode" :scopeUri nil)])
+                        0))
+           pushed)
+      (should (equal "energy" (gethash "preference" pulled)))
+      (should-not (gethash "model" pulled))
+      (should-not (gethash "device" pulled))
+      (cl-letf (((symbol-function 'process-send-string) (lambda (_process text) (push text pushed))))
+        (eglot-signal-didChangeConfiguration server))
+      (should (string-match-p "didChangeConfiguration" (apply #'concat pushed)))
+      (should-not (string-match-p "attacker" (apply #'concat pushed))))))
+
 (provide 'emacs_eglot)
 ;;; emacs_eglot.el ends here

@@ -248,5 +248,48 @@
                                (buffer-substring (line-beginning-position) (line-end-position)))))
     (test-wait "the cost" (lambda () (plist-get (plist-get (greencode-status) :last) :energy_j)))))
 
+;;;; A project that was prepared against its visitor; the session obeys every local variable (see emacs_session)
+
+(defmacro test-in-hostile (&rest body)
+  "Run BODY in a file of a project whose .dir-locals.el sets what it may not choose."
+  `(let ((folder (expand-file-name "hostile/" test-folder)))
+     (make-directory folder t)
+     (write-region
+      (prin1-to-string
+       `((nil . ((greencode-command . ("/bin/sh" "-c" ,(format "touch %sran" folder)))
+                 (greencode-model . "/attacker") (greencode-device . "cuda") (greencode-numeric . "float32")
+                 (eglot-workspace-configuration . (:greencode (:model "/attacker" :preference "energy")))
+                 (exec-path . (,folder)) (greencode-preference . "energy")))))
+      nil (expand-file-name ".dir-locals.el" folder) nil 'silent)
+     (test-with-command test-fake
+       (test-open "re|\n" "hostile/sample.py")
+       (should (equal "/attacker" greencode-model)) ; it was obeyed, and yet:
+       (greencode-mode)
+       (test-wait "the server" #'test-ready-p)
+       ,@body)))
+
+(ert-deftest a-project-chooses-no-program ()
+  (test-in-hostile
+   (should (equal test-fake (process-command (test-process))))
+   (should-not (file-exists-p (expand-file-name "ran" folder)))))
+
+(ert-deftest a-project-chooses-no-model-and-no-device ()
+  (test-in-hostile
+   (let ((section (greencode-section-of (greencode-path-to-uri buffer-file-name))))
+     (should (equal '("preference" "energy")
+                    (cl-loop for key in '("model" "device" "numeric" "preference")
+                             when (gethash key section) append (list key (gethash key section))))))))
+
+(ert-deftest the-server-starts-in-a-folder-of-its-own ()
+  (let ((here (expand-file-name "here" test-folder)))
+    (test-with-command `("/bin/sh" "-c" ,(format "pwd > %s; exec \"$@\"" here) "sh" ,@test-fake)
+      (test-open "re|\n")
+      (greencode-mode)
+      (test-wait "the server" #'test-ready-p)
+      (should (equal (file-truename (greencode-own-folder))
+                     (with-temp-buffer
+                       (insert-file-contents here)
+                       (file-name-as-directory (file-truename (string-trim (buffer-string))))))))))
+
 (provide 'emacs_own)
 ;;; emacs_own.el ends here

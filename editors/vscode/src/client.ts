@@ -22,8 +22,14 @@ class QuietClient extends LanguageClient {
   }
 }
 
+/** What is started, and in which folder. */
+export interface Program {
+  command: string
+  cwd: string
+}
+
 /** Make a client for one run of the server; it never restarts by itself and shows nothing by itself. */
-export function createRun(command: string, log: vscode.LogOutputChannel, onClosed: () => void): Run {
+export function createRun(program: Program, log: vscode.LogOutputChannel, onClosed: () => void): Run {
   let lastLine = ''
   let allRead: Promise<void> = Promise.resolve()
   const options: LanguageClientOptions = {
@@ -51,7 +57,7 @@ export function createRun(command: string, log: vscode.LogOutputChannel, onClose
     },
     middleware: createMiddleware(),
   }
-  const server = { command, transport: TransportKind.stdio }
+  const server = { command: program.command, transport: TransportKind.stdio, options: { cwd: program.cwd } }
   const client = new QuietClient('greencode', 'GreenCode', server, options)
   const lastWords = async () => {
     await Promise.race([allRead, new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS))])

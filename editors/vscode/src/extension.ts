@@ -1,7 +1,7 @@
 import * as vscode from 'vscode'
 import { isWanted } from './documents'
 import { runDoctor } from './doctor'
-import { onEnvironmentChange } from './locate'
+import { onEnvironmentChange, ownFolder } from './locate'
 import { selectPreference } from './preference'
 import { showReport } from './report'
 import { Session } from './session'
@@ -12,14 +12,14 @@ let session: Session | undefined
 /** Wait for a document that can be completed, then start the window's one server. */
 export function activate(context: vscode.ExtensionContext): void {
   const log = vscode.window.createOutputChannel('GreenCode', { log: true })
-  const current = new Session(log)
+  const current = new Session(log, () => ownFolder(context))
   session = current
   const commands: Record<string, () => unknown> = {
     selectPreference: () => {
       selectPreference(current)
     },
     showReport: () => showReport(current),
-    doctor: runDoctor,
+    doctor: () => runDoctor(context),
     restart: () => current.restartAnew(),
     showLog: () => {
       log.show()

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { access, stat } from 'node:fs/promises'
+import { access, mkdir, realpath, stat } from 'node:fs/promises'
 import * as path from 'node:path'
 import * as vscode from 'vscode'
 
@@ -19,11 +19,30 @@ export async function findServer(): Promise<Found> {
   const folders = (process.env.PATH ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder))
   for (const folder of [...(await environmentFolders()), ...folders]) {
     const candidate = path.join(folder, NAME)
-    if (await isExecutable(candidate)) {
+    if ((await isExecutable(candidate)) && !(await isInWorkspace(candidate))) {
       return { path: candidate }
     }
   }
   return { problem: 'greencode-lsp is not installed, or neither on PATH nor in the selected Python environment.' }
+}
+
+/** Make the folder in which the server is started, outside every workspace, and return it. */
+export async function ownFolder(context: vscode.ExtensionContext): Promise<string> {
+  const folder = context.globalStorageUri.fsPath
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  return folder
+}
+
+/** A repository may bring an executable of that name: one inside an open folder is taken from the setting alone. */
+async function isInWorkspace(file: string): Promise<boolean> {
+  const real = await realpath(file)
+  for (const { uri } of vscode.workspace.workspaceFolders ?? []) {
+    const root = await realpath(uri.fsPath).catch(() => uri.fsPath)
+    if ([file, real].some((one) => [uri.fsPath, root].some((folder) => one.startsWith(folder + path.sep)))) {
+      return true
+    }
+  }
+  return false
 }
 
 async function isExecutable(file: string): Promise<boolean> {

@@ -25,7 +25,10 @@ export class Session implements vscode.Disposable {
   private readonly changed = new vscode.EventEmitter<void>()
   readonly onDidChange = this.changed.event
 
-  constructor(private readonly log: vscode.LogOutputChannel) {}
+  constructor(
+    private readonly log: vscode.LogOutputChannel,
+    private readonly folder: () => Promise<string>,
+  ) {}
 
   /** Start the server unless it was started before. */
   async start(): Promise<void> {
@@ -106,7 +109,7 @@ export class Session implements vscode.Disposable {
     }
     this.serverPath = found.path
     this.log.info(`Starting ${found.path} --stdio`)
-    const run = createRun(found.path, this.log, () => {
+    const run = createRun({ command: found.path, cwd: await this.folder() }, this.log, () => {
       if (this.run === run && this.phase === 'running') {
         void this.ended(run)
       }

@@ -98,7 +98,7 @@ local function show_output(title, arguments)
   local bufnr = open_page(title, { table.concat(command, ' ') .. ' …' })
   vim.system(
     command,
-    { text = true },
+    { text = true, cwd = require('greencode.config').own_folder() },
     vim.schedule_wrap(function(done)
       M.fill_page(bufnr, vim.split(vim.trim(done.stdout .. done.stderr), '\n', { plain = true }))
     end)

@@ -26,8 +26,71 @@ M.options = vim.deepcopy(defaults)
 ---@type greencode.Options What the user gave, and nothing else.
 local given = {}
 
+--- Files of a project that Neovim runs with the option 'exrc'.
+local PROJECT_FILES = { ['.nvim.lua'] = true, ['.nvimrc'] = true, ['.exrc'] = true }
+--- What chooses a program or what it loads; a project has no say in it.
+local MACHINE_OPTIONS = { 'cmd' }
+local MACHINE_SETTINGS = { 'model', 'device', 'numeric' }
+
+--- Return whether a file of a project is what calls.
+---@return boolean
+local function is_projects()
+  for level = 2, 30 do
+    local info = debug.getinfo(level, 'S')
+    if not info then
+      break
+    elseif PROJECT_FILES[vim.fs.basename(info.source:gsub('^@', ''))] then
+      return true
+    end
+  end
+  local stack = vim.fn.expand('<stack>') -- Vim script that calls Lua
+  return vim.iter(vim.gsplit(stack, '..', { plain = true })):any(function(entry)
+    local file = entry:gsub('^script ', ''):gsub('%[%d+%]$', '')
+    return PROJECT_FILES[vim.fs.basename(file)] ~= nil
+  end)
+end
+
+--- Return a project's options without those that only the user has; these stay as the user gave them.
+---@param options greencode.Options
+---@return greencode.Options
+local function without_machine(options)
+  local dropped, taken = {}, vim.deepcopy(options)
+  for _, name in ipairs(MACHINE_OPTIONS) do
+    if taken[name] ~= nil then
+      table.insert(dropped, name)
+    end
+    taken[name] = given[name]
+  end
+  for _, name in ipairs(MACHINE_SETTINGS) do
+    local kept = given.settings and given.settings[name]
+    if taken.settings and taken.settings[name] ~= nil then
+      table.insert(dropped, name)
+    end
+    if kept ~= nil or taken.settings then
+      taken.settings = taken.settings or {}
+      taken.settings[name] = kept
+    end
+  end
+  if #dropped > 0 then
+    local what = table.concat(dropped, ', ')
+    vim.notify(('greencode: a project does not choose %s; set it in your init.lua'):format(what), vim.log.levels.WARN)
+  end
+  return taken
+end
+
+--- Return a folder of the server's own, in which it is started: not the project's.
+---@return string
+function M.own_folder()
+  local folder = vim.fn.stdpath('state') .. '/greencode'
+  vim.fn.mkdir(folder, 'p', tonumber('700', 8))
+  return folder
+end
+
 ---@param options greencode.Options
 function M.set(options)
+  if is_projects() then
+    options = without_machine(options)
+  end
   for name in pairs(options) do
     if defaults[name] == nil then
       vim.notify(('greencode: there is no option %q; see :help greencode-setup'):format(name), vim.log.levels.WARN)
@@ -49,6 +112,7 @@ function M.client()
   return {
     name = 'greencode',
     cmd = M.options.cmd,
+    cmd_cwd = M.own_folder(),
     filetypes = M.options.filetypes,
     settings = { greencode = next(M.options.settings) and M.options.settings or vim.empty_dict() }, -- {} alone is a list
     -- a server that is not told so offers its suggestion in the popup instead

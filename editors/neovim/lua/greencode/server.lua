@@ -69,6 +69,9 @@ end
 ---@return string?
 function M.missing()
   local cmd = M.config().cmd
+  if type(cmd) == 'table' and cmd[1]:find('[/\\]') and not vim.startswith(vim.fn.expand(cmd[1]), '/') and not cmd[1]:find('^%a:') then
+    return ('cmd names %s, which is relative to whatever folder is current; write its whole path.'):format(cmd[1])
+  end
   if type(cmd) == 'table' and vim.fn.executable(cmd[1]) == 0 then
     return ('%s was not found; %s.'):format(cmd[1], M.how_to_install())
   end
