@@ -52,7 +52,7 @@ def test_the_better_of_a_peers_variants_counts() -> None:
 def test_measuring_leaves_the_prompt_alone_in_the_cache(tmp_path: Path) -> None:
     engine = load_engine(reference.save(reference.llama(), tmp_path), "cpu", "float32")
     ids = [3, 1, 4] * 20
-    measured = bench_peers.Ours([engine]).measure(ids)
+    measured = bench_peers.Ours(engine).measure(ids)
     assert set(measured) == {bench_peers.PREFILL, bench_peers.ONE, bench_peers.MANY, bench_peers.WHOLE}
     assert engine.state.ids[: len(ids)] == ids
 

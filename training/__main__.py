@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="where the packages of the extra `eval` are: `installed`, or folders of unpacked distributions",
     )
     parser.add_argument("--gguf", type=Path, metavar="FILE", help="`bench` against llama.cpp on this file too")
+    parser.add_argument("--threads", type=int, default=0, help="`bench` this engine on so many (0: as it serves)")
     parser.add_argument("--quick", action="store_true", help="`bench` with few rounds, in minutes")
     parser.add_argument(
         "--random-weights", default="base", metavar="PRESET", help="`bench` against peers in this shape (base)"

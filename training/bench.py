@@ -24,12 +24,12 @@ import torch
 from greencode_lsp.engine.calibrate import device_name, use_this_device
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.engine.onnx.threads import usable_threads
+from greencode_lsp.engine.onnx.threads import decide_threads, usable_threads
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.models.store import resolve
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training import bench_exits, bench_server
-from training.bench_peers import CONTEXT, MANY, ONE, PREFILL, WHOLE, Peer, open_gguf_peers, open_peers
+from training.bench_peers import CONTEXT, MANY, ONE, PREFILL, WHOLE, Ours, Peer, open_gguf_peers, open_peers
 from training.families import build_model
 from training.preset import load_preset
 
@@ -56,6 +56,8 @@ class Options:
     quick: bool = False
     device: str = "auto"
     gguf: Path | None = None
+    threads: int = 0
+    """Of this engine; 0 for those it serves with."""
 
 
 def random_folder(preset_name: str, out: Path) -> Path:
@@ -83,21 +85,16 @@ def best_threads(peer: Peer, ids: list[int]) -> int:
     return min(steps_s, key=lambda count: steps_s[count])
 
 
-def engines(checkpoint: Path, device: str) -> list[Engine]:
-    """Return the checkpoint loaded for the process's pool, and for one thread."""
-    counts = [None] if device == "cuda" else sorted({1, usable_threads()}, reverse=True)
-    return [load_engine(checkpoint, device, threads=count) for count in counts]
-
-
 def against_peers(options: Options, checkpoint: Path, context: int) -> tuple[Times, dict[str, int]]:
     """Return the times of every peer that is installed, over a folder or a GGUF file, in turns, and its threads."""
     ids = torch.randint(8, 1000, (context,), generator=torch.Generator().manual_seed(0)).tolist()
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     with tempfile.TemporaryDirectory() as temporary:
-        ours = engines(checkpoint, options.device)
+        ours = load_engine(checkpoint, options.device)
         is_file = checkpoint.is_file()
         peers = open_gguf_peers(ours, checkpoint) if is_file else open_peers(ours, checkpoint, Path(temporary))
-        threads = {name: best_threads(peer, ids) for name, peer in peers.items()}
+        threads = {name: best_threads(peer, ids) for name, peer in peers.items() if not isinstance(peer, Ours)}
+        threads = {next(iter(peers)): ours.model.threads, **threads}
         times: Times = {name: {} for name in peers}
         for _ in range(rounds):
             for name, peer in peers.items():
@@ -124,6 +121,7 @@ def run(options: Options) -> dict[str, Any]:
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     starts = [bench_server.start(options.model) for _ in range(QUICK_STARTS if options.quick else STARTS)]
     cpu, isa = device_name("cpu"), instruction_sets()
+    decide_threads(options.threads or usable_threads())
     print(f"{cpu}, {os.cpu_count()} processors, {' '.join(isa)}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = random_folder(options.random_weights, Path(temporary))

@@ -39,18 +39,13 @@ class Peer(Protocol):
 
 
 class Ours:
-    """The engine at full depth, segment by segment as served; the cache is the prompt's.
+    """The engine at full depth, segment by segment as served; the cache is the prompt's."""
 
-    One engine for each number of threads: a process has one pool.
-    """
-
-    def __init__(self, engines: Sequence[Engine]) -> None:
-        self._engines = {engine.model.threads: engine for engine in engines}
-        self._engine = engines[0]
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     def set_threads(self, count: int) -> None:
-        """See `Peer`."""
-        self._engine = self._engines.get(count, self._engine)
+        """Leave them: a process has them once for all: `bench --threads N`."""
 
     def _step(self, ids: Sequence[int]) -> None:
         """Run all layers over ids, the head over each, and forget them."""
@@ -157,9 +152,9 @@ class LlamaCpp:
         return {PREFILL: prefill_s, ONE: whole_s / NEW_TOKENS, MANY: many_s, WHOLE: whole_s}
 
 
-def open_peers(engines: Sequence[Engine], folder: Path, work: Path) -> dict[str, Peer]:
-    """Return the peers that are installed, by name, over one float folder; `engines` are ours, by threads."""
-    peers: dict[str, Peer] = {f"greencode {engines[0].numeric}": Ours(engines)}
+def open_peers(engine: Engine, folder: Path, work: Path) -> dict[str, Peer]:
+    """Return the peers that are installed, by name, over one float folder."""
+    peers: dict[str, Peer] = {f"greencode {engine.numeric}": Ours(engine)}
     if importlib.util.find_spec("transformers"):
         peers["Hugging Face float32"] = HuggingFace(folder, torch.float32)
         peers["Hugging Face bfloat16"] = HuggingFace(folder, torch.bfloat16)
@@ -168,9 +163,9 @@ def open_peers(engines: Sequence[Engine], folder: Path, work: Path) -> dict[str,
     return peers
 
 
-def open_gguf_peers(engines: Sequence[Engine], file: Path) -> dict[str, Peer]:
+def open_gguf_peers(engine: Engine, file: Path) -> dict[str, Peer]:
     """Return ours and llama.cpp, where it is installed, over one GGUF file."""
-    peers: dict[str, Peer] = {f"greencode {engines[0].numeric}": Ours(engines)}
+    peers: dict[str, Peer] = {f"greencode {engine.numeric}": Ours(engine)}
     if importlib.util.find_spec("llama_cpp"):
         peers["llama.cpp"] = LlamaCpp(file)
     return peers

@@ -121,7 +121,7 @@ def load_model(
     """Return the decoder of some weights, for a device and numeric mode that have been picked.
 
     `backend` is onnx on the CPU and torch on CUDA; torch in float32 on the CPU is the reference. `threads` are those of
-    ONNX Runtime: one, or those of the process's pool.
+    ONNX Runtime, the same for all models of a process: the first decides.
     """
     architecture = describe(source.config)
     backend = backend or ("onnx" if device == "cpu" else "torch")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from greencode_lsp.engine.architecture import Architecture
-from greencode_lsp.engine.onnx.threads import pool_threads, session_options
+from greencode_lsp.engine.onnx.threads import decide_threads, session_options
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.errors import EngineError, UnsupportedModelError
 
@@ -63,7 +63,7 @@ class OnnxModel:
         self.architecture, self.exits = architecture, exits
         self.segments = [open_session(folder / f"{segment_name(s)}.onnx", threads) for s in range(len(exits))]
         self._head = open_session(folder / f"{HEAD}.onnx", threads)
-        self.threads = pool_threads(threads)
+        self.threads = decide_threads(threads)
         self._tables: dict[str, NDArray[Any]] = {
             path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in folder.glob("*.npy")
         }

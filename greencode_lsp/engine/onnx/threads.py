@@ -10,8 +10,8 @@ THREADS_VARIABLE = "OMP_NUM_THREADS"
 """A limit the user has set for all programs, which is kept."""
 MAX_THREADS = 4
 """A step of one token is over before more have woken up."""
-_pool: list[int] = []
-"""The size of the pool once it exists: ONNX Runtime sets it once for a process."""
+_decided: list[int] = []
+"""Threads of every session of this process, once there is one: ONNX Runtime takes no other afterwards."""
 
 
 def usable_threads() -> int:
@@ -21,23 +21,21 @@ def usable_threads() -> int:
     return max(1, min(MAX_THREADS, processors, int(limit) if limit.isdecimal() else MAX_THREADS))
 
 
-def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Return options for a session of one thread (it needs no pool), or on the process's pool.
+def decide_threads(wanted: int) -> int:
+    """Return the threads of this process's sessions: those wanted by the first of them."""
+    if not _decided:
+        if wanted > 1:
+            onnxruntime.set_global_thread_pool_sizes(wanted, 1)
+        _decided.append(wanted)
+    return _decided[0]
 
-    The pool's size is that of the first session that asked for more than one thread.
-    """
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Return options for a session on the process's pool, or without one where that is of a single thread."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised, and told by who catches it
-    if threads == 1:
+    if decide_threads(threads) == 1:
         options.intra_op_num_threads = 1
-        return options
-    if not _pool:
-        onnxruntime.set_global_thread_pool_sizes(threads, 1)
-        _pool.append(threads)
-    options.use_per_session_threads = False
+    else:
+        options.use_per_session_threads = False
     return options
-
-
-def pool_threads(threads: int) -> int:
-    """Return how many threads a session that asked for `threads` runs on."""
-    return _pool[0] if threads > 1 and _pool else min(threads, 1)
