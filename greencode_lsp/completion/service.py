@@ -15,7 +15,7 @@ from greencode_lsp.completion import gate
 from greencode_lsp.completion.books import Books
 from greencode_lsp.completion.outcomes import Outcomes, Settled
 from greencode_lsp.completion.parts import Loaded, Parts, Running
-from greencode_lsp.completion.pipeline import LiveControl, Request, complete
+from greencode_lsp.completion.pipeline import LiveControl, Request, complete, seen_characters
 from greencode_lsp.completion.scopes import Scopes
 from greencode_lsp.completion.status import NOTHING, Scope, State, Status, Suggested
 from greencode_lsp.completion.suggestions import Suggestion, Suggestions
@@ -26,6 +26,7 @@ from greencode_lsp.errors import CancelledError
 from greencode_lsp.models.store import ledger_path
 from greencode_lsp.power import PowerState
 from greencode_lsp.preference import Thrift, choices, fallback_reason, thrift
+from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
 from greencode_lsp.records import Completion, FixedControl
 from greencode_lsp.settings import Settings
 
@@ -168,7 +169,7 @@ class CompletionService:
     async def _generate(
         self, document: str, request: Request, settings: Settings, spent: Thrift
     ) -> tuple[int, str] | None:
-        running = Running(next(self._numbers), request)
+        running = Running(next(self._numbers), request, settings.max_prompt_tokens * CHARACTERS_PER_TOKEN)
         wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, spent)
 
         def job(ticket: Ticket) -> Suggestion | None:
@@ -296,7 +297,11 @@ class CompletionService:
             self._worker.submit(lambda: self._in_worker_book(running.number, kept))  # the answer goes first
         except RuntimeError:  # after the end there is none to hold up
             self._in_worker_book(running.number, kept)
-        return None if ticket.stop.is_set() or is_useless else Suggestion.of(running.number, request, completion.text)
+        return (
+            None
+            if ticket.stop.is_set() or is_useless
+            else Suggestion.of(running.number, request, completion.text, seen_characters(loaded.backend, completion))
+        )
 
     def _in_worker_book(self, number: int, row: LedgerRow | None) -> None:
         """Keep the books and audit, after the answer was given."""
