@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 from greencode_lsp.completion import filters, gate
+from greencode_lsp.completion.scan import LONGEST_LOOK
 from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.errors import CancelledError, PositionError
@@ -70,8 +71,8 @@ class Engine(Protocol):
         ...
 
 
-LOOKED_AT = 20_000
-"""Characters on either side of the cursor that the filters look at, after every token."""
+LOOKED_AT = LONGEST_LOOK
+"""Characters on either side of the cursor that the filters look at."""
 
 
 HEALED = 64

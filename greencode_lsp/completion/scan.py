@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import ClassVar, Literal
 
-from greencode_lsp.completion.languages import LANGUAGES, Language, Quote
+from greencode_lsp.completion.languages import LANGUAGES, Language, Quote, language_of
 
 Role = Literal["bracket", "weak", "string", "comment", "tag", "element"]
 
@@ -24,6 +24,8 @@ BEFORE_REGEX = re.compile(
     r"(?:^|[(,=:\[!&|?{};+\-*%~^<>\n]|\b(?:return|typeof|case|in|of|delete|void|throw|new|else|do|yield|await))[ \t]*\Z"
 )
 REGEX_LITERAL = re.compile(r"/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\[\n])+/[a-z]*")
+LONGEST_LOOK = 20_000
+"""Characters before a cursor that tell what is open there: 10 ms."""
 LOOKED_BACK = 40
 """Characters before a slash that tell whether a regular expression may begin there."""
 
@@ -103,6 +105,13 @@ def scan(text: str, language: Language, state: State = (), start: int = 0, *, is
     Only a thorough scan has events for simple strings and comments.
     """
     return _Scanner(text, language, state, start, is_thorough).run()
+
+
+def state_at(before: str, language_id: str) -> State:
+    """Return what is open at the end of a text; of a long one the last lines are looked at."""
+    start = max(0, len(before) - LONGEST_LOOK)
+    start = before.find("\n", start) + 1 if start else 0
+    return scan(before[start:].replace("\r\n", "\n"), language_of(language_id)).state
 
 
 class _Scanner:

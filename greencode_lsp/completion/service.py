@@ -108,12 +108,16 @@ class CompletionService:
         """
         if self._closed.is_set():
             return NOTHING
-        self.start()
         power = self._parts.power.state()
         settings = self.scopes.resolve(request.path, request.language, power)
+        if settings.trigger == "manual" and not request.invoked:
+            return NOTHING  # and no model is loaded for it
+        self.start()
         refusal = self._refusal(request, settings, power)
         if refusal is not None:
             return self._refuse(document, refusal)
+        if not request.invoked and (gate.refuse_text(request, settings) or self._outcomes.is_undone(document, request)):
+            return self._refuse(document, self._reason)
         found = self._suggestions.find(document, request)
         running = self._running.get(document)
         if found is None and running is not None and running.may_serve(request):
@@ -233,7 +237,7 @@ class CompletionService:
         """Stop and forget all about a document that was closed."""
         self.cancel(document)
         self._suggestions.forget(document)
-        self._settle(document, self._outcomes.close(document))
+        self._settle(document, self._outcomes.forget(document))
         self._running.pop(document, None)
 
     def close(self) -> None:

@@ -26,7 +26,8 @@ SHORTEST_LINE = 4
 """A line equal to a neighbour of the document is a repetition if it is as long; `else:` and brackets recur."""
 LICENCE = re.compile(
     r"copyright\s*(?:\(c\)|©|\d{4})|(?:\(c\)|©)\s*\d{4}|\bcopyright\b.*\d{4}|all rights reserved"
-    r"|spdx-license-identifier|licen[cs]ed (?:under|to) the|apache (?:license|software foundation)|\bas is\b.*(?:basis|without|warrant)"
+    r"|spdx-license-identifier|licen[cs]ed (?:under|to) the"
+    r"|apache (?:license|software foundation)|\bas is\b.*(?:basis|without|warrant)"
     r"|without (?:any )?warrant|permission is hereby granted|redistributions? (?:and use|in|of)"
     r"|(?:gnu|mit|bsd|mozilla).{0,20}licen[cs]e",
     re.IGNORECASE,

@@ -55,13 +55,13 @@ def opens_block(cursor: Cursor) -> bool:
 
 
 def end_of_line(text: str, cursor: Cursor) -> int | None:
-    """A line ends at its newline."""
+    """End a line at its newline."""
     index = text.find("\n")
     return index if index >= 0 else None
 
 
 def end_of_text(text: str, cursor: Cursor) -> int | None:
-    """A comment or string of several lines that is open at the cursor ends with its end."""
+    """End with the comment or string of several lines that is open at the cursor."""
     depth = text_depth(cursor.state)
     if depth is None:
         return None
@@ -72,7 +72,7 @@ def end_of_text(text: str, cursor: Cursor) -> int | None:
 
 
 def end_of_block(text: str, cursor: Cursor) -> int | None:
-    """A block ends at a blank line, or before the first line that is indented less than its first one.
+    """End a block at a blank line, or before the first line that is indented less than its first one.
 
     One that follows its opener must be indented more than that. Inside of a bracket or string that the block opened
     it does not end. What closes the bracket around it, or its keyword, belongs to it unless the document has that.
