@@ -86,7 +86,7 @@ class Scan:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Return what would close the frames that are open, those left out that may stay open."""
-        return tuple(frame.closes for frame in self.state if frame.role not in ("weak", "comment"))
+        return tuple(frame.closes for frame in self.state if frame.role != "weak")
 
 
 def in_code(state: State) -> bool:
@@ -207,15 +207,15 @@ class _Scanner:
             is_loose = bracket == ")" and self._language.heredoc != "" and "esac" in self._language.ends
             self._event(match.start(), "extra", bracket, strict=not self._language.is_prose and not is_loose)
             return
-        self._pop_to(self._closed_by_indent(match, same) or same[-1], match)
+        self._pop_to(self._opened_at(match, same), match)
 
-    def _closed_by_indent(self, match: re.Match[str], same: list[int]) -> int | None:
-        """Return the innermost opener whose line is indented as the closer is, where that stands first on its line."""
+    def _opened_at(self, match: re.Match[str], same: list[int]) -> int:
+        """Return which opener is closed: the innermost, if the closer leads its line of those indented like it."""
         line_start = self._text.rfind("\n", 0, match.start()) + 1
         left = self._text[line_start : match.start()]
         if line_start == 0 or left.strip():
-            return None
-        return next((i for i in reversed(same) if self._stack[i].indent == columns(left)), None)
+            return same[-1]
+        return next((i for i in reversed(same) if self._stack[i].indent == columns(left)), same[-1])
 
     def _on_greater(self, match: re.Match[str]) -> None:
         if self._stack and self._stack[-1].closes == ">" and self._stack[-1].role == "weak":
@@ -271,7 +271,7 @@ class _Scanner:
         name = match.group()[2:-1].strip().lower()
         same = [i for i, f in enumerate(self._stack) if f.role == "element" and f.closes == f"</{name}>"]
         if same:
-            self._pop_to(self._closed_by_indent(match, same) or same[-1], match)
+            self._pop_to(self._opened_at(match, same), match)
         else:
             self._event(match.start(), "extra", match.group(), strict=True)
 
@@ -350,7 +350,7 @@ def _code(language: Language, where: Literal["plain", "inside", "embedded"]) -> 
     if language.has_regex:
         pieces.append(r"(?P<slash>/)")
     if language.has_generics:
-        pieces.append(r"(?P<skip9>[-=]>|[<>]=|<<)|(?P<generic>(?<=[\w:])<(?=[\w\s?&'>\[(:]|\Z)(?!\s))")
+        pieces.append(r"(?P<skip9>[-=]>|[<>]=|<<)|(?P<generic>(?<=[\w:])<(?=[\w\s?&'>\[({:]|\Z)(?!\s))")
         pieces.append(r"(?P<greater>>)|(?P<drop>&&|\|\||;)")
     if language.brackets:
         opening = "".join(re.escape(b) for b in language.brackets if b in CLOSER)

@@ -21,6 +21,8 @@ def is_balanced(text: str, cursor: Cursor) -> bool:
     errors = found.errors - said.errors
     if errors > without.errors or _strict_errors(text, cursor):
         return False
+    if found.kinds != without.kinds[: len(found.kinds)]:
+        return False
     kept = len(said.kinds)
     is_open_still = said.kinds == at_cursor.kinds[:kept] and kept >= min(cursor.closed_below, len(at_cursor.kinds))
     return is_open_still or errors < without.errors
@@ -63,7 +65,8 @@ def cut_overlap(text: str, cursor: Cursor) -> str:
             if is_balanced(kept, cursor):
                 return kept
     head, newline, last = text.rpartition("\n")
-    return head if newline and cursor.below and last.strip() == cursor.below else text
+    is_below = last.strip() == cursor.below and bool(re.search(r"\w", last))  # brackets are balanced, not compared
+    return head if newline and is_below else text
 
 
 def _is_repetition(text: str, rest: str, length: int) -> bool:
@@ -72,6 +75,20 @@ def _is_repetition(text: str, rest: str, length: int) -> bool:
     if re.match(r"\w", overlap) and re.search(r"\w\Z", text[:-length]):
         return False  # the overlap begins in the middle of a word of `text`
     return length == len(rest) or length >= SHORTEST_WORD_OVERLAP or not re.search(r"[\w\s]", overlap)
+
+
+def cut_at_rest(text: str, cursor: Cursor) -> str:
+    """Cut where the model goes over into what closes right of the cursor, to say it again or to say something else."""
+    rest = cursor.rest
+    if not set(rest[:1]) & set(")]};"):
+        return text
+    head = rest[:2]
+    start = text.find(head) if len(head) == 2 else -1  # a single closer may well be meant: `a).strip(`
+    while start >= 0:
+        if is_balanced(text[:start], cursor):
+            return text[:start]
+        start = text.find(head, start + 1)
+    return text
 
 
 def join_word(text: str, cursor: Cursor) -> str:

@@ -9,8 +9,6 @@ from itertools import pairwise
 
 INDENTED = re.compile(r"^([ \t]+)(?=\S)", re.MULTILINE)
 STEPS = (2, 3, 4, 8)
-OPENED = re.compile(r"[(\[{][ \t]*\Z")
-ALIGNED = re.compile(r"[(\[{][ \t]*\S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +76,7 @@ def reindent(text: str, before: str, style: Style) -> str:
         outer, kept = levels[-1]
         if width > outer:
             extra = width - outer
-            aligned = bool(ALIGNED.search(previous)) and not OPENED.search(previous.rstrip())
-            if is_odd and not aligned:
+            if is_odd and not _is_aligned(code, previous):
                 kept += style.unit
             elif style.unit == "\t":
                 kept += "\t" * (extra // style.tab_size) + " " * (extra % style.tab_size)
@@ -103,6 +100,14 @@ def _levels(before: str, base: str, style: Style) -> list[tuple[int, str]]:
     return levels if levels[0][0] == 0 else [(0, ""), *levels]
 
 
+def _is_aligned(code: str, previous: str) -> bool:
+    """Tell whether a line is aligned with a bracket of the one before it, or goes on with a comment or expression."""
+    if re.match(r"\*|\.\w|\?|&&|\|\||[+:] ", code):
+        return True
+    opened = sum(previous.count(b) for b in "([{") - sum(previous.count(b) for b in ")]}")
+    return opened > 0 and previous.rstrip()[-1:] not in ("(", "[", "{")
+
+
 def _is_odd(lines: list[str], style: Style) -> bool:
     """Tell whether the text goes deeper in other steps than the style's."""
     unit = style.columns(style.unit)
@@ -110,10 +115,10 @@ def _is_odd(lines: list[str], style: Style) -> bool:
     for line, deeper in pairwise(shown):
         blanks, more = (each[: len(each) - len(each.lstrip(" \t"))] for each in (line, deeper))
         step = style.columns(more) - style.columns(blanks)
-        if step > 0 and step % unit and not ALIGNED.search(line):
-            return True
-        if step > unit and line.rstrip().endswith((":", "{")):
+        if _is_aligned(deeper.lstrip(), line):
+            continue
+        if step > 0 and step != unit:
             return True
         if step > 0 and style.unit == "\t" and " " in more:
-            return not ALIGNED.search(line)
+            return True
     return False

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from greencode_lsp.completion.filters.balance import (
     cut_after_text,
+    cut_at_rest,
     cut_open_text,
     cut_overlap,
     cut_unbalanced,
@@ -100,9 +101,14 @@ def cut_neighbour(text: str, cursor: Cursor) -> str:
     return text
 
 
+def cut_lines(text: str, cursor: Cursor) -> str:
+    """Keep one line where there is text right of the cursor."""
+    return text.partition("\n")[0] if cursor.rest.strip() else text
+
+
 def cut_blanks(text: str, cursor: Cursor) -> str:
-    """Cut the blanks at the end."""
-    return text.rstrip()
+    """Cut the blanks at the end, unless a word follows them."""
+    return text if re.match(r"\w", cursor.rest) and text.strip() else text.rstrip()
 
 
 def indent(text: str, cursor: Cursor) -> str:
@@ -118,6 +124,8 @@ CLEAN_RULES: tuple[CleanRule, ...] = (
     cut_repetition,
     cut_neighbour,
     join_word,
+    cut_lines,
+    cut_at_rest,
     cut_overlap,
     cut_unbalanced,
     cut_after_text,

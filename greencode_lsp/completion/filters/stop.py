@@ -106,6 +106,8 @@ def _inside(text: str, cursor: Cursor) -> bool:
 def _with_closing(text: str, start: int, cursor: Cursor, outside: int) -> int | None:
     """Return where a block ends whose next line, at `start`, is indented less: behind what closes it, if that lacks."""
     line, newline, _ = text[start:].partition("\n")
+    if not newline and _may_close(line.strip(), cursor):
+        return None
     state: State = cursor.scan(text[:start]).state
     before = max(0, start - 1)
     word = line.strip()
@@ -121,6 +123,12 @@ def _with_closing(text: str, start: int, cursor: Cursor, outside: int) -> int | 
     run = CLOSING_RUN.match(line)
     end = run.end() if run else len(line) - len(line.lstrip()) + len(state[-1].closes)
     return start + end if newline or end < len(line) else None
+
+
+def _may_close(begun: str, cursor: Cursor) -> bool:
+    """Tell whether a line that is only begun may go on as the word or tag that closes a block."""
+    ends = (*cursor.language.ends, *(frame.closes for frame in cursor.state if frame.role == "element"))
+    return any(end != begun and end.startswith(begun) for end in ends)
 
 
 def text_depth(state: State) -> int | None:
