@@ -108,7 +108,7 @@ PIECES = st.sampled_from(
 SAYS = st.lists(PIECES, max_size=12).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, derandomize=True)
 @given(row=st.sampled_from(ROWS), says=SAYS)
 def test_whatever_the_model_says_nothing_is_closed_twice(row: Row, says: str) -> None:
     text, offset = at_cursor(row[1])
@@ -126,7 +126,7 @@ def extras(found: Scan) -> int:
     return sum(event.what == "extra" and event.is_strict for event in found.events)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(name=st.sampled_from(sorted(LANGUAGES)), text=SAYS, cut=st.integers(0, 40))
 def test_a_text_may_be_scanned_in_two_parts_that_meet_at_a_line(name: str, text: str, cut: int) -> None:
     language = language_of(name)

@@ -102,7 +102,7 @@ async def test_the_bundled_model_answers_by_either_route(client: Client, tmp_pat
         assert text.removeprefix("ri").startswith("ght")
 
 
-async def test_formatting_options_of_copilots_clients_indent_what_the_file_shows_no_indentation_for(tmp_path: Path) -> None:
+async def test_formatting_options_of_copilots_clients_indent_where_the_file_shows_none(tmp_path: Path) -> None:
     async with connect(tmp_path, ("-m", "tests.fake_server")) as wire:
         document = Document(wire, "file:///a.py", "for item in items:", 18)
         document.open()

@@ -340,8 +340,10 @@ def _code(language: Language, where: Literal["plain", "inside", "embedded"]) -> 
         pieces.append(f"(?P<heredoc>{language.heredoc})")
     if where == "plain" and language.line_comments:
         pieces.append(f"(?P<skip8>(?:{'|'.join(language.line_comments)})[^\\n]*(?=\\n))")
-    if where == "plain" and any(quote.opens.endswith('"') for quote in language.quotes):
-        pieces.append(r"(?P<skip7>(?<![\w$@])\"(?!\"\")[^\"\\\n$#{]*\"|(?<![\w$@])'(?!'')[^'\\\n$#{]*')")
+    plain = {quote.opens for quote in language.quotes} & {'"', "'"} if where == "plain" else set()
+    simple = "|".join(rf"(?<![\w$@]){q}(?!{q}{q})[^{q}\\\n$#{{]*{q}" for q in sorted(plain))
+    if simple:
+        pieces.append(f"(?P<skip7>{simple})")
     pieces += [f"(?P<quote{index}>{_uncaptured(quote.opens)})" for index, quote in enumerate(language.quotes)]
     if language.block_comments:
         pieces.append(f"(?P<block>{'|'.join(re.escape(opens) for opens, _ in language.block_comments)})")
