@@ -20,6 +20,7 @@ DEVICES = ("auto", "cpu", "cuda")
 NUMERICS = ("auto", "int8", "mixed", "int4", "bfloat16", "float32")
 EXIT_POLICIES = ("auto", "agent", "confidence", "fixed", "never")
 Multiline = Literal["auto", "always", "never"]
+Trigger = Literal["automatic", "manual"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,9 @@ def _read_flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+FLAG = Kind(_read_flag, "true or false", {"type": "boolean"})
+
+
 def _read_languages(value: object) -> dict[str, dict[str, Any]] | None:
     """Return language -> changed fields; None where any of it cannot be taken."""
     if not isinstance(value, Mapping):
@@ -129,7 +133,7 @@ class EnergySettings:
     report: bool = _setting(
         "report",
         True,
-        Kind(_read_flag, "true or false", {"type": "boolean"}),
+        FLAG,
         "keep the ledger of counts and joules (never text) that `greencode-lsp energy` sums up",
     )
     carbon_intensity: float | None = _setting(
@@ -196,6 +200,19 @@ class Settings:
         _one_of("auto", "always", "never"),
         "suggest blocks: `auto` on blank lines and where the line opens a block",
         scoped=True,
+    )
+    trigger: Trigger = _setting(
+        "trigger",
+        "automatic",
+        _one_of("automatic", "manual"),
+        "when to suggest: `automatic` while you type, `manual` only when asked for, with no work in between",
+        scoped=True,
+    )
+    in_comments: bool = _setting(
+        "inComments", True, FLAG, "suggest in comments by itself, not only when asked", scoped=True
+    )
+    in_strings: bool = _setting(
+        "inStrings", True, FLAG, "suggest in strings and docstrings by itself, not only when asked", scoped=True
     )
     languages: tuple[str, ...] | str = _setting(
         "languages",

@@ -18,6 +18,17 @@ EMOJI = "smile = '😀'; name = smile\n"
 SLOW = "slow = 1 + 2\n"
 BROKEN = "broken = 1 + 2\n"
 LONG = "abcdefgh = 12345\n"
+SAID = (
+    "if len(names) == 1:\n",
+    "def g(x) -> Tuple[Optional[str]:\n",
+    "\tif tabbed:\n\t    xs\n",
+    "put_token(value(1)\n",
+    "# Copyright (c) 2010, Somebody\n",
+    "OLD = 1\n# what follows is far enough\nwhich = OLD\n",
+    "NEW = 1\n# what follows is far enough\nwhich = NEW\n",
+    "try:\n    act()\n    end()\n",
+)
+"""What the model says in the situations of test_lsp_suggestions."""
 
 
 def before_token(control: Control, prefix: str) -> None:
@@ -34,7 +45,7 @@ def load(settings: Settings) -> Backend:
     """Load the fake, or fail as a missing folder does."""
     if settings.model != "bundled":
         raise ModelNotFoundError(f"There is no model in {settings.model}.")
-    return backend(FakeEngine((SAMPLE, EMOJI, TABBED, SLOW, BROKEN, LONG), before_token))
+    return backend(FakeEngine((SAMPLE, EMOJI, TABBED, SLOW, BROKEN, LONG, *SAID), before_token))
 
 
 if __name__ == "__main__":

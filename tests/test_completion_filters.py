@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from greencode_lsp.completion import filters
+from greencode_lsp.completion.filters import rules
+from greencode_lsp.completion.filters.balance import cut_overlap, cut_unbalanced
+from greencode_lsp.completion.filters.indent import Style, reindent
 from greencode_lsp.settings import Multiline
 from tests.fakes import FIM, at_cursor
+
+
+def place(marked: str, language: str = "python") -> filters.Cursor:
+    """Return the place of `|` in a text."""
+    text, offset = at_cursor(marked)
+    return filters.Cursor.at(text[:offset], text[offset:], language)
+
 
 SHAPES = {
     "blank line": ("def f():\n    |\n", "block"),
     "empty document": ("|", "block"),
     "after an opener": ("def f():|\n", "block"),
-    "after a brace": ("int f() {|\n}", "block"),
+    "after a brace": ("x = {|\n}", "block"),
     "after code": ("x = |\n", "line"),
     "text to the right": ("f(|)", "line"),
     "blank to the left, text to the right": ("    |x = 1", "line"),
@@ -22,8 +34,7 @@ SHAPES = {
 
 @pytest.mark.parametrize(("marked", "expected"), SHAPES.values(), ids=SHAPES.keys())
 def test_one_line_unless_the_line_is_blank_or_opens_a_block(marked: str, expected: str) -> None:
-    text, offset = at_cursor(marked)
-    assert filters.shape(text[:offset], text[offset:]) == expected
+    assert filters.shape(place(marked)) == expected
 
 
 @pytest.mark.parametrize(
@@ -36,8 +47,7 @@ def test_one_line_unless_the_line_is_blank_or_opens_a_block(marked: str, expecte
     ],
 )
 def test_the_setting_overrules_but_never_text_to_the_right(marked: str, multiline: Multiline, expected: str) -> None:
-    text, offset = at_cursor(marked)
-    assert filters.shape(text[:offset], text[offset:], multiline) == expected
+    assert filters.shape(place(marked), multiline) == expected
 
 
 STOPS = {  # before, generated with | where it ends (none: it may go on)
@@ -60,7 +70,8 @@ STOPS = {  # before, generated with | where it ends (none: it may go on)
 @pytest.mark.parametrize(("before", "marked"), STOPS.values(), ids=STOPS.keys())
 def test_a_completion_ends_where_its_shape_does(before: str, marked: str) -> None:
     text, end = at_cursor(marked) if "|" in marked else (marked, None)
-    assert filters.stop_index(text, before, filters.shape(before, "")) == end
+    cursor = filters.Cursor.at(before, "", "python")
+    assert filters.stop_index(text, cursor, filters.shape(cursor)) == end
 
 
 OVERLAPS = {  # generated, after the cursor, kept
@@ -80,7 +91,7 @@ OVERLAPS = {  # generated, after the cursor, kept
 
 @pytest.mark.parametrize(("text", "after", "expected"), OVERLAPS.values(), ids=OVERLAPS.keys())
 def test_what_the_document_already_has_is_cut(text: str, after: str, expected: str) -> None:
-    assert filters.cut_overlap(text, after) == expected
+    assert cut_overlap(text, filters.Cursor.at("f(" if ")" in after else "", after, "python")) == expected
 
 
 REPETITIONS = {
@@ -97,7 +108,7 @@ REPETITIONS = {
 
 @pytest.mark.parametrize(("text", "expected"), REPETITIONS.values(), ids=REPETITIONS.keys())
 def test_a_loop_of_the_model_is_cut_after_its_first_round(text: str, expected: str) -> None:
-    assert filters.cut_repetition(text) == expected
+    assert rules.cut_repetition(text, place("|")) == expected
 
 
 @pytest.mark.parametrize(
@@ -106,11 +117,12 @@ def test_a_loop_of_the_model_is_cut_after_its_first_round(text: str, expected: s
     ids=["spelled", "no text", "code"],
 )
 def test_special_tokens_do_not_leak(text: str, expected: str) -> None:
-    assert filters.cut_special_tokens(text, FIM.values()) == expected
+    cursor = replace(place("|"), special_tokens=tuple(FIM.values()))
+    assert rules.cut_special_tokens(text, cursor) == expected
 
 
 def test_blanks_alone_are_nothing() -> None:
-    assert filters.clean("   \n  ", "", "", FIM.values()) == ""
+    assert filters.clean("   \n  ", place("|")) == ""
 
 
 NEIGHBOURS = {  # document with the cursor, generated, kept
@@ -127,8 +139,7 @@ NEIGHBOURS = {  # document with the cursor, generated, kept
 
 @pytest.mark.parametrize(("marked", "text", "expected"), NEIGHBOURS.values(), ids=NEIGHBOURS.keys())
 def test_the_lines_around_the_cursor_are_not_suggested_again(marked: str, text: str, expected: str) -> None:
-    document, offset = at_cursor(marked)
-    assert filters.cut_neighbour(text, document[:offset], document[offset:]) == expected
+    assert rules.cut_neighbour(text, place(marked)) == expected
 
 
 BRACKETS = {  # before the cursor, generated, kept
@@ -139,28 +150,45 @@ BRACKETS = {  # before the cursor, generated, kept
     "opened lines before": ("f(\n    a,\n", "    b)", "    b)"),
     "its own": ("", "f(x[0])", "f(x[0])"),
     "in a string": ("", "'a)' + b)", "'a)' + b"),
-    "braces open far above": ("", "}", "}"),
     "left open": ("x = ", "f(a,", "f(a,"),
 }
 
 
 @pytest.mark.parametrize(("before", "text", "expected"), BRACKETS.values(), ids=BRACKETS.keys())
 def test_a_bracket_that_closes_nothing_ends_the_suggestion(before: str, text: str, expected: str) -> None:
-    assert filters.cut_unopened(text, before) == expected
+    assert cut_unbalanced(text, filters.Cursor.at(before, "", "python")) == expected
 
 
-INDENTS = {
-    "spaces to tabs": ("if x:\n    y\n        z", 4, False, "if x:\n\ty\n\t\tz"),
-    "tabs to spaces": ("if x:\n\ty\n\t\tz", 2, True, "if x:\n  y\n    z"),
-    "as it is": ("if x:\n    y", 4, True, "if x:\n    y"),
-    "the first line is the document's": ("    y\n    z", 4, False, "    y\n\tz"),
-    "what is no whole tab": ("f(\n      a)", 4, False, "f(\n\t  a)"),
+def test_a_brace_may_be_open_above_what_is_looked_at() -> None:
+    assert cut_unbalanced("}", filters.Cursor.at("", "", "java", is_whole=False)) == "}"
+    assert cut_unbalanced("}", filters.Cursor.at("", "", "java")) == ""
+
+
+INDENTS = {  # document with the cursor, generated, shown
+    "spaces in a file of tabs": ("def f():\n\tif x:|", "\n\t    y", "\n\t\ty"),
+    "spaces alone in a file of tabs": ("def f():\n\tif x:|", "\n        y", "\n\t\ty"),
+    "four in a file of two": ("def f():\n  if x:|", "\n      y\n      z", "\n    y\n    z"),
+    "two in a file of four": ("def f():\n    if x:|", "\n      y", "\n        y"),
+    "as the file": ("def f():\n    if x:|", "\n        y", "\n        y"),
+    "two levels": ("def f():\n  if x:|", "\n      for a in y:\n          z", "\n    for a in y:\n      z"),
+    "and back": ("if a:\n  if x:|", "\n      y\n  z", "\n    y\n  z"),
+    "aligned with a bracket": ("def f():\n    x = g(a,|", "\n          b)", "\n          b)"),
+    "nothing to follow": ("if x:|", "\n    y", "\n    y"),
 }
 
 
-@pytest.mark.parametrize(("text", "size", "spaces", "expected"), INDENTS.values(), ids=INDENTS.keys())
-def test_lines_are_indented_as_the_editor_does(text: str, size: int, spaces: bool, expected: str) -> None:
-    assert filters.reindent(text, size, insert_spaces=spaces) == expected
+@pytest.mark.parametrize(("marked", "text", "expected"), INDENTS.values(), ids=INDENTS.keys())
+def test_lines_are_indented_as_the_file_is(marked: str, text: str, expected: str) -> None:
+    cursor = place(marked)
+    assert reindent(text, cursor.before, cursor.style) == expected
+
+
+def test_the_client_says_how_a_file_is_indented_that_shows_nothing() -> None:
+    told = Style.of_client(4, insert_spaces=False)
+    cursor = filters.Cursor.at("if x:", "", "python", style=told)
+    assert reindent("\n    y", cursor.before, cursor.style) == "\n\ty"
+    shown = filters.Cursor.at("if a:\n  b\nif x:", "", "python", style=told)
+    assert reindent("\n    y", shown.before, shown.style) == "\n  y"
 
 
 @pytest.mark.parametrize(("text", "expected"), [(")", False), (" )\n", False), ("()", True), ("x\n  y", True)])
@@ -178,11 +206,10 @@ CLOSED = {  # document with the cursor, generated, kept
     "a string and another": ('print("|")\n', 'a" + "b', 'a" + "b'),
     "a bracket in a string": ("f(|)\n", "')'", "')'"),
     "nothing closed by the document": ("if exists(|\n", "path):", "path):"),
-    "closers in the middle of a line": ("f(|, b)\n", "a)", "a)"),
+    "closers in the middle of a line": ("f(|, b)\n", "a)", "a"),
 }
 
 
 @pytest.mark.parametrize(("marked", "text", "expected"), CLOSED.values(), ids=CLOSED.keys())
 def test_what_the_document_closes_is_not_closed_again(marked: str, text: str, expected: str) -> None:
-    document, offset = at_cursor(marked)
-    assert filters.cut_closed(text, document[:offset], document[offset:]) == expected
+    assert cut_unbalanced(text, place(marked)) == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from greencode_lsp.completion.outcomes import Outcomes, Settled
@@ -111,3 +113,39 @@ def test_what_was_taken_of_a_suggestion_counts_when_another_is_shown_or_the_docu
         request = Request(*at_cursor("x\nfor item\ny|\n"), "python")
         settled = outcomes.show("a", 8, "z", request) if end == "another" else outcomes.close("a")
         assert settled == Settled(7, "partial", 2, LINE)
+
+
+UNDONE = {
+    "seen in the text": lambda outcomes: None,
+    "told by the client first": lambda outcomes: outcomes.accept(7),
+}
+
+
+@pytest.mark.parametrize("told", UNDONE.values(), ids=UNDONE.keys())
+def test_what_was_accepted_and_undone_is_known_at_that_place_alone(told: Callable[[Outcomes], object]) -> None:
+    outcomes = shown(MARKED, TEXT)
+    place = Request(*at_cursor(MARKED), "python")
+    assert not outcomes.is_undone("a", place)
+    told(outcomes)
+    outcomes.changed("a", "x\nfor item in items:\ny\n")
+    assert not outcomes.is_undone("a", place)
+    outcomes.changed("a", place.text)
+    assert outcomes.is_undone("a", place)
+    assert not outcomes.is_undone("b", place)
+    assert not outcomes.is_undone("a", Request(*at_cursor("x\nfor ite|\ny\n"), "python"))
+    outcomes.forget("a")
+    assert not outcomes.is_undone("a", place)
+
+
+def test_of_a_suggestion_taken_in_part_the_undo_is_known_too() -> None:
+    outcomes = shown(MARKED, TEXT)
+    for text in ("x\nfor item\ny\n", "x\nfor it\ny\n"):
+        outcomes.changed("a", text)
+    assert outcomes.is_undone("a", Request(*at_cursor(MARKED), "python"))
+
+
+def test_what_was_never_taken_is_not_undone() -> None:
+    outcomes = shown(MARKED, TEXT)
+    for text in ("x\nfor ite\ny\n", "x\nfor it\ny\n"):
+        outcomes.changed("a", text)
+    assert not outcomes.is_undone("a", Request(*at_cursor(MARKED), "python"))

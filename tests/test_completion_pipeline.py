@@ -172,7 +172,15 @@ def test_the_text_so_far_is_told_after_each_token() -> None:
     assert all(later.startswith(earlier) for earlier, later in pairwise(said))
 
 
-def test_the_editors_indentation_is_used() -> None:
-    text, offset = at_cursor("    for item in items:|\n")
+@pytest.mark.parametrize(
+    ("marked", "expected"),
+    [
+        ("for item in items:|\n", "\n\tresult.append(item)"),
+        ("if x:\n  for item in items:|\n", "\n    result.append(item)"),
+    ],
+    ids=["nothing", "two spaces"],
+)
+def test_the_editors_indentation_is_used_where_the_file_shows_none(marked: str, expected: str) -> None:
+    text, offset = at_cursor(marked)
     request = Request(text, offset, "python", invoked=True, tab_size=4, insert_spaces=False)
-    assert complete(backend(FakeEngine()), request, control(), meter()).text == "\n\t\tresult.append(item)"
+    assert complete(backend(FakeEngine()), request, control(), meter()).text == expected

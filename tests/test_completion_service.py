@@ -481,3 +481,65 @@ async def test_an_audit_that_fails_is_told_once_and_does_not_come_again(tmp_path
     assert bench.told == ["An audit failed (KeyError inside greencode-lsp); later requests are still answered."]
     assert bench.statuses[-1].state == "ready"
     bench.service.close()
+
+
+async def test_manual_means_that_nothing_is_done_unless_asked_for(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    loads: list[Settings] = []
+
+    def load(settings: Settings) -> Backend:
+        loads.append(settings)
+        return backend(engine)
+
+    bench = Bench(tmp_path, load)
+    bench.service.configure({"trigger": "manual"})
+    assert await bench.service.complete("a", typed("    for it")) == NOTHING
+    assert (loads, engine.prompts) == ([], [])
+    assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
+    bench.service.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "is_silent"),
+    [
+        ("inComments", "# for it", True),
+        ("inComments", "x = 'for it", False),
+        ("inStrings", "x = 'for it", True),
+        ("inStrings", '"""\nfor it', True),
+        ("inStrings", "# for it", False),
+        ("inStrings", "for it", False),
+    ],
+)
+async def test_comments_and_strings_may_be_left_alone_unless_asked_for(
+    tmp_path: Path, setting: str, text: str, is_silent: bool
+) -> None:
+    engine = FakeEngine((f"{text}em in items:",))
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    bench.service.configure({setting: False})
+    assert ((await bench.service.complete("a", typed(text))).text == "") is is_silent
+    assert (await bench.service.complete("a", typed(text, invoked=True))).text == "em in items:"
+    bench.service.close()
+
+
+async def test_what_was_undone_is_offered_again_only_when_asked_for(tmp_path: Path) -> None:
+    engine = FakeEngine(("abcdefgh",))
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    assert (await bench.show("a", typed("abcdef"))).text == "gh"
+    for text in ("abcdefgh", "abcdef"):
+        bench.service.changed("a", text)
+    assert await bench.service.complete("a", typed("abcdef")) == NOTHING
+    assert (await bench.service.complete("a", typed("abcdef", invoked=True))).text == "gh"
+    assert (await bench.service.complete("a", typed("abcde"))).text == "fgh"
+    bench.service.close()
+
+
+async def test_a_suggestion_remembered_is_what_the_model_would_say_now(tmp_path: Path) -> None:
+    engine = FakeEngine((f"OLD = 1\n{MIDDLE}x = OLD", f"NEW = 1\n{MIDDLE}x = NEW"))
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    said = [(await bench.service.complete("a", typed(f"{name} = 1\n{MIDDLE}x = "))).text for name in ("OLD", "NEW")]
+    assert said == ["OLD", "NEW"]
+    bench.service.close()
+
+
+MIDDLE = "y = [0, 0]\n" * 20
+"""Less than the model sees."""

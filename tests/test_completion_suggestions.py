@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from greencode_lsp.completion.pipeline import Request
-from greencode_lsp.completion.suggestions import DOCUMENTS, LOOKED_AT, Suggestion, Suggestions
+from greencode_lsp.completion.suggestions import DOCUMENTS, Suggestion, Suggestions
 from tests.fakes import at_cursor
 
 FAR = "import os\n" * 200
-"""More than is looked at."""
+"""More than the model sees."""
+SEEN = 512
 
 
 def request(marked: str) -> Request:
@@ -19,7 +20,7 @@ def request(marked: str) -> Request:
 def rest(made_at: str, text: str, asked_at: str) -> str | None:
     """Return what a suggestion made at one cursor says at another."""
     suggestions = Suggestions()
-    suggestions.add("a", Suggestion.of(7, request(made_at), text))
+    suggestions.add("a", Suggestion.of(7, request(made_at), text, SEEN))
     found = suggestions.find("a", request(asked_at))
     return None if found is None else found[1]
 
@@ -50,6 +51,12 @@ def test_a_suggestion_goes_on_where_it_still_fits(made_at: str, text: str, asked
 
 
 MISSES = {
+    "a name changed where the model has seen it": (
+        "TOTAL = 1\n" + "x\n" * 99 + "y = |\n",
+        "TOTAL",
+        "SUM = 1\n" + "x\n" * 99 + "y = |\n",
+    ),
+    "a name changed below": ("y = |\n" + "x\n" * 99 + "TOTAL = 1\n", "TOTAL", "y = |\n" + "x\n" * 99 + "SUM = 1\n"),
     "another word": ("for it|\n", "em in items:", "for ik|\n"),
     "another line": ("x = |\n", "1", "x = 2\ny = |\n"),
     "all of it typed": ("x = |\n", "12", "x = 12|\n"),
@@ -71,13 +78,13 @@ def test_a_suggestion_is_silent_where_the_text_went_another_way(made_at: str, te
 def test_the_newest_suggestion_that_fits_answers() -> None:
     suggestions = Suggestions()
     for number, text in enumerate(("1", "2")):
-        suggestions.add("a", Suggestion.of(number, request("x = |\n"), text))
+        suggestions.add("a", Suggestion.of(number, request("x = |\n"), text, SEEN))
     assert suggestions.find("a", request("x = |\n")) == (1, "2")
 
 
 def test_documents_do_not_answer_for_each_other_and_are_forgotten() -> None:
     suggestions = Suggestions()
-    suggestions.add("a", Suggestion.of(1, request("x = |\n"), "1"))
+    suggestions.add("a", Suggestion.of(1, request("x = |\n"), "1", SEEN))
     assert suggestions.find("b", request("x = |\n")) is None
     suggestions.forget("a")
     assert suggestions.find("a", request("x = |\n")) is None
@@ -86,15 +93,15 @@ def test_documents_do_not_answer_for_each_other_and_are_forgotten() -> None:
 def test_the_document_unused_for_longest_goes_first() -> None:
     suggestions = Suggestions()
     for index in range(DOCUMENTS + 1):
-        suggestions.add(str(index), Suggestion.of(index, request("x = |\n"), "1"))
+        suggestions.add(str(index), Suggestion.of(index, request("x = |\n"), "1", SEEN))
     assert suggestions.find("0", request("x = |\n")) is None
     assert suggestions.find("1", request("x = |\n")) == (1, "1")
 
 
 def test_no_more_text_is_kept_than_is_looked_at() -> None:
-    made = Suggestion.of(1, request(FAR + "x|" + FAR), "y")
-    assert len(made.before) == LOOKED_AT
-    assert len(made.after) < LOOKED_AT
+    made = Suggestion.of(1, request(FAR + "x|" + FAR), "y", SEEN)
+    assert len(made.before) == SEEN
+    assert len(made.after) == SEEN
 
 
 @pytest.mark.parametrize(
@@ -104,5 +111,5 @@ def test_no_more_text_is_kept_than_is_looked_at() -> None:
 def test_a_suggestion_only_begun_may_yet_fit_what_it_does_not_contradict(
     said: str, asked_at: str, expected: bool
 ) -> None:
-    begun = Suggestion.of(1, request("for it|\n" if said else "for i|\n"), said)
+    begun = Suggestion.of(1, request("for it|\n" if said else "for i|\n"), said, SEEN)
     assert begun.is_on_the_way_to(request(asked_at)) is expected

@@ -102,18 +102,18 @@ async def test_the_bundled_model_answers_by_either_route(client: Client, tmp_pat
         assert text.removeprefix("ri").startswith("ght")
 
 
-async def test_formatting_options_of_copilots_clients_indent_the_suggestion(tmp_path: Path) -> None:
+async def test_formatting_options_of_copilots_clients_indent_where_the_file_shows_none(tmp_path: Path) -> None:
     async with connect(tmp_path, ("-m", "tests.fake_server")) as wire:
-        document = Document(wire, "file:///a.py", "    for item in items:", 22)
+        document = Document(wire, "file:///a.py", "for item in items:", 18)
         document.open()
         params = {
             "textDocument": {"uri": document.uri, "version": 1},
-            "position": {"line": 0, "character": 22},
+            "position": {"line": 0, "character": 18},
             "context": {"triggerKind": 1},
             "formattingOptions": {"tabSize": 4, "insertSpaces": False},
         }
         answer = await wire.ask(types.TEXT_DOCUMENT_INLINE_COMPLETION, params)
-        assert answer.text == "\n\t\tresult.append(item)"
+        assert answer.text == "\n\tresult.append(item)"
         assert await wire.end() == 0
 
 

@@ -91,6 +91,21 @@ A project's own value is ignored."
   :type '(choice (const "auto") (const "always") (const "never"))
   :safe #'stringp)
 
+(defcustom greencode-trigger "automatic"
+  "When to suggest: while typing, or only when asked for."
+  :type '(choice (const "automatic") (const "manual"))
+  :safe #'stringp)
+
+(defcustom greencode-in-comments t
+  "Whether to suggest in comments without being asked."
+  :type 'boolean
+  :safe #'booleanp)
+
+(defcustom greencode-in-strings t
+  "Whether to suggest in strings and docstrings without being asked."
+  :type 'boolean
+  :safe #'booleanp)
+
 (defcustom greencode-languages "auto"
   "The language ids to complete; \"auto\" takes those the model states."
   :type '(choice (const "auto") (repeat string)))
@@ -138,6 +153,9 @@ setting to its value: ((java . ((preference . \"energy\"))))."
     (greencode-max-prompt-tokens "maxPromptTokens" identity)
     (greencode-debounce-ms "debounceMs" identity)
     (greencode-multiline "multiline" identity)
+    (greencode-trigger "trigger" identity)
+    (greencode-in-comments "inComments" greencode--json-boolean)
+    (greencode-in-strings "inStrings" greencode--json-boolean)
     (greencode-languages "languages" greencode--json-list)
     (greencode-exclude "exclude" greencode--json-list)
     (greencode-per-language "perLanguage" greencode--json-object)

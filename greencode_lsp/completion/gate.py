@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from greencode_lsp.completion.scan import state_at
 from greencode_lsp.preference import Thrift
 from greencode_lsp.prompt.context import skip_closers
 from greencode_lsp.prompt.ignore import denied
@@ -56,6 +57,14 @@ def refuse_place(text: str, offset: int, thrift: Thrift) -> bool:
     start = skip_closers(text, offset)
     right = text[start : start + 200].partition("\n")[0]
     return len(right.replace(" ", "").strip()) > thrift.text_right
+
+
+def refuse_text(request: Request, settings: Settings) -> bool:
+    """Tell whether the cursor stands in a comment or string where the user wants nothing by itself."""
+    if settings.in_comments and settings.in_strings:
+        return False
+    roles = {frame.role for frame in state_at(request.text[: request.offset], request.language)}
+    return ("comment" in roles and not settings.in_comments) or ("string" in roles and not settings.in_strings)
 
 
 def is_doubtful(probability: float, thrift: Thrift) -> bool:

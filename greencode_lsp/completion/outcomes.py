@@ -6,6 +6,7 @@ Numbers only: the text is kept no longer than the suggestion is on the screen.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,6 +16,8 @@ Outcome = Literal["accepted", "partial", "rejected", "superseded"]
 
 AROUND = 64
 """Characters before a suggestion by which its place is found again when lines above it have changed."""
+REMEMBERED = 16
+"""Suggestions of a document that were undone and are not to come again by themselves."""
 AT_ONCE = 2
 """As many characters of the suggestion in one change are taken, not typed."""
 
@@ -28,6 +31,29 @@ class Settled:
     accepted_characters: int
     line: int
     """Where it was shown, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A suggestion that was accepted, until the text has gone another way."""
+
+    text: str
+    offset: int
+    before: str
+    after: str
+    """The beginning of what stood behind the cursor."""
+    stands: bool = False
+    """Whether it has been seen in the document."""
+
+    def is_in(self, source: str) -> bool:
+        """Tell whether it stands in the document."""
+        new = source[self.offset : self.offset + 2 * len(self.text)].replace("\r\n", "\n")
+        return source.endswith(self.before, 0, self.offset) and new.startswith(self.text)
+
+    def is_undone_in(self, source: str) -> bool:
+        """Tell whether the document is there as it was before."""
+        after = source[self.offset : self.offset + AROUND]
+        return source.endswith(self.before, 0, self.offset) and after == self.after
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +72,9 @@ class _Shown:
     accepted: int = 0
     """Those of them that were taken, not typed."""
 
+    def taken(self) -> _Taken:
+        return _Taken(self.text, self.offset, self.before, self.after[:AROUND])
+
     def settled(self, outcome: Outcome | None = None) -> Settled:
         natural: Outcome = "partial" if self.accepted else "rejected"
         return Settled(self.number, outcome or natural, self.accepted, self.line)
@@ -56,6 +85,10 @@ class Outcomes:
 
     def __init__(self) -> None:
         self._shown: dict[str, _Shown] = {}
+        self._taken: dict[str, _Taken] = {}
+        """What was accepted last in each document."""
+        self._undone: dict[str, deque[tuple[str, str]]] = {}
+        """What stood before and behind the cursor where an accepted suggestion was undone."""
 
     def show(self, document: str, number: int, text: str, request: Request) -> Settled | None:
         """Note that `text` is shown at a request's cursor; the rest of a suggestion goes on with it.
@@ -96,11 +129,29 @@ class Outcomes:
                 if whole < len(shown.text):
                     return taken.settled("partial")
                 del self._shown[document]
+                self._taken[document] = taken.taken()
                 return taken.settled("accepted")
         return None
 
+    def is_undone(self, document: str, request: Request) -> bool:
+        """Tell whether a suggestion was accepted at this very place and undone."""
+        source, offset = request.text, request.offset
+        place = (source[max(0, offset - AROUND) : offset], source[offset : offset + AROUND])
+        return place in self._undone.get(document, ())
+
+    def _look_for_undo(self, document: str, source: str) -> None:
+        taken = self._taken.get(document)
+        if taken is None:
+            return
+        if taken.is_in(source):
+            self._taken[document] = replace(taken, stands=True)
+        elif taken.stands and taken.is_undone_in(source):
+            self._undone.setdefault(document, deque(maxlen=REMEMBERED)).append((taken.before, taken.after))
+            del self._taken[document]
+
     def changed(self, document: str, source: str) -> Settled | None:
         """Read off the document's new text what became of the suggestion shown in it; None while it is open."""
+        self._look_for_undo(document, source)
         shown = self._shown.get(document)
         if shown is None:
             return None
@@ -128,6 +179,9 @@ class Outcomes:
             return self._gone(document)
         step = common - shown.progress
         taken = shown.accepted + step if step >= AT_ONCE else shown.accepted
+        if taken > shown.accepted:
+            stands = _Taken(shown.text[:common], shown.offset, shown.before, shown.after[:AROUND], stands=True)
+            self._taken[document] = stands
         shown = replace(shown, progress=common, accepted=taken, document_length=document_length)
         self._shown[document] = shown
         if common < len(shown.text):
@@ -138,6 +192,12 @@ class Outcomes:
     def _gone(self, document: str) -> Settled | None:
         shown = self._shown.pop(document)
         return None if shown.previewed else shown.settled()  # what was previewed may just not be taken yet
+
+    def forget(self, document: str) -> Settled | None:
+        """Forget all of a document that was closed; return what became of a suggestion of which some was taken."""
+        self._taken.pop(document, None)
+        self._undone.pop(document, None)
+        return self.close(document)
 
     def close(self, document: str) -> Settled | None:
         """Forget a document's suggestion; return what became of it where some of it was taken."""

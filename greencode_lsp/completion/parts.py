@@ -41,13 +41,15 @@ class Running:
 
     number: int
     request: Request
+    seen: int = 10**9
+    """Characters on either side of the cursor that the model sees, at most."""
     text: str = ""
     joined: Request | None = None
     """The newer request that waits for it."""
 
     def may_serve(self, request: Request) -> bool:
         """Tell whether what it has said so far does not rule out that it fits another request."""
-        return Suggestion.of(self.number, self.request, self.text).is_on_the_way_to(request)
+        return Suggestion.of(self.number, self.request, self.text, self.seen).is_on_the_way_to(request)
 
     @property
     def is_contradicted(self) -> bool:

@@ -6,10 +6,11 @@ import codecs
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 from greencode_lsp.completion import filters, gate
+from greencode_lsp.completion.scan import LONGEST_LOOK
 from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.errors import CancelledError, PositionError
@@ -70,8 +71,12 @@ class Engine(Protocol):
         ...
 
 
-LOOKED_AT = 20_000
-"""Characters on either side of the cursor that the filters look at, after every token."""
+LOOKED_AT = LONGEST_LOOK
+"""Characters on either side of the cursor that the filters look at."""
+
+
+HEALED = 64
+"""Characters of a last token that was dropped from the prompt, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,16 @@ class Request:
     def line(self) -> int:
         """The cursor's line, from 0."""
         return self.text.count("\n", 0, self.offset)
+
+
+def cursor_of(request: Request, looked_at: int = LOOKED_AT) -> filters.Cursor:
+    """Return what the filters look at; of a long document the surroundings, from a line's start on."""
+    start = max(0, request.offset - looked_at)
+    if start:
+        start = request.text.find("\n", start, request.offset) + 1 or start
+    before, after = request.text[start : request.offset], request.text[request.offset : request.offset + looked_at]
+    style = filters.Style.of_client(request.tab_size, insert_spaces=request.insert_spaces)
+    return filters.Cursor.at(before, after, request.language, is_whole=start == 0, style=style)
 
 
 def load_backend(settings: Settings) -> Backend:
@@ -211,6 +226,12 @@ def _prompt(backend: Backend, request: Request, settings: Settings) -> tuple[Hea
     return healed, max_new_tokens + len(ids) - len(healed.prompt_ids)
 
 
+def seen_characters(backend: Backend, completion: Completion) -> int:
+    """Return how many characters on either side of the cursor the model has seen, at most."""
+    text = backend.tokenizer.decode(completion.prompt_ids)
+    return len(text) + text.count("\n") + HEALED  # Windows' line ends are two characters
+
+
 class _Generation:
     """Tokens to text, until the text is whole or no longer worth going on with."""
 
@@ -218,10 +239,9 @@ class _Generation:
         self, backend: Backend, request: Request, healed: Healed, settings: Settings, said: Callable[[str], None]
     ) -> None:
         self._backend, self._request, self._healed, self._said = backend, request, healed, said
-        before = request.text[max(0, request.offset - LOOKED_AT) : request.offset]
-        after = request.text[request.offset : request.offset + LOOKED_AT]
-        self._before, self._after = before.replace("\r\n", "\n"), after.replace("\r\n", "\n")
-        self._shape = filters.shape(self._before, self._after, settings.multiline)
+        special_tokens = tuple(backend.manifest.fim.values())
+        self._cursor = replace(cursor_of(request), special_tokens=special_tokens)
+        self._shape = filters.shape(self._cursor, settings.multiline)
         self._thrift = thrift(settings.preference)
         self._generated = b""
         self._probability = 1.0
@@ -235,11 +255,13 @@ class _Generation:
                 steps.append(step)
                 if not self._goes_on(step):
                     break
-                end = filters.stop_index(self._text, self._before, self._shape)
-                if end is not None or self._repeats():
+                end = filters.stop_index(self._text, self._cursor, self._shape)
+                if end is not None or filters.repeats(self._text, self._cursor):
                     break
             else:
-                if len(steps) == max_new_tokens and self._text.strip().count("\n"):
+                is_finished = len(steps) < max_new_tokens
+                self._cursor = replace(self._cursor, is_finished=is_finished)
+                if not is_finished and self._text.strip().count("\n"):
                     end = self._text.rindex("\n")  # the budget ended inside a line of a block: show whole lines
         return self._shown(self._text[:end])
 
@@ -271,17 +293,9 @@ class _Generation:
         self._said(self._text)
         return True
 
-    def _repeats(self) -> bool:
-        """Tell whether the text has begun to repeat itself or what stands around the cursor."""
-        kept = filters.cut_neighbour(filters.cut_repetition(self._text), self._before, self._after)
-        return kept != self._text
-
     def _shown(self, text: str) -> str:
-        request = self._request
-        text = filters.clean(text, self._before, self._after, self._backend.manifest.fim.values())
-        if request.tab_size:
-            text = filters.reindent(text, request.tab_size, insert_spaces=request.insert_spaces)
-        return text if request.invoked or filters.is_telling(text) else ""
+        text = filters.clean(text, self._cursor)
+        return text if self._request.invoked or filters.is_telling(text) else ""
 
 
 def whole_characters(data: bytes) -> str:

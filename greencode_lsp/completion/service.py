@@ -15,7 +15,7 @@ from greencode_lsp.completion import gate
 from greencode_lsp.completion.books import Books
 from greencode_lsp.completion.outcomes import Outcomes, Settled
 from greencode_lsp.completion.parts import Loaded, Parts, Running
-from greencode_lsp.completion.pipeline import LiveControl, Request, complete
+from greencode_lsp.completion.pipeline import LiveControl, Request, complete, seen_characters
 from greencode_lsp.completion.scopes import Scopes
 from greencode_lsp.completion.status import NOTHING, Scope, State, Status, Suggested
 from greencode_lsp.completion.suggestions import Suggestion, Suggestions
@@ -26,6 +26,7 @@ from greencode_lsp.errors import CancelledError
 from greencode_lsp.models.store import ledger_path
 from greencode_lsp.power import PowerState
 from greencode_lsp.preference import Thrift, choices, fallback_reason, thrift
+from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
 from greencode_lsp.records import Completion, FixedControl
 from greencode_lsp.settings import Settings
 
@@ -107,12 +108,16 @@ class CompletionService:
         """
         if self._closed.is_set():
             return NOTHING
-        self.start()
         power = self._parts.power.state()
         settings = self.scopes.resolve(request.path, request.language, power)
+        if settings.trigger == "manual" and not request.invoked:
+            return NOTHING  # and no model is loaded for it
+        self.start()
         refusal = self._refusal(request, settings, power)
         if refusal is not None:
             return self._refuse(document, refusal)
+        if not request.invoked and (gate.refuse_text(request, settings) or self._outcomes.is_undone(document, request)):
+            return self._refuse(document, self._reason)
         found = self._suggestions.find(document, request)
         running = self._running.get(document)
         if found is None and running is not None and running.may_serve(request):
@@ -168,7 +173,7 @@ class CompletionService:
     async def _generate(
         self, document: str, request: Request, settings: Settings, spent: Thrift
     ) -> tuple[int, str] | None:
-        running = Running(next(self._numbers), request)
+        running = Running(next(self._numbers), request, settings.max_prompt_tokens * CHARACTERS_PER_TOKEN)
         wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, spent)
 
         def job(ticket: Ticket) -> Suggestion | None:
@@ -232,7 +237,7 @@ class CompletionService:
         """Stop and forget all about a document that was closed."""
         self.cancel(document)
         self._suggestions.forget(document)
-        self._settle(document, self._outcomes.close(document))
+        self._settle(document, self._outcomes.forget(document))
         self._running.pop(document, None)
 
     def close(self) -> None:
@@ -296,7 +301,11 @@ class CompletionService:
             self._worker.submit(lambda: self._in_worker_book(running.number, kept))  # the answer goes first
         except RuntimeError:  # after the end there is none to hold up
             self._in_worker_book(running.number, kept)
-        return None if ticket.stop.is_set() or is_useless else Suggestion.of(running.number, request, completion.text)
+        return (
+            None
+            if ticket.stop.is_set() or is_useless
+            else Suggestion.of(running.number, request, completion.text, seen_characters(loaded.backend, completion))
+        )
 
     def _in_worker_book(self, number: int, row: LedgerRow | None) -> None:
         """Keep the books and audit, after the answer was given."""

@@ -7,13 +7,13 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from greencode_lsp.completion import filters
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.pipeline import Request, cursor_of
 from greencode_lsp.prompt.context import skip_closers
 
-LOOKED_AT = 512
-"""Characters before the cursor that must be those the suggestion was made for: an edit further up leaves it valid."""
-LOOKED_AHEAD = 128
-"""The same after the cursor."""
+ANCHOR = 64
+"""Characters before the cursor by which the place is found before the others are compared."""
+LOOKED_AT = 2000
+"""Characters on either side by which brackets are matched that the editor has closed meanwhile."""
 TAKEN_BACK = 128
 """Characters that may have been deleted since: a typing error corrected, a word begun anew."""
 DOCUMENTS, PER_DOCUMENT = 32, 64
@@ -27,25 +27,45 @@ class Suggestion:
     number: int
     """Of the generation that made it."""
     before: str
-    """The text before the cursor, at most `LOOKED_AT` characters of it."""
+    """The text before the cursor that the model has seen: with another it would say something else."""
     is_whole: bool
     """Whether that is all there is."""
     after: str
-    """The beginning of the text after the cursor, without the closers that editors put there."""
+    """The same after the cursor, without the closers that editors put there."""
+    is_whole_after: bool
+    """Whether that is all there is."""
+    closers: str
+    """What editors put there."""
     text: str
     """Empty where there was nothing to suggest."""
     invoked: bool
     """Whether the user had asked: only then was nothing held back."""
+    indentation: tuple[int, bool]
+    """As the client had it."""
 
     @classmethod
-    def of(cls, number: int, request: Request, text: str) -> Suggestion:
-        """Return the suggestion made for a request."""
-        before = request.text[max(0, request.offset - LOOKED_AT) : request.offset]
-        return cls(number, before, request.offset <= LOOKED_AT, _after(request), text, request.invoked)
+    def of(cls, number: int, request: Request, text: str, seen: int) -> Suggestion:
+        """Return the suggestion made for a request from at most `seen` characters on either side."""
+        first = max(0, request.offset - seen)
+        start = skip_closers(request.text, request.offset)
+        return cls(
+            number=number,
+            before=request.text[first : request.offset],
+            is_whole=first == 0,
+            after=request.text[start : start + seen],
+            is_whole_after=start + seen >= len(request.text),
+            closers=request.text[request.offset : start],
+            text=text,
+            invoked=request.invoked,
+            indentation=(request.tab_size, request.insert_spaces),
+        )
 
-    def rest(self, request: Request, after: str) -> str | None:
-        """Return what the suggestion still has to say at a request's cursor, or None where it does not fit there."""
-        if after != self.after or (request.invoked and not self.invoked):
+    def rest(self, request: Request, after: int) -> str | None:
+        """Return what the suggestion still has to say at a request's cursor, or None where it does not fit there.
+
+        `after` is where the text after the cursor begins for us.
+        """
+        if not self._may_fit(request, after):
             return None
         typed = self._typed(request)
         if typed is None:
@@ -53,26 +73,38 @@ class Suggestion:
         rest = self.text.removeprefix(typed) if self.text.startswith(typed) else _auto_indented(self.text, typed)
         if rest is None or (typed and not rest.strip()):
             return None
-        before = request.text[max(0, request.offset - LOOKED_AT) : request.offset]
-        following = request.text[request.offset : request.offset + LOOKED_AT]
-        return filters.cut_overlap(filters.cut_closed(rest, before, following), following)
+        if request.text[request.offset : after] == self.closers:
+            return rest
+        cursor = cursor_of(request, LOOKED_AT)
+        return filters.cut_unbalanced(filters.cut_overlap(rest, cursor), cursor)
+
+    def _may_fit(self, request: Request, after: int) -> bool:
+        """Tell whether all but the text before the cursor is as it was."""
+        if (request.invoked and not self.invoked) or self.indentation != (request.tab_size, request.insert_spaces):
+            return False
+        if self.is_whole_after and len(request.text) - after != len(self.after):
+            return False
+        return request.text.startswith(self.after, after)
 
     def is_on_the_way_to(self, request: Request) -> bool:
         """Tell whether, being only begun, the suggestion may yet fit at a request's cursor."""
-        if request.invoked and not self.invoked:
-            return False
-        typed = self._typed(request) if _after(request) == self.after else None
+        after = skip_closers(request.text, request.offset)
+        typed = self._typed(request) if self._may_fit(request, after) else None
         return typed is not None and (self.text.startswith(typed) or typed.startswith(self.text))
 
     def _typed(self, request: Request) -> str | None:
         """Return what was typed since, or None where the text before is another or far more was typed."""
         longest = len(self.before) + len(self.text) + TAKEN_BACK  # an editor's indentation may come on top
         start = max(0, request.offset - longest)
-        window = request.text[start : request.offset]
-        at = window.rfind(self.before) if not self.is_whole else 0 if start == 0 else -1
-        if at < 0 or not window.startswith(self.before, at):
-            return None
-        return window[at + len(self.before) :].replace("\r\n", "\n")
+        if self.is_whole:
+            found = start == 0 and request.text.startswith(self.before, 0, request.offset)
+            return request.text[len(self.before) : request.offset].replace("\r\n", "\n") if found else None
+        anchor, end = self.before[-ANCHOR:], request.offset
+        while (at := request.text.rfind(anchor, start, end)) >= 0:
+            if request.text.endswith(self.before, 0, at + len(anchor)):
+                return request.text[at + len(anchor) : request.offset].replace("\r\n", "\n")
+            end = at + len(anchor) - 1
+        return None
 
     def _taken_back(self, request: Request) -> str | None:
         """Return the suggestion with the part of a word before it that was deleted since."""
@@ -85,11 +117,6 @@ class Suggestion:
             if request.text.endswith(kept, 0, request.offset) and (not self.is_whole or request.offset == len(kept)):
                 return self.before[-count:] + self.text
         return None
-
-
-def _after(request: Request) -> str:
-    start = skip_closers(request.text, request.offset)
-    return request.text[start : start + LOOKED_AHEAD]
 
 
 def _auto_indented(text: str, typed: str) -> str | None:
@@ -118,7 +145,7 @@ class Suggestions:
 
     def find(self, document: str, request: Request) -> tuple[int, str] | None:
         """Return the number of the newest suggestion that fits and what it still has to say, or None."""
-        after = _after(request)
+        after = skip_closers(request.text, request.offset)
         for suggestion in reversed(self._documents.get(document, ())):
             rest = suggestion.rest(request, after)
             if rest is not None:

@@ -29,7 +29,14 @@ class Answer:
     @property
     def insert_text(self) -> str:
         """The whole text of the item, the selected one it extends included."""
-        return self.place.prefix + self.text if self.text else ""
+        return self.place.prefix + self.lines if self.text else ""
+
+    @property
+    def lines(self) -> str:
+        """The text with the document's line ends."""
+        first_end = self.place.source.find("\n")
+        is_windows = first_end > 0 and self.place.source[first_end - 1] == "\r"
+        return self.text.replace("\n", "\r\n") if is_windows else self.text
 
     def range_from(self, start: int) -> types.Range:
         """Return the client's range from an offset to the cursor."""
@@ -61,8 +68,8 @@ def _popup_item(answer: Answer, accept: str) -> types.CompletionItem:
     left = source[source.rfind("\n", 0, offset) + 1 : offset]
     match = TYPED_WORD.search(left)
     word = match.group() if match else ""
-    text = word + answer.text
-    first_line = text.strip().partition("\n")[0]
+    text = word + answer.lines
+    first_line = text.strip().partition("\n")[0].rstrip()
     return types.CompletionItem(
         label=first_line[:LABEL_CHARACTERS],
         label_details=types.CompletionItemLabelDetails(description="greencode"),

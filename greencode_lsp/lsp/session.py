@@ -122,7 +122,8 @@ class GreenCodeServer(LanguageServer):
         given = self._given.get(int(number)) if number.isdecimal() else None
         if given is not None:
             text, prefix_length, encoding = given
-            part = None if code_units is None else code_points(text, code_units, encoding) - prefix_length
+            taken = "" if code_units is None else text[: code_points(text, code_units, encoding)]
+            part = None if code_units is None else len(taken.replace("\r\n", "\n")) - prefix_length
             self.service.accepted(int(number), part)
 
     async def answer_report(self, scope: object = None, form: object = None) -> dict[str, Any] | None:

@@ -56,6 +56,7 @@ local function suggestion(item, encoding)
     start = lsp.byte_column(line, item.range.start.character, encoding)
     stop = lsp.byte_column(line, item.range['end'].character, encoding)
   end
+  text = type(text) == 'string' and text:gsub('\r\n', '\n') or text -- a buffer's lines have no ends
   local replaced = line:sub(col + 1, stop)
   if type(text) ~= 'string' or start > col or stop < col or not vim.endswith(text, replaced) then
     return nil

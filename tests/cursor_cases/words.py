@@ -1,0 +1,27 @@
+"""Inside of a word: the middle, or nothing; and what stands before a word."""
+
+ROWS = [
+    ("python", "get_|value(1)\n", "token(value(1)", ""),
+    ("python", "get_|value(1)\n", "token_value(1)", "token_"),
+    ("python", "get_|value(1)\n", "token\nx", ""),
+    ("python", "get_|value(1)\n", "token_", "token_"),
+    ("python", "x = 1|0\n", ";", ""),
+    ("python", "x = 1|0\n", "0", ""),
+    ("python", "x = 0x1|f\n", "a", ""),
+    ("python", "self.na|me = 1\n", "x.y = name = 1", "x.y = na"),
+    ("java", "get|Value(1);\n", "Token;", ""),
+    ("java", "get|Value(1);\n", "TokenValue(1);", "Token"),
+    ("javascript", "on|Click={f}\n", "Double", "Double"),
+    ("javascript", "y = a|b + c\n", "(x) + b + c", "(x) + "),
+    ("typescript", "use|State(0)\n", "Ref(0)", ""),
+    ("go", "fmt.Pr|ln(a)\n", "int", "int"),
+    ("rust", "let foo_|baz = 1;\n", "bar_baz = 1;", "bar_"),
+    ("c", "str|(a, b)\n", "cmp", "cmp"),
+    ("cpp", "std::vec|r<int> x;\n", "to", "to"),
+    ("csharp", "Console.Wr|Line(a);\n", "ite", "ite"),
+    ("php", "$us|er->x\n", " =", ""),
+    ("ruby", "each_|index { }\n", "with_", "with_"),
+    ("sql", "SEL|CT a FROM t\n", "E", "E"),
+    ("css", "back|color: red;\n", "ground-", ""),
+    ("shellscript", "ec|o a\n", "h", "h"),
+]
