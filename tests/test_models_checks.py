@@ -67,7 +67,7 @@ def test_a_bias_of_queries_alone_is_refused() -> None:
     ],
 )
 @pytest.mark.parametrize("value", [10**9, 10**30, 0, -1, 2.0, True, "16", [], {}, float("nan")])
-def test_a_dimension_that_is_none_or_out_of_bounds_names_its_key(key: str, value: object) -> None:
+def test_a_dimension_that_is_none_or_out_of_bounds_names_its_key(key: str, value: Any) -> None:
     with pytest.raises((ModelDamagedError, UnsupportedModelError), match=key) as error:
         check(source_of(**{key: value}))
     assert len(str(error.value)) < 300
@@ -75,7 +75,7 @@ def test_a_dimension_that_is_none_or_out_of_bounds_names_its_key(key: str, value
 
 @pytest.mark.parametrize("key", ["rms_norm_eps", "rope_theta"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0, -1.0, "x", [1]])
-def test_a_number_that_is_not_finite_names_its_key(key: str, value: object) -> None:
+def test_a_number_that_is_not_finite_names_its_key(key: str, value: Any) -> None:
     with pytest.raises(ModelDamagedError, match=key):
         check(source_of(**{key: value}))
 
