@@ -18,6 +18,7 @@ from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.models.store import resolve
 from greencode_lsp.preference import Choose, decode_config, thrift
 from greencode_lsp.prompt.context import build_prompt
+from greencode_lsp.prompt.fim import Fim, document_name
 from greencode_lsp.prompt.heal import Healed, heal
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import Completion, Constraint, Control, DecodeConfig, Step, Work
@@ -87,6 +88,11 @@ class Backend:
         """What may have been calibrated."""
         return Checkpoint(self.manifest.name, self.manifest.exits, self.engine.numeric)
 
+    @property
+    def fim(self) -> Fim:
+        """How the model reads the text around a cursor."""
+        return self.tokenizer.fim(self.manifest.fim)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -117,12 +123,12 @@ class Request:
 
 def load_backend(settings: Settings) -> Backend:
     """Load the checkpoint that the settings name; raises GreenCodeError with a sentence for the user."""
-    folder = resolve(settings.model)
-    tokenizer = CodeTokenizer.from_folder(folder)
+    checkpoint = resolve(settings.model)
+    tokenizer = CodeTokenizer.of(checkpoint)
     from greencode_lsp.engine.calibrate import use_this_device  # imports numpy and more: not before `initialize`
     from greencode_lsp.engine.load import load_engine
 
-    engine = load_engine(folder, settings.device, settings.numeric)
+    engine = load_engine(checkpoint, settings.device, settings.numeric)
     use_this_device(engine)
     return Backend(engine, tokenizer, engine.manifest)
 
@@ -206,7 +212,8 @@ def _prompt(backend: Backend, request: Request, settings: Settings) -> tuple[Hea
     share = 1.0 if request.invoked else thrift(settings.preference).new_tokens
     max_new_tokens = min(max(1, round(settings.max_new_tokens * share)), room // 2)
     max_prompt_tokens = min(settings.max_prompt_tokens, room - max_new_tokens - 1)
-    ids = build_prompt(request.text, request.offset, backend.tokenizer, backend.manifest.fim, max_prompt_tokens)
+    name = document_name(request.path, request.language)
+    ids = build_prompt(request.text, request.offset, backend.tokenizer, backend.fim, max_prompt_tokens, name)
     healed = heal(ids, backend.tokenizer)
     return healed, max_new_tokens + len(ids) - len(healed.prompt_ids)
 
@@ -222,6 +229,7 @@ class _Generation:
         after = request.text[request.offset : request.offset + LOOKED_AT]
         self._before, self._after = before.replace("\r\n", "\n"), after.replace("\r\n", "\n")
         self._shape = filters.shape(self._before, self._after, settings.multiline)
+        self._fim = backend.fim
         self._thrift = thrift(settings.preference)
         self._generated = b""
         self._probability = 1.0
@@ -249,7 +257,7 @@ class _Generation:
             self._healed.prompt_ids,
             control,
             max_new_tokens=max_new_tokens,
-            stop_ids=tokenizer.special_ids,
+            stop_ids=self._fim.stop_ids,
             likely_last_ids=tokenizer.line_end_ids,
             constraint=self._healed.constraint,
         )
@@ -278,7 +286,7 @@ class _Generation:
 
     def _shown(self, text: str) -> str:
         request = self._request
-        text = filters.clean(text, self._before, self._after, self._backend.manifest.fim.values())
+        text = filters.clean(text, self._before, self._after, self._fim.marks.values())
         if request.tab_size:
             text = filters.reindent(text, request.tab_size, insert_spaces=request.insert_spaces)
         return text if request.invoked or filters.is_telling(text) else ""
