@@ -142,10 +142,9 @@ def test_typing_in_a_long_file_reuses_nine_tenths_of_the_prompt_in_psm_order() -
 
 def test_typing_within_a_line_only_appends_ids_in_psm_order() -> None:
     above, line = "".join(LINES), "    return self.append_items(items, value)"
-    fim, middle = qwen().fim({}), qwen().token_id("<|fim_middle|>")
-    prompts = [
-        build_prompt(above + line[:n] + BELOW, len(above) + n, qwen(), fim, 448) for n in range(len(line) + 1)
-    ]
+    fim = qwen().fim({})
+    middle = fim.ids["middle"]
+    prompts = [build_prompt(above + line[:n] + BELOW, len(above) + n, qwen(), fim, 448) for n in range(len(line) + 1)]
     assert len({tuple(ids[: ids.index(middle) + 1]) for ids in prompts}) == 1
 
 

@@ -102,7 +102,7 @@ def context_tasks(subject: Subject, lines: Sequence[HeldOutLine], language: str)
         for fraction in FRACTIONS:
             start = int(len(ids) * fraction)
             following = ids[start : start + CONTEXT_TOKENS]
-                if start and len(following) == CONTEXT_TOKENS:
+            if start and len(following) == CONTEXT_TOKENS:
                 prompt = [*opening, *ids[:start]][-window:]
                 yield Task("context", language, prompt, subject.tokenizer.decode(following), f"{name} at {fraction}")
 

@@ -76,7 +76,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
         raise damaged(path, f"its tokenizer's merges do not fit its tokens: {error}") from error
     tokenizer.pre_tokenizer = _pre_tokenizer(SPLITS[split])
     tokenizer.decoder = decoders.ByteLevel()
-    added = [tokens[index] for index in np.flatnonzero((types == _TEXT)).tolist()]
+    added = [tokens[index] for index in np.flatnonzero(types == _TEXT).tolist()]
     special = [tokens[index] for index in np.flatnonzero((types == _CONTROL) | (types == _UNKNOWN)).tolist()]
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in added])
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
