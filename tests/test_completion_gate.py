@@ -10,9 +10,12 @@ from greencode_lsp.completion.gate import (
     Rejections,
     Rhythm,
     good_prefix,
+    refusal,
     refuse_place,
 )
+from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.preference import thrift
+from greencode_lsp.settings import Settings
 from tests.fakes import at_cursor
 
 ACCURACY, BALANCED, ENERGY = thrift(1.0), thrift(0.5), thrift(0.0)
@@ -106,3 +109,23 @@ def test_a_slow_typist_is_not_waited_for_forever() -> None:
     for at_s in (0.0, 0.5, 1.0):
         rhythm.changed(at_s)
     assert rhythm.wait_s(1.0, "auto", ENERGY) <= LONGEST_WAIT_S
+
+
+@pytest.mark.parametrize(
+    ("language", "known", "named", "is_completed"),
+    [
+        ("rust", (), "auto", True),
+        ("klingon", (), "auto", True),
+        ("plaintext", (), "auto", False),
+        ("dotenv", (), "auto", False),
+        ("plaintext", (), ("plaintext",), True),
+        ("rust", ("python",), "auto", False),
+        ("python", ("python",), "auto", True),
+        ("python", (), ("rust",), False),
+    ],
+)
+def test_a_model_that_states_no_languages_completes_all_but_what_is_no_code(
+    language: str, known: tuple[str, ...], named: tuple[str, ...] | str, is_completed: bool
+) -> None:
+    why = refusal(Request("x", 1, language), Settings(languages=named), (), known)
+    assert (why is None) is is_completed

@@ -49,7 +49,7 @@ def test_a_tokenizer_that_is_not_byte_level_is_told() -> None:
 
 def prompt(marked: str, budget: int = 200, fim: dict[str, str] = FIM) -> str:
     text, offset = at_cursor(marked)
-    ids = build_prompt(text, offset, tokenizer(), fim, budget)
+    ids = build_prompt(text, offset, tokenizer(), tokenizer().fim(fim), budget)
     assert len(ids) <= budget
     return tokenizer().decode(ids)
 

@@ -21,7 +21,7 @@ BELOW = "\n" + "".join(LINES[:40])
 
 
 def ids_at(before: str, after: str = BELOW, budget: int = 200) -> list[int]:
-    ids = build_prompt(before + after, len(before), tokenizer(), FIM, budget)
+    ids = build_prompt(before + after, len(before), tokenizer(), tokenizer().fim(FIM), budget)
     assert len(ids) <= budget
     return ids
 
@@ -130,7 +130,7 @@ def test_the_budget_is_never_exceeded(seed: int) -> None:
     for kind in (tokenizer(), merging_tokenizer()):
         for budget in (1, 4, 5, 17, 64, 200):
             for offset in {0, len(text), rng.randrange(len(text) + 1)}:
-                assert len(build_prompt(text, offset, kind, FIM, budget)) <= max(budget, 2)
+                assert len(build_prompt(text, offset, kind, kind.fim(FIM), budget)) <= max(budget, 2)
 
 
 def test_no_more_text_than_could_fill_the_budget_is_looked_at() -> None:

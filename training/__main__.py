@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=["installed"],
         help="where the packages of the extra `eval` are: `installed`, or folders of unpacked distributions",
     )
-    parser.add_argument("--gguf", type=Path, metavar="FILE", help="`bench` against llama.cpp on this file too")
+    parser.add_argument("--gguf", type=Path, metavar="FILE", help="`bench` and `evaluate` llama.cpp on this file too")
     parser.add_argument("--threads", type=int, default=0, help="`bench` this engine on so many (0: as it serves)")
     parser.add_argument("--quick", action="store_true", help="`bench` with few rounds, in minutes")
     parser.add_argument(
@@ -109,6 +109,17 @@ def _unpack_shards(shards: Path, work: Path) -> None:
     print(f"{work}: {unpack(shards, work)['train_tokens_unique']:,} training tokens")
 
 
+def _evaluate_peer(options: argparse.Namespace) -> None:
+    from training.heldout import read_lines
+    from training.peer_lines import evaluate
+
+    lines = {name: read_lines(list(options.heldout_sources), name)[0] for name in options.languages}
+    there = {name: found[: options.limit] for name, found in lines.items() if found}
+    if not there:
+        raise SettingError("No held-out line is here; name folders of them with --heldout-sources.")
+    print(json.dumps(evaluate(options.gguf.expanduser(), there), indent=None if options.json else 1))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one step, or all that are not done; return the exit code."""
     options = build_parser().parse_args(argv)
@@ -122,6 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 options.model or "bundled", options.random_weights, options.quick, options.device, options.gguf
             )
             bench.main(wanted, as_json=options.json)
+            return 0
+        if options.step == "evaluate" and options.gguf:
+            _evaluate_peer(options)
             return 0
         if options.step == "energy-study":
             _energy_study(options)

@@ -34,7 +34,7 @@ def prompts(engine: Engine, tokenizer: CodeTokenizer, count: int) -> list[list[i
     text = Path(textwrap.__file__).read_text(encoding="utf8")
     places = [i for i, character in enumerate(text) if character == "(" and i > len(text) // 3]
     chosen = places[:: max(1, len(places) // count)][:count]
-    return [build_prompt(text, at + 1, tokenizer, engine.manifest.fim, PROMPT_TOKENS) for at in chosen]
+    return [build_prompt(text, at + 1, tokenizer, tokenizer.fim(engine.manifest.fim), PROMPT_TOKENS) for at in chosen]
 
 
 def modes(engine: Engine, checkpoint: Path) -> dict[str, tuple[Engine, DecodeConfig]]:
@@ -156,7 +156,9 @@ def prompt_reused(engine: Engine, tokenizer: CodeTokenizer, max_prompt_tokens: i
     times_s, seen = [], set[bool]()
     for document, at in typing_trace(texts):
         start_s = time.perf_counter()
-        healed = heal(build_prompt(document, at, tokenizer, engine.manifest.fim, max_prompt_tokens), tokenizer)
+        healed = heal(
+            build_prompt(document, at, tokenizer, tokenizer.fim(engine.manifest.fim), max_prompt_tokens), tokenizer
+        )
         config = decode_config(Settings(), engine.manifest, "python")
         list(engine.generate(healed.prompt_ids, FixedControl(config), max_new_tokens=4, constraint=healed.constraint))
         kind = document[:40] == texts[0][:40]
@@ -178,7 +180,9 @@ def second_keystroke(engine: Engine, tokenizer: CodeTokenizer, rounds: int) -> l
         engine.sequences.forget()
         for typed in (0, 1):
             start_s = time.perf_counter()
-            ids = build_prompt(text[: at + typed] + text[at + 1 :], at + typed, tokenizer, engine.manifest.fim, budget)
+            ids = build_prompt(
+                text[: at + typed] + text[at + 1 :], at + typed, tokenizer, tokenizer.fim(engine.manifest.fim), budget
+            )
             healed = heal(ids, tokenizer)
             list(engine.generate(healed.prompt_ids, FixedControl(), max_new_tokens=1, constraint=healed.constraint))
             times_s.append(time.perf_counter() - start_s)

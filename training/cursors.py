@@ -89,4 +89,4 @@ def prompt_ids(engine: Engine, tokenizer: CodeTokenizer, cursor: Cursor, new_tok
     The last token is not healed: the training cut its samples at random characters, each part tokenised alone.
     """
     budget = min(PROMPT_TOKENS, engine.max_positions - new_tokens - 1)
-    return build_prompt(cursor.document, cursor.offset, tokenizer, engine.manifest.fim, budget)
+    return build_prompt(cursor.document, cursor.offset, tokenizer, tokenizer.fim(engine.manifest.fim), budget)

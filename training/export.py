@@ -26,7 +26,7 @@ from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest
 from training import tokenizer as tokenizers
 from training.preset import Preset
 from training.tensor_files import Layout, save_shards
-from training.tokenizer import SPECIAL_TOKENS
+from training.tokenizer import fim_marks
 
 MAX_SHARD_BYTES = 15_000_000
 """Of the folders that are bundled."""
@@ -109,7 +109,7 @@ def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
         exits=tuple(preset.model.exits),
         weight_format="int8",
         languages=_languages(corpus),
-        fim={role: token for role, token in SPECIAL_TOKENS.items() if token in vocabulary},
+        fim=fim_marks(vocabulary.get),
         training=_recipe(preset, work, corpus),
     )
     write_manifest(out, manifest)

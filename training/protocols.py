@@ -85,7 +85,7 @@ def tasks_of(subject: Subject, line: HeldOutLine, language: str, is_compared: bo
     where = f"{line.pointer.package} {line.pointer.version}, {line.pointer.file}:{line.pointer.line}"
     budget = min(PROMPT_TOKENS, engine.max_positions - LINE_TOKENS - 1)
     before = line.text[: line.offset]
-    prefix = build_prompt(before, line.offset, subject.tokenizer, engine.manifest.fim, budget)
+    prefix = build_prompt(before, line.offset, subject.tokenizer, subject.tokenizer.fim(engine.manifest.fim), budget)
     served = prompt_ids(engine, subject.tokenizer, cursor, LINE_TOKENS)
     reference, shown = line.rest_of_line.rstrip(), before.rsplit("\n", 1)[-1].lstrip()
     yield Task("rest_of_line", language, prefix, reference, where, shown, is_compared)
@@ -95,14 +95,13 @@ def tasks_of(subject: Subject, line: HeldOutLine, language: str, is_compared: bo
 def context_tasks(subject: Subject, lines: Sequence[HeldOutLine], language: str) -> Iterator[Task]:
     """Yield the paper's prompts, in the files of these lines."""
     texts = {f"{line.pointer.package}, {line.pointer.file}": line.text for line in lines}
-    document = subject.tokenizer.token_id(subject.engine.manifest.fim.get("document", ""))
+    opening = subject.tokenizer.fim(subject.engine.manifest.fim).opening
     window = subject.engine.max_positions - CONTEXT_TOKENS - 1
     for name, text in texts.items():
         ids = subject.tokenizer.encode(text)
         for fraction in FRACTIONS:
             start = int(len(ids) * fraction)
             following = ids[start : start + CONTEXT_TOKENS]
-            opening = [] if document is None else [document]
             if start and len(following) == CONTEXT_TOKENS:
                 prompt = [*opening, *ids[:start]][-window:]
                 yield Task("context", language, prompt, subject.tokenizer.decode(following), f"{name} at {fraction}")

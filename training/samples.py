@@ -1,7 +1,8 @@
 """From source files to rows of token ids: chunks, fill-in-the-middle, packing.
 
-A sample is a run of whole lines that fits the row; half of them are rearranged for fill-in-the-middle in SPM order
-(suffix before prefix, so that typing extends the sequence), cut at random characters, each part tokenised alone:
+A sample is a run of whole lines that fits the row; half of them are rearranged for fill-in-the-middle as prompts are
+(prompt/fim.py: suffix before prefix, so that typing extends the sequence; a base model in its own format), cut at
+random characters, each part tokenised alone:
 
     <|endoftext|> <|fim_suffix|> suffix <|fim_prefix|> prefix middle <|fim_end|>
     <|endoftext|> text                                   (also where the suffix came out empty)
@@ -18,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from training.tokenizer import SPECIAL_TOKENS
+from greencode_lsp.prompt.fim import Fim
+from training.tokenizer import fim_marks
 
 CHARS_PER_TOKEN = 3.0
 FIM_SHARE = 0.5
@@ -48,21 +50,23 @@ def parts(text: str, rng: random.Random) -> tuple[str, str, str]:
 
 def encode_sample(text: str, tokenizer: Tokenizer, rng: random.Random) -> list[int]:
     """Return the ids of one chunk, plain or rearranged; a tokenizer without the special tokens has them plain."""
-    found = {role: tokenizer.token_to_id(token) for role, token in SPECIAL_TOKENS.items()}
-    ids = {role: index for role, index in found.items() if index is not None}
+    fim = Fim.of(tokenizer.token_to_id, frozenset(), fim_marks(tokenizer.token_to_id))
 
     def encode(part: str) -> list[int]:
         return list(tokenizer.encode(part, add_special_tokens=False).ids)
 
-    if len(ids) < len(SPECIAL_TOKENS):
+    if fim.order == "plain":
         return encode(text)
+    end = [fim.ids["end"]]
+    closing = [] if fim.opening else end  # what lies between two documents is said once
     if rng.random() >= FIM_SHARE:
-        return [ids["document"], *encode(text)]
+        return [*fim.opening, *encode(text), *closing]
     prefix, middle, suffix = parts(text, rng)
     if not suffix:
-        return [ids["document"], *encode(prefix), *encode(middle)]
-    head = [ids["document"], ids["suffix"], *encode(suffix), ids["prefix"]]
-    return [*head, *encode(prefix), *encode(middle), ids["end"]]
+        return [*fim.opening, *encode(prefix), *encode(middle), *closing]
+    start = prefix.rfind("\n") + 1 if fim.order == "psm" else len(prefix)
+    line = [*encode(prefix[start:]), *encode(middle)]
+    return [*fim.arrange(encode(prefix[:start]), encode(suffix), line), *end]
 
 
 def samples_of(text: str, tokenizer: Tokenizer, context: int, rng: random.Random) -> Iterator[NDArray[Any]]:

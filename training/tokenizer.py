@@ -6,12 +6,13 @@ its own line only, and "end of line" is one id.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from greencode_lsp.errors import CorpusError
+from greencode_lsp.prompt.fim import Fim
 
 SPECIAL_TOKENS = {
     "document": "<|endoftext|>",
@@ -44,6 +45,19 @@ def build(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     if tokenizer.get_vocab_size() != vocab_size:
         raise CorpusError(f"The corpus yields {tokenizer.get_vocab_size()} tokens of {vocab_size}; name more sources.")
     return tokenizer
+
+
+def fim_marks(find: Callable[[str], int | None]) -> dict[str, str]:
+    """Return the fill-in-the-middle marks of a tokenizer by role, as a manifest states them.
+
+    They are this project's own where the tokenizer has them all, else those of a published format, else what begins a
+    document alone. `find` gives the id of a special token's text.
+    """
+    own = {role: mark for role, mark in SPECIAL_TOKENS.items() if find(mark) is not None}
+    if len(own) == len(SPECIAL_TOKENS):
+        return own
+    published = Fim.of(find, frozenset(), {}).marks
+    return dict(published) or {role: mark for role, mark in own.items() if role == "document"}
 
 
 def load(folder: Path) -> Tokenizer:

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 WORD = re.compile(r"\w")
 HALF_WORD = re.compile(r"\w+\Z")
 OPEN_QUOTE = re.compile(r"\s*(\"|')\Z")
+NOT_CODE = frozenset(
+    {"plaintext", "scminput", "git-commit", "git-rebase", "log", "output", "search-result", "code-text-binary"}
+    | {"csv", "tsv", "dotenv", "env", "ini", "properties", "java-properties", "spring-boot-properties"}
+    | {"ssh_config", "pem"}
+)
+"""Language ids of prose, of data and of what often holds passwords; a model made for any language is not asked."""
 LONGEST_DOCUMENT = 5_000_000
 """Characters; a longer file is data, and following its changes would slow the editor down."""
 GAPS = 20
@@ -44,7 +50,11 @@ def refusal(request: Request, settings: Settings, roots: Sequence[str], known: S
     why = denied(request.path, roots, settings.exclude) if request.path else None
     if why is not None:
         return f"The file is not completed: {why}."
-    languages = settings.languages if isinstance(settings.languages, tuple) else known or (request.language,)
+    if isinstance(settings.languages, str) and not known:
+        if request.language in NOT_CODE:
+            return f"{request.language} is not completed unless greencode.languages names it."
+        return None
+    languages = settings.languages if isinstance(settings.languages, tuple) else known
     if request.language not in languages:
         return f"{request.language or 'The language'} is not completed: greencode.languages names others."
     return None

@@ -19,6 +19,7 @@ from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.models.store import resolve
 from greencode_lsp.preference import Choose, decode_config, thrift
 from greencode_lsp.prompt.context import build_prompt
+from greencode_lsp.prompt.fim import Fim, document_name
 from greencode_lsp.prompt.heal import Healed, heal
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import Completion, Constraint, Control, DecodeConfig, Step, Work
@@ -92,6 +93,11 @@ class Backend:
         """What may have been calibrated."""
         return Checkpoint(self.manifest.name, self.manifest.exits, self.engine.numeric)
 
+    @property
+    def fim(self) -> Fim:
+        """How the model reads the text around a cursor."""
+        return self.tokenizer.fim(self.manifest.fim)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -132,16 +138,16 @@ def cursor_of(request: Request, looked_at: int = LOOKED_AT) -> filters.Cursor:
 
 def load_backend(settings: Settings) -> Backend:
     """Load the checkpoint that the settings name; raises GreenCodeError with a sentence for the user."""
-    folder = resolve(settings.model)
-    tokenizer = CodeTokenizer.from_folder(folder)
+    checkpoint = resolve(settings.model)
+    tokenizer = CodeTokenizer.of(checkpoint)
     from greencode_lsp.engine.calibrate import use_this_device  # imports numpy and more: not before `initialize`
     from greencode_lsp.engine.load import load_engine
 
-    engine = load_engine(folder, settings.device, settings.numeric)
+    engine = load_engine(checkpoint, settings.device, settings.numeric)
     rows, needed = engine.model.architecture.vocabulary, tokenizer.needed_rows(engine.manifest.fim.values())
     if needed > rows:
         raise ModelDamagedError(
-            f"The tokenizer in {folder} has {needed} tokens and the model knows {rows}; fetch or export it again."
+            f"The tokenizer in {checkpoint} has {needed} tokens and the model knows {rows}; fetch or export it again."
         )
     use_this_device(engine)
     return Backend(engine, tokenizer, engine.manifest)
@@ -226,7 +232,8 @@ def _prompt(backend: Backend, request: Request, settings: Settings) -> tuple[Hea
     share = 1.0 if request.invoked else thrift(settings.preference).new_tokens
     max_new_tokens = min(max(1, round(settings.max_new_tokens * share)), room // 2)
     max_prompt_tokens = min(settings.max_prompt_tokens, room - max_new_tokens - 1)
-    ids = build_prompt(request.text, request.offset, backend.tokenizer, backend.manifest.fim, max_prompt_tokens)
+    name = document_name(request.path, request.language)
+    ids = build_prompt(request.text, request.offset, backend.tokenizer, backend.fim, max_prompt_tokens, name)
     healed = heal(ids, backend.tokenizer)
     return healed, max_new_tokens + len(ids) - len(healed.prompt_ids)
 
@@ -244,8 +251,8 @@ class _Generation:
         self, backend: Backend, request: Request, healed: Healed, settings: Settings, said: Callable[[str], None]
     ) -> None:
         self._backend, self._request, self._healed, self._said = backend, request, healed, said
-        special_tokens = tuple(backend.manifest.fim.values())
-        self._cursor = replace(cursor_of(request), special_tokens=special_tokens)
+        self._fim = backend.fim
+        self._cursor = replace(cursor_of(request), special_tokens=tuple(self._fim.marks.values()))
         self._shape = filters.shape(self._cursor, settings.multiline)
         self._thrift = thrift(settings.preference)
         self._generated = b""
@@ -276,7 +283,7 @@ class _Generation:
             self._healed.prompt_ids,
             control,
             max_new_tokens=max_new_tokens,
-            stop_ids=tokenizer.special_ids,
+            stop_ids=self._fim.stop_ids,
             likely_last_ids=tokenizer.line_end_ids,
             constraint=self._healed.constraint,
         )

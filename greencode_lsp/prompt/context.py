@@ -1,33 +1,41 @@
 """From a document and a cursor to prompt ids, such that a keystroke's prompt begins with the ids of the one before.
 
-The suffix stands before the prefix (SPM order), so that typing only appends ids. What else would change the front of
-the prompt is kept still by choice of what is shown, a function of the text and cursor alone:
+What a line gains stands last: in SPM order the suffix stands before the prefix, in PSM order the beginning of the
+cursor's line behind the middle mark (prompt/fim.py). What else would change the front of the prompt is kept still by
+choice of what is shown, a function of the text and cursor alone:
 
 - closing brackets and quotes right of the cursor are left out: editors insert them while one types;
 - the prefix begins at a line chosen by its content, not by its number or its distance from the cursor: it stays while
-  the text below it grows, until it no longer fits, and lines inserted above do not move it.
+  the text below it grows, until it no longer fits, and lines inserted above do not move it;
+- in PSM order what is above the cursor's line gets the same room whatever stands in that line.
 
-Not kept still is the suffix under a cursor that moves to another line. Hiding the lines right below the cursor would
-do that, but they are what the suffix is read for.
+Not kept still is the suffix under a cursor that moves to another line; in PSM order it is read again then, even if it
+is the same, so it is shorter there. Hiding the lines right below the cursor would keep it in SPM order, but they are
+what the suffix is read for.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from greencode_lsp.prompt.fim import Fim
 from greencode_lsp.prompt.lines import encode_line, encode_lines, split_lines
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 
-SUFFIX_SHARE = 0.25
-"""The suffix's share of the budget, at most."""
+SUFFIX_SHARES = {"spm": 0.25, "psm": 0.2, "plain": 0.0}
+"""The suffix's share of the budget, at most, by the format's order."""
+LINE_SHARE = 0.125
+"""What the cursor's line has for itself in PSM order, and more where less is above it."""
+TITLE_SHARE = 0.125
+"""A longer file name is left out."""
 SLACK = 0.375
 """A prefix that is cut begins so that it fills its budget but for at most this share."""
 NEIGHBOURS = 4
 """A line lasts as the start of a prefix if it suits better than as many lines on either side."""
-SPECIAL_TOKENS = 3
-"""Document, suffix and prefix marks, kept free in the budget."""
+SPECIAL_TOKENS = {"spm": 3, "psm": 4, "plain": 3}
+"""Document and fill-in-the-middle marks, kept free in the budget."""
 CHARACTERS_PER_TOKEN = 16
 """No more text than this per token of the budget is looked at; code has three to five."""
 CLOSERS = re.compile(r"[)\]}>\"'`;:]+[ \t]*(?=\r?\n|\Z)")
@@ -41,23 +49,43 @@ def skip_closers(text: str, offset: int) -> int:
 
 
 def build_prompt(
-    text: str, offset: int, tokenizer: CodeTokenizer, fim: Mapping[str, str], max_prompt_tokens: int
+    text: str, offset: int, tokenizer: CodeTokenizer, fim: Fim, max_prompt_tokens: int, name: str = ""
 ) -> list[int]:
     """Return at most `max_prompt_tokens` ids (two, if that is more) for completing `text` at the code point `offset`.
 
-    `fim` maps the roles `document`, `suffix` and `prefix` to token texts; without `suffix` and `prefix`, or with
-    nothing but blanks and closers after the cursor, the prompt is the plain prefix.
+    `name` is the file's, for models that are told it. Where `fim` is plain, or with nothing but blanks and closers
+    after the cursor, the prompt is the plain prefix.
     """
-    marks = {role: tokenizer.token_id(token) for role, token in fim.items()}
-    document, suffix_mark, prefix_mark = (marks.get(role) for role in ("document", "suffix", "prefix"))
-    budget = max(1, max_prompt_tokens - SPECIAL_TOKENS)
-    opening = [] if document is None else [document]
-    if suffix_mark is not None and prefix_mark is not None:
-        suffix_ids = _suffix(text, offset, tokenizer, int(budget * SUFFIX_SHARE))
-        if suffix_ids:
-            prefix_ids = _prefix(text, offset, tokenizer, budget - len(suffix_ids))
-            return [*opening, suffix_mark, *suffix_ids, prefix_mark, *prefix_ids]
-    return opening + _prefix(text, offset, tokenizer, budget)
+    title = _title(name, tokenizer, fim, max_prompt_tokens)
+    heading = len(title) + 1 if title else 0
+    budget = max(1, max_prompt_tokens - SPECIAL_TOKENS[fim.order] - heading)
+    suffix_room = int(budget * SUFFIX_SHARES[fim.order])
+    after = _suffix(text, offset, tokenizer, suffix_room) if suffix_room else []
+    if not after:
+        return fim.arrange_plain(_prefix(text, offset, tokenizer, budget), title)
+    if fim.order == "spm":
+        return fim.arrange(_prefix(text, offset, tokenizer, budget - len(after)), after, [], title)
+    start = text.rfind("\n", 0, offset) + 1
+    above_room = budget - suffix_room - int(budget * LINE_SHARE)
+    above = _prefix(text, start, tokenizer, above_room) if start and above_room > 0 else []
+    return fim.arrange(above, after, _line(text[start:offset], tokenizer, budget - len(after) - len(above)), title)
+
+
+def _title(name: str, tokenizer: CodeTokenizer, fim: Fim, max_prompt_tokens: int) -> list[int]:
+    """Return the ids of the file's name and a newline, where the model is told it and it is not too long."""
+    if not name or not fim.title or "file" not in fim.ids:
+        return []
+    ids = tokenizer.encode(name + "\n")
+    return ids if len(ids) < max_prompt_tokens * TITLE_SHARE else []
+
+
+def _line(line: str, tokenizer: CodeTokenizer, budget: int) -> list[int]:
+    """Return the ids of the cursor's line up to the cursor; of a longer one, those of its end."""
+    if len(line) <= budget * CHARACTERS_PER_TOKEN:
+        ids = tokenizer.encode(line)
+        if len(ids) <= budget:
+            return ids
+    return _end(line, tokenizer, budget)
 
 
 def _suffix(text: str, offset: int, tokenizer: CodeTokenizer, budget: int) -> list[int]:

@@ -1,0 +1,59 @@
+"""Lines through another engine: the same prompts, healing and scores, whatever says what may follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.test_prompt_fim import qwen
+from training.heldout import HeldOutLine, Pointer
+from training.peer_lines import LINE_TOKENS, score
+
+TEXT = "def f(items):\n    return append_items(items)\n\nx = 1\n"
+
+
+class Knows:
+    """Says what stands in a text behind the line that a prompt ends with."""
+
+    def __init__(self, text: str, *, ends: bool = False) -> None:
+        self._text, self._ends, self.asked = text, ends, 0
+
+    def after(self, ids: Sequence[int]) -> Any:
+        self.asked += 1
+        fim = qwen().fim({})
+        line = qwen().decode(list(ids)[list(ids).index(fim.ids["middle"]) + 1 :])
+        rest = self._text[len(line) :]
+        logits = np.zeros(qwen().vocab_size, np.float32)
+        following = qwen().encode(rest)
+        logits[fim.ids["end"] if self._ends or not following else following[0]] = 9
+        fits = [i for i in range(qwen().vocab_size) if rest.encode().startswith(qwen().token_bytes(i) or b"?")]
+        logits[fits] += [len(qwen().token_bytes(i)) / 9 for i in fits]
+        return logits
+
+
+def line_at(column: int) -> HeldOutLine:
+    start = TEXT.index("    return")
+    pointer = Pointer("p", "1", "MIT", "src/a.py", "", 2, column + 1)
+    return HeldOutLine(pointer, TEXT, start + column)
+
+
+@pytest.mark.parametrize("column", [4, 7, 13, 20])
+def test_a_model_that_knows_the_line_scores_one_wherever_the_cursor_stands(column: int) -> None:
+    line = "    return append_items(items)\n"
+    found = score(Knows(line), qwen(), [line_at(column)], "python")
+    assert (found["lines"], found["exact_match"], found["edit_similarity"]) == (1, 1.0, 1.0)
+
+
+def test_a_model_that_ends_at_once_scores_nothing() -> None:
+    model = Knows("    return append_items(items)\n", ends=True)
+    assert score(model, qwen(), [line_at(4)], "python", healed=False)["exact_match"] == 0.0
+    assert model.asked == 1
+
+
+def test_a_model_that_never_ends_its_line_is_stopped() -> None:
+    model = Knows("    return append_items(items)" + "+ items" * 99)
+    assert score(model, qwen(), [line_at(4)], "python")["exact_match"] == 0.0
+    assert model.asked <= LINE_TOKENS
