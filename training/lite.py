@@ -31,7 +31,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import sha256
-from training import schedules
+from training import decay, schedules
 from training.batches import Batches, Share
 from training.families import body, build_model, exit_states, to_head
 from training.lite_loss import Objective, piece_loss
@@ -105,6 +105,7 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
             if self.args.should_save:
                 identity = json.dumps(_identity(self._preset, self._work), indent=1)
                 (folder / COMPLETE).write_text(identity, encoding="utf8")
+                decay.keep(folder, self._work, step)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score every exit on the validation rows; append one line to `metrics.jsonl`, once per step."""
@@ -221,13 +222,16 @@ def learning_rate_factor(options: LiteOptions) -> Callable[[int], float]:
     return factor
 
 
-def _optimiser(model: nn.Module, options: LiteOptions) -> tuple[torch.optim.Optimizer, Any]:
-    """AdamW with decay on matrices only, and its learning-rate schedule."""
+def _optimiser(
+    model: nn.Module, options: LiteOptions, left: Callable[[int], float]
+) -> tuple[torch.optim.Optimizer, Any]:
+    """AdamW with decay on matrices only, and its learning-rate schedule, of which a share is `left` at a step."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, options.adam_beta2), fused=True)
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, learning_rate_factor(options))
+    factor = learning_rate_factor(options)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: factor(step) * left(step))
 
 
 def _arguments(options: LiteOptions, work: Path) -> TrainingArguments:
@@ -305,8 +309,10 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
     _check_room(model, work)
     batches = Batches(work, preset.lite, model.config.vocab_size, Share(args.process_index, args.world_size))
     resume = last_checkpoint(preset, work)
-    kwargs = {"train_dataset": batches, "eval_dataset": batches, "optimizers": _optimiser(model, preset.lite)}
-    trainer = LiteTrainer(work, preset, model, args, callbacks=[Budget(budget_minutes, work)], **kwargs)
+    on_request = decay.OnRequest(work)
+    optimisers = _optimiser(model, preset.lite, on_request.factor)
+    kwargs = {"train_dataset": batches, "eval_dataset": batches, "optimizers": optimisers}
+    trainer = LiteTrainer(work, preset, model, args, callbacks=[Budget(budget_minutes, work), on_request], **kwargs)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     trainer.evaluate()
     if args.should_save:

@@ -29,6 +29,7 @@ class CorpusOptions:
     max_validation_bytes: int
     """Of each validation package."""
     vocab_size: int
+    """Of the tokenizer that is fitted, or that a larger one of [lite] start is trimmed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class LiteOptions:
     exit_position_stride: int = 4
     """`protect`: the exit's loss is taken at every n-th position only, to save the head's cost."""
     start: str = ""
-    """The checkpoint to go on from: `bundled`, a folder or a hub name; from scratch where empty."""
+    """The checkpoint to go on from: `bundled`, a folder, a GGUF file or a hub name; from scratch where empty."""
     learning_rate_schedule: str = "wsd"
     """`wsd` (warm up, stay, fall linearly to zero) or `constant`."""
     decay_share: float = 0.25

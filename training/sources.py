@@ -226,7 +226,7 @@ def _folders(source: Source, names: frozenset[str] | None) -> Iterator[Package]:
 def _archives(source: Source, names: frozenset[str] | None) -> Iterator[Package]:
     missing = []
     for entry in _wanted(source, names):
-        paths = _paths(source.path.replace("{name}", entry.name))
+        paths = [at for at in _paths(source.path.replace("{name}", entry.name)) if at.suffix != ".asc"]  # signatures
         if not paths:
             missing.append(entry.name)
             continue
