@@ -12,7 +12,7 @@ from training.tokenizer import SPECIAL_TOKENS
 
 TEXT = code(7)
 TOKENIZER = tokenizers.build([code(seed) for seed in range(20)], 400)
-IDS = {role: TOKENIZER.token_to_id(token) for role, token in SPECIAL_TOKENS.items()}
+IDS: dict[str, Any] = {role: TOKENIZER.token_to_id(token) for role, token in SPECIAL_TOKENS.items()}
 
 
 def drawn(count: int = 200) -> list[tuple[str, str, str]]:
