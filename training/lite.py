@@ -39,6 +39,8 @@ from training.preset import LiteOptions, Preset
 from training.start import load_start
 
 EVAL_ROWS = 12
+SAVE_AFTER_S = 600.0
+"""No more than this is lost where a slow run is cut off; a fast one saves with every evaluation."""
 COMPLETE = "complete.json"
 BYTES_PER_PARAMETER = 12
 """Of a checkpoint: weight and AdamW's two moments in float32."""
@@ -127,20 +129,28 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
 
 
 class Budget(TrainerCallback):  # type: ignore[misc]  # transformers has no types mypy can follow
-    """Stops and saves when the time is up; stops without saving where the loss is no number."""
+    """Saves at times, and stops when the time is up; stops without saving where the loss is no number."""
 
-    def __init__(self, minutes: float, work: Path) -> None:
-        self._end_s, self._work = time.monotonic() + 60 * minutes, work
+    def __init__(self, minutes: float, work: Path, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s, self._work = clock_s, work
+        self._end_s, self._saved_s = clock_s() + 60 * minutes, clock_s()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Check the clock: the first process's, so that all stop at the same step."""
-        over = time.monotonic() > self._end_s
+        """Check the clock: the first process's, so that all save and stop at the same step."""
+        now_s = self._clock_s()
+        over, due = now_s > self._end_s, now_s > self._saved_s + SAVE_AFTER_S
         if args.world_size > 1:
-            flag = torch.tensor([float(over)], device=args.device)
-            torch.distributed.broadcast(flag, 0)
-            over = bool(flag.item())
+            flags = torch.tensor([float(over), float(due)], device=args.device)
+            torch.distributed.broadcast(flags, 0)
+            over, due = (bool(flag) for flag in flags.tolist())
+        if over or due:
+            control.should_save = True
         if over:
-            control.should_save = control.should_training_stop = True
+            control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Remember when."""
+        self._saved_s = self._clock_s()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Check the loss."""
