@@ -26,6 +26,7 @@ from training.forced import DEVICE, ForcedExits
 from training.guarantee import PROMISE
 from training.preset import Preset
 from training.rollout import Rollouts, Writer
+from training.served import PROMPT_TOKENS
 
 RUNS = Path(__file__).parent / "runs"
 
@@ -124,7 +125,7 @@ def run_rollout(job: Job) -> None:
     """Store the full model's completions, and the author's text before them, with every exit's state."""
     options, model = job.preset.rollout, _load(job)
     token_bytes = 2 * job.preset.model.hidden_size * len(model.engine.exits)
-    experience.check_disk(job.work, options, cursors.PROMPT_TOKENS, token_bytes)
+    experience.check_disk(job.work, options, PROMPT_TOKENS, token_bytes)
     places = cursors.draw(job.work, "agent", options.prompts + options.author_prompts)
     setup = model.rollout_setup(job)
     for name, kept in zip((experience.LEARN, experience.CHECK), experience.keep_back(places), strict=True):
@@ -198,7 +199,7 @@ def run_calibrate(job: Job) -> None:
         "device": DEVICE,
         "dtype": subject.engine.numeric,
     }
-    figures |= {"new_tokens": options.new_tokens, "prompt_tokens": cursors.PROMPT_TOKENS, "languages": notes}
+    figures |= {"new_tokens": options.new_tokens, "prompt_tokens": PROMPT_TOKENS, "languages": notes}
     write_manifest(
         job.out,
         dataclasses.replace(
