@@ -69,7 +69,7 @@ def test_what_is_not_a_llama_with_a_known_byte_level_tokenizer_is_refused(
 
 
 def test_a_missing_or_cut_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match="no file"):
+    with pytest.raises(ModelNotFoundError, match="none.gguf"):
         import_folder(tmp_path / "none.gguf", tmp_path / "out")
     file = written(tmp_path / "m.gguf")
     for size in (3, 40, file.stat().st_size // 2):
