@@ -16,7 +16,7 @@ from greencode_lsp.engine.state import Vector
 from greencode_lsp.errors import ModelDamagedError
 from tests.training_fakes import MANIFEST, rollouts
 from training import agent, probe
-from training.preset import AgentOptions
+from training.preset import AgentOptions, PpoOptions, load_preset
 from training.rewards import COST_WEIGHT
 
 STEPS = 12_000
@@ -50,7 +50,7 @@ def test_the_exported_logit_less_the_threshold_is_the_log_odds_of_leaving(traine
     seen = np.stack([np.append(observation(h, 1, 3, 1, 3), threshold) for h in hidden])
     with torch.no_grad():
         logits = trained.policy.get_distribution(torch.from_numpy(seen)).distribution.logits.numpy()
-    ours = [agent.SHARPNESS * (policy.exit_logit(state(h, 1)) - threshold) for h in hidden]
+    ours = [PpoOptions().sharpness * (policy.exit_logit(state(h, 1)) - threshold) for h in hidden]
     assert ours == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=1e-4)
 
 
@@ -84,12 +84,51 @@ def test_the_same_seed_trains_the_same_agent() -> None:
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def test_the_actor_stands_still_while_the_critic_learns() -> None:
-    data, options = rollouts([[(True, False)] * 4] * 3), AgentOptions(1, seed=0)
-    start = probe.fit(data, MANIFEST.exits)
-    before = start.tensors()
-    after = agent.network_of(agent.learn_critic(agent.new_model(data, MANIFEST, options, start), 1)).tensors()
+def model_of_returns() -> Any:
+    """A model over completions of different luck, where position and price tell most of what is still to come."""
+    rng = np.random.default_rng(0)
+    data = rollouts([[(bool(a), bool(b)) for a, b in rng.integers(2, size=(12, 2))] for _ in range(60)])
+    return agent.new_model(data, MANIFEST, AgentOptions(1, seed=0), probe.fit(data, MANIFEST.exits))
+
+
+def test_the_fitted_critic_explains_the_returns_and_the_actor_stands_still() -> None:
+    model = model_of_returns()
+    before = agent.network_of(model).tensors()
+    assert agent.fit_critic(model, 20_000, AgentOptions(1, seed=0).ppo.critic_learning_rate) > 0.8
+    after = agent.network_of(model).tensors()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_critic_that_was_not_fitted_explains_nothing() -> None:
+    model = model_of_returns()
+    assert agent.explained_variance(model, agent.monte_carlo(model, 5_000)) < 0.3
+
+
+def test_returns_are_the_rewards_to_the_end_of_whole_episodes() -> None:
+    data = rollouts([[(True, True)] * 4])
+    model = agent.new_model(data, MANIFEST, AgentOptions(1, seed=0), probe.fit(data, MANIFEST.exits))
+    returns = agent.monte_carlo(model, 64 * 40)
+    first = returns.seen[:, -2] == returns.seen[:, -2].min()  # the position stands before the threshold
+    assert returns.discounted[first].mean() > 2 * returns.discounted[~first].mean() > 0
+
+
+def test_the_critic_keeps_its_own_rate_while_ppo_learns() -> None:
+    model = model_of_returns()
+    model.learn(1)
+    actor, critic = model.policy.optimizer.param_groups
+    assert (actor["lr"], critic["lr"]) == pytest.approx((3e-5, 3e-3))
+
+
+def test_the_papers_settings_are_those_of_its_presets() -> None:
+    data = rollouts([[(True, False)] * 4] * 3)
+    for name in ("opt-2.7b", "llama-3.2-3b"):
+        options = load_preset(name).agent
+        model = agent.new_model(data, MANIFEST, options, probe.fit(data, MANIFEST.exits))
+        network, ppo = agent.network_of(model), options.ppo
+        assert (network.first.out_features, network.second.out_features) == (64, 64)
+        assert (model.lr_schedule(1.0), model.lr_schedule(0.0)) == (5e-5, 0.0)
+        assert (model.n_steps * model.n_envs, model.batch_size, model.n_epochs) == (4096, 512, 6)
+        assert (model.gamma, model.gae_lambda, ppo.start, options.reward) == (0.99, 0.95, "random", "paper")
 
 
 def test_an_agent_for_other_exits_is_refused(trained: Any, tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from greencode_lsp.errors import CorpusError
+from training import archives
 from training.codexglue import java_source, members, python_source, with_literals
+from training.corpus import texts_of
+from training.sources import Entry, Source, packages_of
 
 
 def python(tokens: str) -> str:
@@ -97,6 +101,46 @@ def test_javas_braces_give_the_indentation() -> None:
         "package a.b;\nclass A<T> {\n    @Override\n    int f(int n) {\n        if (n < 0) {\n            i++;\n"
         "        } else {\n            return x[0];\n        }\n    }\n}\n"
     )
+
+
+def test_java_without_line_ends_gets_them_by_its_statements_and_blocks() -> None:
+    tokens = (
+        "<s> package a . b ; public class A { @ Override int f ( ) { for ( int i = <NUM_LIT:0> ; i < n ; i ++ ) "
+        "{ g ( i ) ; } try { h ( ) ; } catch ( E e ) { return <NUM_LIT:1> ; } int [ ] x = { <NUM_LIT:1> } ; } } </s>"
+    )
+    assert java(tokens).splitlines()[:12] == [
+        "package a.b;",
+        "public class A {",
+        "    @Override",
+        "    int f() {",
+        "        for (int i = 0; i < n; i++) {",
+        "            g(i);",
+        "        }",
+        "        try {",
+        "            h();",
+        "        } catch (E e) {",
+        "            return 1;",
+        "        }",
+    ]
+
+
+def test_the_hubs_own_splits_of_java_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    body = " ".join(f"int f{i} ( ) {{ return <NUM_LIT:{i}> ; }}" for i in range(20))
+
+    def load(name: str, language: str, split: str) -> list[dict[str, object]]:
+        return [{"id": 0, "code": f"<s> class {split.title()} {{ {body} }} </s>".split(" ")}]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(archives, "CACHE", tmp_path)
+    source = Source("codexglue", language="java", packages=[Entry("javaCorpus", licence="C-UDA-1.0")])
+    found = {package.name: package for package in packages_of(source)}
+    assert {name: package.split for name, package in found.items()} == {
+        "javacorpus": "train",
+        "javacorpus-validation": "validation",
+    }
+    (text,) = texts_of(found["javacorpus-validation"])  # no line is too long to be learnt from
+    assert text.startswith("class Validation {\n    int f0() {\n")
 
 
 def rows() -> Iterator[dict[str, object]]:

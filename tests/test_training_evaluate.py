@@ -98,10 +98,9 @@ def test_the_papers_prompts_are_heads_of_the_file_and_the_reference_what_follows
 
 
 def test_a_line_is_scored_under_every_preference_and_where_it_is_due_under_every_exit(subject: Subject) -> None:
-    ends = subject.tokenizer.special_ids | subject.tokenizer.line_end_ids
     (few, _), (all_, _) = (tuple(tasks_of(subject, LINE, "python", due)) for due in (False, True))
-    assert set(score(subject, few, ends)) == {"full_depth", "oracle", *PREFERENCES}
-    assert set(score(subject, all_, ends)) - set(score(subject, few, ends)) == {"fixed 1", "fixed 2"}
+    assert set(score(subject, few)) == {"full_depth", "oracle", *PREFERENCES}
+    assert set(score(subject, all_)) - set(score(subject, few)) == {"fixed 1", "fixed 2"}
 
 
 def test_points_of_a_policys_table_are_compared() -> None:
@@ -112,9 +111,8 @@ def test_points_of_a_policys_table_are_compared() -> None:
 
 
 def test_the_printed_object_has_the_keys_that_others_read(subject: Subject) -> None:
-    ends = subject.tokenizer.special_ids | subject.tokenizer.line_end_ids
     tasks = [*tasks_of(subject, LINE, "python", is_compared=True), *context_tasks(subject, [LINE], "python")]
-    scored = [(task, score(subject, task, ends)) for task in tasks]
+    scored = [(task, score(subject, task)) for task in tasks]
     python = of_language(subject.engine, scored, HeldOut([LINE], missing=2))
     printed = json.loads(json.dumps(contract({"model": "toy", "languages": {"python": python}})))
     found = printed["languages"]["python"]

@@ -102,7 +102,7 @@ import re, sys
 from pathlib import Path
 import torch
 from greencode_lsp.engine.load import load_engine
-from training.export import _save_int8, dequantise
+from training.export import _save_stored, dequantise
 def peak():  # of this process; getrusage's figure is inherited from the one that started it
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 torch.ones(8, 8) @ torch.ones(8, 8)
@@ -112,7 +112,7 @@ print(peak() - before)
 """
 ACTIONS = {
     "loading": "engine = load_engine(Path(sys.argv[1]), 'cpu')",
-    "export": "Path(sys.argv[2]).mkdir(); _save_int8(Path(sys.argv[1]), Path(sys.argv[2]))",
+    "export": "Path(sys.argv[2]).mkdir(); _save_stored(Path(sys.argv[1]), Path(sys.argv[2]))",
 }
 
 
@@ -138,3 +138,8 @@ def test_a_model_is_loaded_and_exported_shard_by_shard(tmp_path: Path, large: Pa
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     peak = int(done.stdout.splitlines()[-1])
     assert 0.1 * size < peak <= share * size
+
+
+def test_the_tokens_seen_are_those_up_to_the_weights_step() -> None:
+    options = toy.preset().lite  # 10 steps of 4 x 16, 4 of 2 x 32
+    assert [exporting._tokens_seen(steps, options) for steps in (0, 3, 12, 99)] == [0, 192, 768, 896]

@@ -356,3 +356,16 @@ def test_a_fine_tuning_takes_its_starts_tokenizer_from_corpus_to_weights(tmp_pat
     special = set(range(4))
     assert not special & set(np.load(work / "stage0.npy").ravel().tolist())
     assert not equal(trained(work, recipe), load_file(start / "model.safetensors"))
+
+
+def test_a_slow_run_saves_every_ten_minutes(tmp_path: Path) -> None:
+    now_s = [0.0]
+    budget, args = Budget(60.0, tmp_path, lambda: now_s[0]), SimpleNamespace(world_size=1)
+    saved = []
+    for minute in range(1, 31):
+        now_s[0], control = 60.0 * minute, SimpleNamespace(should_save=False, should_training_stop=False)
+        budget.on_step_end(args, SimpleNamespace(), control)
+        if control.should_save:
+            saved.append(minute)
+            budget.on_save(args, SimpleNamespace(), control)
+    assert saved == [11, 22]

@@ -12,6 +12,7 @@ import pytest
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
+from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig, FixedControl
@@ -177,3 +178,14 @@ def test_rollouts_read_back_memory_mapped(work: Path) -> None:
     stored = Rollouts.load(work / "rollouts")
     assert isinstance(stored.hidden, np.memmap)
     assert stored.hidden.shape == (len(stored), 2, 64)
+
+
+def test_the_newest_weights_are_exported(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no trained model"):
+        pipeline._trained(tmp_path)
+    for age, folder in enumerate(["checkpoints/checkpoint-5", "lite", "checkpoints/checkpoint-9"]):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "complete.json").touch()
+        (tmp_path / folder / "config.json").touch()
+        os.utime(tmp_path / folder / "config.json", (age, age))
+        assert pipeline._trained(tmp_path) == tmp_path / folder

@@ -80,7 +80,7 @@ def test_a_replay_that_differs_from_the_engine_is_found_and_says_how_near_it_was
 ) -> None:
     monkeypatch.setattr(calibrate, "CHECKED_PROMPTS", 1.0)
     monkeypatch.setattr(calibrate, "CHECKED_ROWS", 1.0)
-    monkeypatch.setattr(calibrate, "emit", lambda *_: [])
+    monkeypatch.setattr(calibrate, "emit_served", lambda *_: [])
     record = sweep.run(six, 1)[0]
     assert len(record["checks"]["mismatches"]) == 3
     assert all(found["gap"] >= 0 for found in record["checks"]["mismatches"])

@@ -29,6 +29,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("step", choices=[*pipeline.STEPS, "heldout", "import", "bench", "energy-study", "all"])
     parser.add_argument("folders", nargs="*", type=Path, help="`import FOLDER OUT`, `export --dequantise FOLDER OUT`")
     parser.add_argument("--dequantise", action="store_true", help="`export` FOLDER as float32 for transformers")
+    parser.add_argument(
+        "--decay-now", type=int, metavar="STEPS", help="`lite`: let the run of WORK end in so many steps"
+    )
+    parser.add_argument("--decay-undo", action="store_true", help="`lite`: take WORK back to before the decay")
     parser.add_argument("--dry-run", action="store_true", help="`lite` prints memory and time, and runs nothing")
     parser.add_argument("--pack", action="store_true", help="`corpus` also writes WORK/shards, to be moved elsewhere")
     parser.add_argument("--shards", type=Path, help="`corpus` makes the work folder from this folder of shards")
@@ -120,6 +124,15 @@ def _evaluate_peer(options: argparse.Namespace) -> None:
     print(json.dumps(evaluate(options.gguf.expanduser(), there), indent=None if options.json else 1))
 
 
+def _decay(work: Path, options: argparse.Namespace) -> None:
+    from training import decay  # imports transformers: seconds
+
+    if options.decay_undo:
+        decay.undo(work)
+    else:
+        decay.request(work, options.decay_now)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one step, or all that are not done; return the exit code."""
     options = build_parser().parse_args(argv)
@@ -160,6 +173,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.processes,
             options.json,
         )
+        if options.step == "lite" and (options.decay_now is not None or options.decay_undo):
+            _decay(work, options)
+            return 0
         if options.step == "corpus" and options.shards:
             _unpack_shards(options.shards.expanduser(), work)
         elif options.step == "all":

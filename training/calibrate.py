@@ -3,9 +3,11 @@
     python -m training calibrate --preset mini --processes 2
 
 Free-running on the exported weights, at cursors of packages that neither the model nor the agent was trained on, by
-replay (training/replay.py), one table per language. A token agrees when it equals the full-depth argmax after the same
-emitted tokens; the unit is the completion, and what is promised of a row is training/guarantee.py. A share of all
-(completion, row) pairs is run again through the engine itself and must come out the same.
+replay (training/replay.py), one table per language. Prompt, healing, lengths and the end of a completion are the
+server's (training/served.py): losses are counted over what is shown and the token that ends it. A token agrees when it
+equals the full-depth argmax after the same emitted tokens; the unit is the completion, and what is promised of a row is
+training/guarantee.py. A share of all (completion, row) pairs is run again through the engine itself and must come out
+the same.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.policy import AgentPolicy, ExitPolicy, ExitState
 from greencode_lsp.engine.state import Vector
@@ -25,12 +28,12 @@ from greencode_lsp.models.manifest import CalibrationRow
 from greencode_lsp.preference import DEFAULT, required_agreement
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
-from training import cursors
 from training.cursors import Cursor
 from training.guarantee import DELTA, fixed_sequence
 from training.metrics import line_scores
 from training.replay import ORACLE, Completion, Grower, Tree
-from training.rollout import LANGUAGES, Rollouts, emit
+from training.rollout import LANGUAGES, Rollouts, emit_served
+from training.served import Served, serve
 
 AGREEMENTS = (
     *(0.9995, 0.999, 0.998, 0.9965, 0.995, 0.993, 0.991, 0.9885, 0.986, 0.983),
@@ -85,15 +88,11 @@ class Subject:
     grower: Grower
     new_tokens: int
 
-    def tree(self, cursor: Cursor) -> tuple[list[int], Tree]:
-        """Return the prompt the server would build and its completions."""
-        prompt = cursors.prompt_ids(self.engine, self.tokenizer, cursor, self.new_tokens)
-        return prompt, Tree(self.engine, self.grower, prompt)
-
-    def first_line(self, token_ids: Sequence[int]) -> str:
-        """Return the text up to the end of its first line, special tokens left out."""
-        kept = [token for token in token_ids if token not in self.tokenizer.special_ids]
-        return self.tokenizer.decode(kept).split("\n", 1)[0].rstrip()
+    def tree(self, cursor: Cursor) -> tuple[Served, Tree]:
+        """Return what the server would do at the cursor, and all its completions."""
+        request = Request(cursor.document, cursor.offset, cursor.language)
+        served = serve(self.engine, self.tokenizer, request, self.new_tokens)
+        return served, Tree(self.engine, self.grower, served.prompt_ids)
 
 
 def agent_logits(policy: ExitPolicy, rollouts: Rollouts, exits: tuple[int, ...]) -> Vector:
@@ -150,7 +149,7 @@ def measure(subject: Subject, cursor: Cursor, index: int, settings: Sequence[Set
 
     On each SPARSE_EVERY-th also what every row costs with its early tokens as verified drafts, `verified`.
     """
-    prompt, tree = subject.tree(cursor)
+    served, tree = subject.tree(cursor)
     reference = cursor.text[cursor.offset :].split("\n", 1)[0].rstrip()
     rng = random.Random(index)
     is_checked = rng.random() < CHECKED_PROMPTS
@@ -161,35 +160,28 @@ def measure(subject: Subject, cursor: Cursor, index: int, settings: Sequence[Set
             rows.append(None)
             continue
         config = DecodeConfig(setting.policy, setting.threshold)
-        completion = tree.complete(config, subject.new_tokens, subject.tokenizer.special_ids)
-        scores = line_scores(subject.first_line(completion.token_ids), reference, cursor.language)
+        completion = tree.serve(served, config)
+        scores = line_scores(served.first_line(completion.token_ids), reference, cursor.language)
         rows.append([*_figures(completion, subject.engine.layers), *scores])
         if is_checked and setting.policy != ORACLE and rng.random() < CHECKED_ROWS:
             checks["pairs"] += 1
-            steps = emit(
-                subject.engine,
-                prompt,
-                replace(config, batch_invariant=True),
-                subject.new_tokens,
-                subject.tokenizer.special_ids,
-            )
+            steps = emit_served(subject.engine, served, replace(config, batch_invariant=True))
             if tuple(steps) != completion.steps:
-                gap = tree.margin(config, completion.token_ids)
+                gap = tree.margin(config, completion.token_ids, served.constraint)
                 checks["mismatches"].append({**asdict(setting), "cursor": index, "gap": gap})
-    drafts = [] if index % SPARSE_EVERY else [_verified(subject, tree, setting) for setting in settings]
+    drafts = [] if index % SPARSE_EVERY else [_verified(served, tree, setting) for setting in settings]
     return {"cursor": index, "rows": rows, "verified": drafts, "checks": checks}
 
 
-def _verified(subject: Subject, tree: Tree, setting: Setting) -> tuple[float, float]:
+def _verified(served: Served, tree: Tree, setting: Setting) -> tuple[float, float]:
     """Return the layer-equivalents of the lossless completion that drafts by this row, and those at full depth.
 
-    It ends with its line, as most completions do: a draft beyond its end is wasted.
+    A draft beyond its end is wasted.
     """
     if setting.policy not in DRAFTERS:
         return 0.0, 0.0
     config = DecodeConfig(setting.policy, setting.threshold, verified=True)
-    ends = subject.tokenizer.special_ids | subject.tokenizer.line_end_ids
-    work = tree.complete(config, subject.new_tokens, ends).work
+    work = tree.serve(served, config).work
     return work.layer_equivalents, work.full_depth_layer_equivalents
 
 

@@ -4,8 +4,11 @@ The data sets are lists of tokens between `<s>` and `</s>`, with `<EOL>` at the 
 literals, `<STR_LIT>`, `<NUM_LIT>` or `<CHAR_LIT>`, the text behind a colon where it is common (quotes stay outside,
 blanks and commas in it are `U+0020` and `U+002C`). Blanks, comments and Python's INDENT and DEDENT are gone.
 
-Line ends come back exactly, blanks by the usual style, Java's indentation by its braces, Python's blocks by a guess:
-what opens one is in the stream, what ends one is not. Files whose guess does not parse are left out.
+py150's line ends come back exactly; javaCorpus has none, so a line ends with `;`, `{` and `}`. Blanks come back by the
+usual style, Java's indentation by its braces, Python's blocks by a guess: what opens one is in the stream, what ends
+one is not. Files whose guess does not parse are left out.
+
+The splits are the hub's own; py150 has no validation split, so some of its training repositories are kept for it.
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from greencode_lsp.errors import CorpusError
 from training.archives import SUFFIXES
+from training.packages import Split
 
 DATASET = "google/code_x_glue_cc_code_completion_token"
+SPLITS: dict[str, tuple[Split, ...]] = {"python": ("train",), "java": ("train", "validation")}
+"""Of the hub's, those that are used; its test splits are for tests."""
 INDENT = "    "
 _LITERAL = re.compile(r"<(STR|NUM|CHAR)_LIT(?::(.*?))?>(?=[\"']*\Z)", re.DOTALL)
 _STAND_INS = {"STR": "", "NUM": "0", "CHAR": "x"}
@@ -42,6 +48,7 @@ _CONTINUES = {
     "except": _words("try except"),
     "finally": _words("try except else"),
 }
+_AFTER_BRACE = _words("; , ) . else catch finally while")
 _LAST_OF_BLOCK = _words("return raise break continue pass")
 
 
@@ -64,6 +71,30 @@ def lines_of(tokens: Iterable[str]) -> list[list[str]]:
         elif token not in ("<s>", "</s>", ""):
             lines[-1].append(with_literals(token))
     return [line for line in lines if line]
+
+
+def _java_lines(tokens: Sequence[str]) -> list[list[str]]:
+    """Return the tokens line by line; without line ends in the stream, statements and blocks end them.
+
+    What stands in brackets goes on, as in a `for`; so does what follows a closing brace and belongs to it.
+    """
+    lines = lines_of(tokens)
+    if len(lines) != 1:
+        return lines
+    found: list[list[str]] = [[]]
+    depth = 0
+    for token, following in zip(lines[0], [*lines[0][1:], ""], strict=True):
+        found[-1].append(token)
+        depth += (token in ("(", "[")) - (token in (")", "]"))
+        goes_on = token == "}" and following in _AFTER_BRACE
+        if (token in (";", "{", "}") and depth <= 0 and not goes_on) or _ends_annotation(found[-1], following):
+            found.append([])
+    return [line for line in found if line]
+
+
+def _ends_annotation(line: Sequence[str], following: str) -> bool:
+    """Say whether a line holds an annotation without arguments, as `@ Override`."""
+    return len(line) == 2 and line[0] == "@" and line[1] != "interface" and following not in ("(", ".")
 
 
 def _is_tight(left: str, right: str, language: str, depth: int) -> bool:
@@ -134,7 +165,7 @@ def python_source(tokens: Iterable[str]) -> str:
 def java_source(tokens: Iterable[str]) -> str:
     """Return Java source for javaCorpus' tokens."""
     text, depth = "", 0
-    for line in lines_of(tokens):
+    for line in _java_lines(list(tokens)):
         closed_first = len(line) - len("".join(line).lstrip("}")) if line[0] == "}" else 0
         leading = 1 if closed_first or line[0] == "}" else 0
         text += INDENT * max(depth - leading, 0) + join(line, "java") + "\n"
@@ -150,25 +181,26 @@ def _parses(source: str) -> bool:
     return True
 
 
-def members(language: str) -> Iterator[tuple[str, bytes]]:
-    """Yield `package/file` and content of the training split, from the hub or its cache.
+def members(language: str, split: Split = "train") -> Iterator[tuple[str, bytes]]:
+    """Yield `package/file` and content of one of the hub's splits, from there or its cache.
 
-    py150 names the repository of each file; javaCorpus does not, and is one package. Raises CorpusError without a
-    network.
+    py150 names the repository of each file; javaCorpus does not, and is one package a split. Raises CorpusError without
+    a network.
     """
     try:
         import datasets
 
-        rows = datasets.load_dataset(DATASET, language, split="train")
+        rows = datasets.load_dataset(DATASET, language, split=split)
     except Exception as error:  # the hub's errors have no common class
         raise CorpusError(
             f"CodeXGLUE's {language} data cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]}); "
             "connect to a network, or take the source out of the manifest."
         ) from error
+    whole = "javacorpus" if split == "train" else f"javacorpus-{split}"
     for number, row in enumerate(rows):
         source = python_source(row["code"]) if language == "python" else java_source(row["code"])
         if language == "python" and not _parses(source):
             continue
         # py150: (data/)owner/repository/...
-        package = "--".join(row["path"].removeprefix("data/").split("/")[:2]) if row.get("path") else "javacorpus"
+        package = "--".join(row["path"].removeprefix("data/").split("/")[:2]) if row.get("path") else whole
         yield f"{package}/{number:07}{SUFFIXES[language]}", source.encode()

@@ -1,7 +1,8 @@
 """Source files by package, with licence and version, split BY PACKAGE (design, section 7.1).
 
 Left out: packages without a permissive licence (unless the manifest allows them), vendored copies, generated and
-minified files, exact and near duplicates, strings that look like secrets, files that are not UTF-8.
+minified files, exact and near duplicates, strings that look like secrets, files that are not UTF-8; of the others, the
+licence notices at their head.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from greencode_lsp.errors import CorpusError
 from training.filters import Screen
+from training.licences import without_notice
 from training.packages import Package, Split, is_permissive
 from training.sources import manifest_of, packages_of
 
@@ -108,8 +110,10 @@ def files_of(
                 continue
             reason = screen.refuses(text, copyleft=not is_permissive(package.licence))
             if reason is None:
+                text = without_notice(text)
                 budget -= len(text)
-                yield SourceFile(package, name, text)
+                if len(text) >= MIN_FILE_BYTES:
+                    yield SourceFile(package, name, text)
             elif refused is not None:
                 refused[reason] += 1
             if budget < MIN_FILE_BYTES:

@@ -18,12 +18,10 @@ from greencode_lsp.engine.engine import Engine
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from training.served import PROMPT_TOKENS
 
 Half = Literal["agent", "calibration"]
 HALVES: tuple[Half, ...] = ("calibration", "agent")
-
-PROMPT_TOKENS = 320
-"""Prefix and suffix together; the suffix has a quarter at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ def draw(work: Path, half: Half, count: int, seed: int = 0, language: str | None
 def prompt_ids(engine: Engine, tokenizer: CodeTokenizer, cursor: Cursor, new_tokens: int) -> list[int]:
     """Return the prompt the server would build, within a small budget that leaves room for `new_tokens`.
 
-    The last token is not healed: the training cut its samples at random characters, each part tokenised alone.
+    The last token is not healed: what is measured in time goes by ids alone. `training.served` heals.
     """
     budget = min(PROMPT_TOKENS, engine.max_positions - new_tokens - 1)
     return build_prompt(cursor.document, cursor.offset, tokenizer, tokenizer.fim(engine.manifest.fim), budget)

@@ -13,10 +13,14 @@ import dataclasses
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from greencode_lsp.engine.checkpoint import SCALE_SUFFIX, Weights, read_config
@@ -24,8 +28,8 @@ from greencode_lsp.engine.quantize import quantise_rows, row_scales
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from training import tokenizer as tokenizers
-from training.preset import Preset
-from training.tensor_files import Layout, save_shards
+from training.preset import LiteOptions, Preset
+from training.tensor_files import save_shards
 from training.tokenizer import fim_marks
 
 MAX_SHARD_BYTES = 15_000_000
@@ -33,26 +37,35 @@ MAX_SHARD_BYTES = 15_000_000
 MAX_FLOAT_SHARD_BYTES = 500_000_000
 
 
-def _int8_layout(weights: Weights) -> Layout:
-    layout: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
-    for name in weights.names():
-        shape = weights.shape(name)
-        layout[name] = (shape, torch.int8 if len(shape) == 2 else torch.float32)
-        if len(shape) == 2:
-            layout[name + SCALE_SUFFIX] = (shape[:1], torch.float32)
-    return layout
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the tensors that a bundled folder holds for a tensor."""
+
+    end: str
+    """Of its name."""
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    convert: Callable[[NDArray[np.float32]], NDArray[Any]]
 
 
-def _save_int8(trained: Path, out: Path) -> None:
+def stored(shape: tuple[int, ...]) -> list[Part]:
+    """Return what a bundled folder holds for a tensor: the one place that decides how weights are stored."""
+    if len(shape) != 2:
+        return [Part("", shape, torch.float32, lambda vector: vector)]
+    values = Part("", shape, torch.int8, lambda matrix: quantise_rows(matrix)[0])
+    return [values, Part(SCALE_SUFFIX, shape[:1], torch.float32, row_scales)]
+
+
+def _save_stored(trained: Path, out: Path) -> None:
+    """Write the shards, a tensor in memory at a time."""
     weights = Weights(trained)
+    parts = {name + part.end: (name, part) for name in weights.names() for part in stored(weights.shape(name))}
 
-    def read(name: str) -> Tensor:
-        if name.endswith(SCALE_SUFFIX):
-            return torch.from_numpy(row_scales(weights.float32(name.removesuffix(SCALE_SUFFIX))))
-        array = weights.float32(name)
-        return torch.from_numpy(quantise_rows(array)[0] if array.ndim == 2 else array)
+    def read(stored_name: str) -> Tensor:
+        name, part = parts[stored_name]
+        return torch.from_numpy(part.convert(weights.float32(name)))
 
-    save_shards(out, _int8_layout(weights), read, MAX_SHARD_BYTES)
+    save_shards(out, {name: (part.shape, part.dtype) for name, (_, part) in parts.items()}, read, MAX_SHARD_BYTES)
 
 
 def _commit() -> str:
@@ -60,18 +73,30 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def _recipe(preset: Preset, work: Path, corpus: dict[str, Any]) -> dict[str, Any]:
+def _tokens_seen(steps: int, options: LiteOptions) -> int:
+    """Return the positions of the first so many optimiser steps."""
+    seen = 0
+    for stage in options.stages:
+        seen += min(steps, stage.steps) * stage.rows * stage.context
+        steps = max(0, steps - stage.steps)
+    return seen
+
+
+def _recipe(preset: Preset, work: Path, trained: Path, corpus: dict[str, Any]) -> dict[str, Any]:
     """Collect what people want to know: corpus with licences, stages, the last metrics, the commit."""
     metrics = work / "metrics.jsonl"
     lines = metrics.read_text(encoding="utf8").splitlines() if metrics.exists() else []
     options = preset.lite
+    last = json.loads(lines[-1]) if lines else {}
+    name, _, step = trained.name.partition("-")  # a running training's checkpoint, or the ended one's folder
+    steps = int(step) if name == "checkpoint" else last.get("step", options.steps)
     lite = {"schedule": options.schedule, "exit_weight": options.exit_weight, "start": options.start}
     return {
         "preset": preset.name,
         "commit": _commit(),
         "lite": lite,
-        "tokens_seen": sum(stage.steps * stage.rows * stage.context for stage in options.stages),
-        "metrics": json.loads(lines[-1]) if lines else {},
+        "tokens_seen": _tokens_seen(steps, options),
+        "metrics": last,
         "corpus": corpus,
     }
 
@@ -100,7 +125,7 @@ def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
     corpus = json.loads((work / "corpus.json").read_text(encoding="utf8"))
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    _save_int8(trained, out)
+    _save_stored(trained, out)
     for name, source in (("config.json", trained), ("tokenizer.json", work)):
         shutil.copyfile(source / name, out / name)
     manifest = Manifest(
@@ -110,7 +135,7 @@ def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
         weight_format="int8",
         languages=_languages(corpus),
         fim=fim_marks(vocabulary.get),
-        training=_recipe(preset, work, corpus),
+        training=_recipe(preset, work, trained, corpus),
     )
     write_manifest(out, manifest)
     return out

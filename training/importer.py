@@ -1,4 +1,4 @@
-"""`python -m training import FOLDER OUT`: a published folder of older layout -> safetensors and tokenizer.json.
+"""`python -m training import FOLDER OUT`: an older published folder, or a GGUF file -> safetensors and tokenizer.json.
 
     python -m training import ~/opt-2.7b ~/opt-2.7b-safe
 
@@ -30,27 +30,36 @@ _COPIED = ("tokenizer_config.json", "special_tokens_map.json", "generation_confi
 
 
 def import_folder(folder: Path, out: Path) -> Path:
-    """Write `out` from `folder`; returns `out`.
+    """Write `out` from `folder`, or from a file `*.gguf`; returns `out`.
 
     Raises ModelNotFoundError for a file that is missing (or an `out` that exists), ModelDamagedError for weights that
     cannot be read safely, UnsupportedModelError for another family.
     """
-    config = read_config(folder)
-    if config.get("model_type") not in FAMILIES:
-        raise UnsupportedModelError(
-            f"The model family {config.get('model_type')!r} is not supported; {' and '.join(FAMILIES)} are."
-        )
     if out.exists():
         raise ModelNotFoundError(f"{out} exists already; name a folder that does not.")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    if folder.suffix == ".gguf":
+        from training.gguf_import import import_gguf  # an extra's
+
+        import_gguf(folder, part)
+    else:
+        _import_published(folder, part)
+    part.rename(out)
+    return out
+
+
+def _import_published(folder: Path, part: Path) -> None:
+    config = read_config(folder)
+    if config.get("model_type") not in FAMILIES:
+        raise UnsupportedModelError(
+            f"The model family {config.get('model_type')!r} is not supported; {' and '.join(FAMILIES)} are."
+        )
     _write_weights(folder, config, part)
     _write_tokenizer(folder, part)
     for name in ("config.json", *(n for n in _COPIED if (folder / n).exists())):
         shutil.copyfile(folder / name, part / name)
-    part.rename(out)
-    return out
 
 
 def _write_weights(folder: Path, config: dict[str, Any], out: Path) -> None:

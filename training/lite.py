@@ -31,7 +31,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import sha256
-from training import schedules
+from training import decay, schedules
 from training.batches import Batches, Share
 from training.families import body, build_model, exit_states, to_head
 from training.lite_loss import Objective, piece_loss
@@ -39,6 +39,8 @@ from training.preset import LiteOptions, Preset
 from training.start import load_start
 
 EVAL_ROWS = 12
+SAVE_AFTER_S = 600.0
+"""No more than this is lost where a slow run is cut off; a fast one saves with every evaluation."""
 COMPLETE = "complete.json"
 BYTES_PER_PARAMETER = 12
 """Of a checkpoint: weight and AdamW's two moments in float32."""
@@ -105,6 +107,7 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
             if self.args.should_save:
                 identity = json.dumps(_identity(self._preset, self._work), indent=1)
                 (folder / COMPLETE).write_text(identity, encoding="utf8")
+                decay.keep(folder, self._work, step)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score every exit on the validation rows; append one line to `metrics.jsonl`, once per step."""
@@ -126,20 +129,28 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
 
 
 class Budget(TrainerCallback):  # type: ignore[misc]  # transformers has no types mypy can follow
-    """Stops and saves when the time is up; stops without saving where the loss is no number."""
+    """Saves at times, and stops when the time is up; stops without saving where the loss is no number."""
 
-    def __init__(self, minutes: float, work: Path) -> None:
-        self._end_s, self._work = time.monotonic() + 60 * minutes, work
+    def __init__(self, minutes: float, work: Path, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s, self._work = clock_s, work
+        self._end_s, self._saved_s = clock_s() + 60 * minutes, clock_s()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Check the clock: the first process's, so that all stop at the same step."""
-        over = time.monotonic() > self._end_s
+        """Check the clock: the first process's, so that all save and stop at the same step."""
+        now_s = self._clock_s()
+        over, due = now_s > self._end_s, now_s > self._saved_s + SAVE_AFTER_S
         if args.world_size > 1:
-            flag = torch.tensor([float(over)], device=args.device)
-            torch.distributed.broadcast(flag, 0)
-            over = bool(flag.item())
+            flags = torch.tensor([float(over), float(due)], device=args.device)
+            torch.distributed.broadcast(flags, 0)
+            over, due = (bool(flag) for flag in flags.tolist())
+        if over or due:
+            control.should_save = True
         if over:
-            control.should_save = control.should_training_stop = True
+            control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Remember when."""
+        self._saved_s = self._clock_s()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Check the loss."""
@@ -221,13 +232,16 @@ def learning_rate_factor(options: LiteOptions) -> Callable[[int], float]:
     return factor
 
 
-def _optimiser(model: nn.Module, options: LiteOptions) -> tuple[torch.optim.Optimizer, Any]:
-    """AdamW with decay on matrices only, and its learning-rate schedule."""
+def _optimiser(
+    model: nn.Module, options: LiteOptions, left: Callable[[int], float]
+) -> tuple[torch.optim.Optimizer, Any]:
+    """AdamW with decay on matrices only, and its learning-rate schedule, of which a share is `left` at a step."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, options.adam_beta2), fused=True)
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, learning_rate_factor(options))
+    factor = learning_rate_factor(options)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: factor(step) * left(step))
 
 
 def _arguments(options: LiteOptions, work: Path) -> TrainingArguments:
@@ -305,8 +319,10 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
     _check_room(model, work)
     batches = Batches(work, preset.lite, model.config.vocab_size, Share(args.process_index, args.world_size))
     resume = last_checkpoint(preset, work)
-    kwargs = {"train_dataset": batches, "eval_dataset": batches, "optimizers": _optimiser(model, preset.lite)}
-    trainer = LiteTrainer(work, preset, model, args, callbacks=[Budget(budget_minutes, work)], **kwargs)
+    on_request = decay.OnRequest(work)
+    optimisers = _optimiser(model, preset.lite, on_request.factor)
+    kwargs = {"train_dataset": batches, "eval_dataset": batches, "optimizers": optimisers}
+    trainer = LiteTrainer(work, preset, model, args, callbacks=[Budget(budget_minutes, work), on_request], **kwargs)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     trainer.evaluate()
     if args.should_save:

@@ -26,6 +26,7 @@ from training.forced import DEVICE, ForcedExits
 from training.guarantee import PROMISE
 from training.preset import Preset
 from training.rollout import Rollouts, Writer
+from training.served import PROMPT_TOKENS
 
 RUNS = Path(__file__).parent / "runs"
 
@@ -103,20 +104,28 @@ def run_export(job: Job) -> None:
     """Write the checkpoint folder and measure what its layers cost here."""
     from training.export import export
 
-    if not (job.work / "lite" / "config.json").exists():
-        raise CorpusError(f"There is no trained model in {job.work}; run `python -m training lite` first.")
-    export(job.preset, job.work, job.work / "lite", job.out)
+    export(job.preset, job.work, _trained(job.work), job.out)
     manifest = _load(job).manifest
     curve, head_layers = cost.measure(job.out)
     write_manifest(job.out, dataclasses.replace(manifest, cost_curve=curve, head_layers=head_layers))
     print(f"c(m)/c(1): {curve}, head: {head_layers} layers")
 
 
+def _trained(work: Path) -> Path:
+    """Return the newest weights: the ended run's, or a running one's last checkpoint. Raises CorpusError."""
+    found = [
+        at.parent for at in (work / "lite" / "config.json", *work.glob("checkpoints/*/complete.json")) if at.exists()
+    ]
+    if not found:
+        raise CorpusError(f"There is no trained model in {work}; run `python -m training lite` first.")
+    return max(found, key=lambda folder: (folder / "config.json").stat().st_mtime_ns)
+
+
 def run_rollout(job: Job) -> None:
     """Store the full model's completions, and the author's text before them, with every exit's state."""
     options, model = job.preset.rollout, _load(job)
     token_bytes = 2 * job.preset.model.hidden_size * len(model.engine.exits)
-    experience.check_disk(job.work, options, cursors.PROMPT_TOKENS, token_bytes)
+    experience.check_disk(job.work, options, PROMPT_TOKENS, token_bytes)
     places = cursors.draw(job.work, "agent", options.prompts + options.author_prompts)
     setup = model.rollout_setup(job)
     for name, kept in zip((experience.LEARN, experience.CHECK), experience.keep_back(places), strict=True):
@@ -190,7 +199,7 @@ def run_calibrate(job: Job) -> None:
         "device": DEVICE,
         "dtype": subject.engine.numeric,
     }
-    figures |= {"new_tokens": options.new_tokens, "prompt_tokens": cursors.PROMPT_TOKENS, "languages": notes}
+    figures |= {"new_tokens": options.new_tokens, "prompt_tokens": PROMPT_TOKENS, "languages": notes}
     write_manifest(
         job.out,
         dataclasses.replace(
@@ -250,11 +259,19 @@ def run_step(job: Job, name: str) -> None:
     """Run one step, done or not, and stamp it where it is complete."""
     print(f"== {name}", flush=True)
     STEPS[name](job)
-    finished = job.work / "checkpoints" / f"checkpoint-{job.preset.lite.steps}"
-    if name != "lite" or finished.exists():
+    if name != "lite" or _is_trained(job):
         stamp = job.work / "steps" / name
         stamp.parent.mkdir(exist_ok=True)
         stamp.touch()
+
+
+def _is_trained(job: Job) -> bool:
+    """Say whether the run has taken its last step: the preset's, or that of a decay on request."""
+    from training import decay  # imports transformers: seconds
+
+    last = max((int(at.name.partition("-")[2]) for at in job.work.glob("checkpoints/checkpoint-*")), default=0)
+    asked = decay.read(job.work)
+    return last >= job.preset.lite.steps or (asked is not None and asked.is_over(last))
 
 
 def is_done(job: Job, name: str) -> bool:

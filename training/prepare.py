@@ -103,12 +103,13 @@ def _write(preset: Preset, work: Path, texts: Texts) -> dict[str, Any]:
 
 
 def _tokenizer(preset: Preset, work: Path, texts: Texts) -> Tokenizer:
-    """Fit the tokenizer; a training that goes on from a checkpoint takes that checkpoint's."""
+    """Fit the tokenizer; a training that goes on from a checkpoint takes that checkpoint's, trimmed to the size."""
+    sample, size = (f.text for f in texts.train[:TOKENIZER_FILES]), preset.corpus.vocab_size
     if preset.lite.start:
-        from training.start import start_folder  # imports transformers: seconds
+        from training.start import fitted_start  # imports transformers: seconds
 
-        return tokenizers.load(start_folder(preset.lite.start, work))
-    return tokenizers.build((f.text for f in texts.train[:TOKENIZER_FILES]), preset.corpus.vocab_size)
+        return tokenizers.load(fitted_start(preset.lite.start, sample, size, work))
+    return tokenizers.build(sample, size)
 
 
 def parts_of(files: Sequence[SourceFile], stages: Sequence[Stage]) -> list[Sequence[SourceFile]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,6 +29,7 @@ class CorpusOptions:
     max_validation_bytes: int
     """Of each validation package."""
     vocab_size: int
+    """Of the tokenizer that is fitted, or that a larger one of [lite] start is trimmed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class LiteOptions:
     exit_position_stride: int = 4
     """`protect`: the exit's loss is taken at every n-th position only, to save the head's cost."""
     start: str = ""
-    """The checkpoint to go on from: `bundled`, a folder or a hub name; from scratch where empty."""
+    """The checkpoint to go on from: `bundled`, a folder, a GGUF file or a hub name; from scratch where empty."""
     learning_rate_schedule: str = "wsd"
     """`wsd` (warm up, stay, fall linearly to zero) or `constant`."""
     decay_share: float = 0.25
@@ -113,11 +114,47 @@ class RolloutOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class PpoOptions:
+    """PPO's own settings; the defaults are this project's, `presets/opt-2.7b.toml` has the paper's."""
+
+    start: Literal["probe", "random"] = "probe"
+    """What the actor is before PPO: the supervised probe, or random weights."""
+    widths: tuple[int, int] = (256, 64)
+    """Of the actor's two tanh layers."""
+    learning_rate: float = 3e-5
+    """Of the actor."""
+    critic_learning_rate: float = 3e-3
+    """The critic must follow returns of ten and more, which at the actor's rate takes longer than there is."""
+    falls: bool = False
+    """Both rates fall linearly to zero."""
+    fit_critic: bool = True
+    """Before PPO, the critic is fitted to the start's Monte Carlo returns."""
+    walks: int = 64
+    """Environments side by side."""
+    steps_per_update: int = 4096
+    """Of all walks together."""
+    batch: int = 1024
+    epochs: int = 4
+    discount: float = 1.0
+    """Less would charge for waiting: going on puts off the reward of a right token by one step per exit."""
+    gae_lambda: float = 0.9
+    sharpness: float = 2.0
+    """By how much the actor's logit, less the threshold, is multiplied."""
+
+    def __post_init__(self) -> None:
+        if self.start not in ("probe", "random"):
+            raise ValueError(f"[agent.ppo] start is probe or random, not {self.start!r}")
+        if self.steps_per_update % self.walks:
+            raise ValueError("[agent.ppo] steps_per_update must be a multiple of walks")
+
+
+@dataclass(frozen=True, slots=True)
 class AgentOptions:
     """PPO."""
 
     steps: int
     seed: int
+    ppo: PpoOptions = PpoOptions()
     reward: RewardName = "energy"
     """`energy` or `paper` (training/rewards.py)."""
     cost_weight: float = COST_WEIGHT
@@ -154,6 +191,13 @@ class Preset:
     calibrate: CalibrateOptions
 
 
+def _agent(table: dict[str, Any]) -> AgentOptions:
+    ppo = dict(table.pop("ppo", {}))
+    if "widths" in ppo:
+        ppo["widths"] = tuple(ppo["widths"])
+    return AgentOptions(**table, ppo=PpoOptions(**ppo))
+
+
 def load_preset(name: str) -> Preset:
     """Read `presets/<name>.toml`. Raises CorpusError naming the presets that exist, or the key that is wrong."""
     path = FOLDER / f"{name}.toml"
@@ -169,7 +213,7 @@ def load_preset(name: str) -> Preset:
             model=ModelOptions(**data["model"]),
             lite=LiteOptions(**data["lite"]),
             rollout=RolloutOptions(**data["rollout"]),
-            agent=AgentOptions(**data["agent"]),
+            agent=_agent(data["agent"]),
             calibrate=CalibrateOptions(**data["calibrate"]),
         )
     except (TypeError, KeyError, ValueError) as error:

@@ -36,10 +36,10 @@ WEIGHT_DECAY = 0.01
 class ExitNetwork(nn.Module):
     """Two tanh layers and one logit: the network `AgentPolicy` runs, as it is trained."""
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, widths: tuple[int, int] = WIDTHS) -> None:
         super().__init__()
-        self.first, self.second = nn.Linear(inputs, WIDTHS[0]), nn.Linear(*WIDTHS)
-        self.out = nn.Linear(WIDTHS[1], 1)
+        self.first, self.second = nn.Linear(inputs, widths[0]), nn.Linear(*widths)
+        self.out = nn.Linear(widths[1], 1)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Return exit logits [...] of observations [..., D + S - 1 + 2]."""

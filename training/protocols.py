@@ -1,7 +1,7 @@
 """The three ways a checkpoint is asked, and what a completion is scored for.
 
 - `rest_of_line`: only what stands before the cursor is given; greedy to the end of the line (CodeXGLUE's line level).
-- `fill_in_the_middle`: the prompt the server builds, suffix included; greedy to the end of the line.
+- `fill_in_the_middle`: the prompt the server builds, suffix included; greedy to the end of the line. Both are healed.
 - `context`: the paper's. The first 0.2 to 0.6 of a file's tokens (their end, where the model's window is shorter), then
   15 tokens, against the author's next 15 (GREEN-CODE, arXiv 2501.11006).
 """
@@ -15,21 +15,22 @@ from typing import Any
 
 import torch
 
+from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.preference import decode_config
-from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
 from greencode_lsp.settings import Settings
 from training import metrics
 from training.calibrate import Subject
-from training.cursors import PROMPT_TOKENS, Cursor, prompt_ids
+from training.cursors import Cursor
 from training.heldout import HeldOutLine
 from training.replay import ORACLE, Completion, Tree
+from training.served import Served, serve
 from training.sweep import subject_of
 from training.tokens import token_class
 
-LINE_TOKENS = 16
+LINE_TOKENS = Settings().max_new_tokens
 """Generated at most for the rest of a line."""
 CONTEXT_TOKENS = 15
 FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6)
@@ -47,7 +48,7 @@ class Task:
 
     protocol: str
     language: str
-    prompt: list[int]
+    prompt: Sequence[int]
     reference: str
     name: str
     """The file and place, for people."""
@@ -56,10 +57,8 @@ class Task:
     is_compared: bool = False
     """Scored under everything, not the preferences and the oracle alone."""
 
-    @property
-    def is_line(self) -> bool:
-        """Whether the completion ends with its line."""
-        return self.protocol != "context"
+    served: Served | None = None
+    """Of the first two protocols, whose completion ends with its line."""
 
 
 def preferences(manifest: Manifest, language: str) -> dict[str, DecodeConfig]:
@@ -83,13 +82,13 @@ def tasks_of(subject: Subject, line: HeldOutLine, language: str, is_compared: bo
     """Yield a held-out line as the first two protocols ask it."""
     engine, cursor = subject.engine, Cursor(line.text, line.offset)
     where = f"{line.pointer.package} {line.pointer.version}, {line.pointer.file}:{line.pointer.line}"
-    budget = min(PROMPT_TOKENS, engine.max_positions - LINE_TOKENS - 1)
     before = line.text[: line.offset]
-    prefix = build_prompt(before, line.offset, subject.tokenizer, subject.tokenizer.fim(engine.manifest.fim), budget)
-    served = prompt_ids(engine, subject.tokenizer, cursor, LINE_TOKENS)
+    asked = ((before, "rest_of_line"), (cursor.document, "fill_in_the_middle"))
     reference, shown = line.rest_of_line.rstrip(), before.rsplit("\n", 1)[-1].lstrip()
-    yield Task("rest_of_line", language, prefix, reference, where, shown, is_compared)
-    yield Task("fill_in_the_middle", language, served, reference, where, shown, is_compared)
+    for text, protocol in asked:
+        request = Request(text, line.offset, language)
+        served = serve(engine, subject.tokenizer, request, LINE_TOKENS, shape="line")
+        yield Task(protocol, language, served.prompt_ids, reference, where, shown, is_compared, served)
 
 
 def context_tasks(subject: Subject, lines: Sequence[HeldOutLine], language: str) -> Iterator[Task]:
@@ -107,7 +106,7 @@ def context_tasks(subject: Subject, lines: Sequence[HeldOutLine], language: str)
                 yield Task("context", language, prompt, subject.tokenizer.decode(following), f"{name} at {fraction}")
 
 
-def score(subject: Subject, task: Task, line_ends: frozenset[int]) -> dict[str, dict[str, Any]]:
+def score(subject: Subject, task: Task) -> dict[str, dict[str, Any]]:
     """Complete a task under every configuration that is due; return figures by the configuration's name."""
     tree = Tree(subject.engine, subject.grower, task.prompt)
     manifest = subject.engine.manifest
@@ -116,9 +115,9 @@ def score(subject: Subject, task: Task, line_ends: frozenset[int]) -> dict[str, 
         due |= compared(manifest, task.language)
     out: dict[str, dict[str, Any]] = {}
     for name, config in due.items():
-        if task.is_line:
-            completion = tree.complete(config, LINE_TOKENS, line_ends)
-            text = subject.first_line(completion.token_ids)
+        if task.served is not None:
+            completion = tree.serve(task.served, config)
+            text = task.served.first_line(completion.token_ids)
         else:
             completion = tree.complete(config, CONTEXT_TOKENS)
             text = subject.tokenizer.decode(list(completion.token_ids))
@@ -129,7 +128,7 @@ def score(subject: Subject, task: Task, line_ends: frozenset[int]) -> dict[str, 
 
 
 def _scores(task: Task, text: str) -> dict[str, float]:
-    if task.is_line:
+    if task.served is not None:
         exact, edit = metrics.exact_match(text, task.reference), metrics.edit_similarity(text, task.reference)
         return {"exact_match": exact, "edit_similarity": edit}
     return metrics.all_scores(text, task.reference, task.language)
@@ -146,7 +145,8 @@ def _figures(completion: Completion) -> dict[str, Any]:
 
 def _classes(tokenizer: CodeTokenizer, completion: Completion, task: Task) -> list[str]:
     """Return the class of each emitted token."""
-    found, text = [], task.before
+    respelled = task.served.healed.dropped.decode("utf-8", "replace") if task.served else ""
+    found, text = [], task.before.removesuffix(respelled)
     for token in completion.token_ids:
         piece = tokenizer.decode([token])
         found.append(token_class(piece, task.language, text))
@@ -160,10 +160,9 @@ def score_share(checkpoint: Path, share: Sequence[HeldOutLine], files: Sequence[
     torch.set_num_threads(1)  # a model this small is slower on more, and the other core has its own share
     try:
         subject = subject_of(checkpoint, checkpoint, LINE_TOKENS)
-        ends = subject.tokenizer.special_ids | subject.tokenizer.line_end_ids
         marked = ((line, index % COMPARED_EVERY == 0) for index, line in enumerate(share))
         tasks = [task for line, is_compared in marked for task in tasks_of(subject, line, language, is_compared)]
         tasks += context_tasks(subject, files, language)
-        return [(task, score(subject, task, ends)) for task in tasks]
+        return [(task, score(subject, task)) for task in tasks]
     finally:
         torch.set_num_threads(threads)

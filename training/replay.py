@@ -18,12 +18,13 @@ from typing import Protocol
 import numpy as np
 
 from greencode_lsp.engine.cost import WorkLog
-from greencode_lsp.engine.decode import Decoder, Limits
+from greencode_lsp.engine.decode import Decoder, Limits, pick
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.policy import ExitPolicy, ExitState
 from greencode_lsp.engine.state import DecoderState, Vector
-from greencode_lsp.records import DecodeConfig, FixedControl, Step, Work
+from greencode_lsp.records import Constraint, DecodeConfig, FixedControl, Step, Work
 from training.forced import load_state
+from training.served import Served
 
 ORACLE = "oracle"
 """The policy that leaves at the first exit whose token is the full model's, and pays no head to know it."""
@@ -173,8 +174,14 @@ class Tree:
             node = node.children[token]
         return node
 
-    def complete(self, config: DecodeConfig, new_tokens: int, stop_ids: frozenset[int] = frozenset()) -> Completion:
-        """Return what `generate` yields under `config`, up to and with the first stop id."""
+    def complete(
+        self,
+        config: DecodeConfig,
+        new_tokens: int,
+        stop_ids: frozenset[int] = frozenset(),
+        served: Served | None = None,
+    ) -> Completion:
+        """Return what `generate` yields under `config`, up to and with the first stop id, or the served end."""
         engine = self._engine
         recorded = _Recorded(self, engine.max_positions)
         state = DecoderState(recorded, len(engine.exits))
@@ -186,25 +193,35 @@ class Tree:
         decoder = Decoder(state, engine.exits, policies, engine.draft_lengths, log)
         steps, agrees = list[Step](), list[bool]()
         limits = Limits(new_tokens, likely_last_ids=stop_ids)
+        if served is not None:
+            limits = Limits(new_tokens, likely_last_ids=served.likely_last_ids, constraint=served.constraint)
         with closing(decoder.steps(FixedControl(config), limits)) as generation:
             for step in generation:
-                before = [*self._prompt, *(done.token_id for done in steps)]
-                agrees.append(step.token_id == self.node(before).full_depth)
+                emitted = [done.token_id for done in steps]
+                full, _ = pick(self.node([*self._prompt, *emitted]).logits[-1], emitted, limits.constraint)
+                agrees.append(step.token_id == full)
                 steps.append(step)
-                if step.token_id in stop_ids:
+                if step.token_id in stop_ids or (served and served.is_over([*emitted, step.token_id])):
                     break
         return Completion(tuple(steps), tuple(agrees), log.finish(len(state) - state.filled[-1]))
 
-    def margin(self, config: DecodeConfig, token_ids: Sequence[int]) -> float:
+    def serve(self, served: Served, config: DecodeConfig) -> Completion:
+        """Return what the server generates under `config`; the tree is of the served prompt."""
+        return self.complete(config, served.new_tokens, served=served)
+
+    def margin(self, config: DecodeConfig, token_ids: Sequence[int], constraint: Constraint | None = None) -> float:
         """Return how near the completion was to another: the least gap between a logit and what it was compared with.
 
         Exit logits against the threshold, and the two likeliest tokens of each exit, at the positions after the ids.
         """
         node, gaps = self.root, list[float]()
-        for token in token_ids:
+        for index, token in enumerate(token_ids):
+            allowed = constraint(token_ids[:index]) if constraint else None
+            considered = node.logits if allowed is None else node.logits[:, np.asarray(allowed)]
             exit_logits = [v for (policy, _, _), (v, _) in node.exit_logits.items() if policy == config.policy]
             gaps += [abs(logit - config.threshold) for logit in exit_logits]
-            top = np.partition(node.logits, -2, axis=-1)[:, -2:]  # [S, 2]
-            gaps.append(float(np.diff(top).min()))
+            if considered.shape[-1] > 1:
+                top = np.partition(considered, -2, axis=-1)[:, -2:]  # [S, 2]
+                gaps.append(float(np.diff(top).min()))
             node = node.children.get(token, node)
-        return min(gaps)
+        return min(gaps, default=float("inf"))

@@ -12,7 +12,7 @@ Letters: N tokens of all completions, S exits, D hidden size.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,6 +26,7 @@ from greencode_lsp.engine.engine import Engine
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.records import DecodeConfig, FixedControl, Step
 from training.forced import ForcedExits
+from training.served import Served
 
 FULL_DEPTH = DecodeConfig("never", batch_invariant=True)
 LANGUAGES = ("python", "java")
@@ -180,12 +181,24 @@ def emit(
     engine: Engine, prompt: Sequence[int], config: DecodeConfig, new_tokens: int, stop_ids: frozenset[int]
 ) -> list[Step]:
     """Generate; a stop id ends the completion and counts as emitted, since ending is a choice too."""
-    steps: list[Step] = []
     generation = engine.generate(prompt, FixedControl(config), max_new_tokens=new_tokens, likely_last_ids=stop_ids)
+    return _until(generation, lambda steps: steps[-1].token_id in stop_ids)
+
+
+def emit_served(engine: Engine, served: Served, config: DecodeConfig) -> list[Step]:
+    """Generate what the server would, up to and with the token that ends it."""
+    limits: dict[str, Any] = {"max_new_tokens": served.new_tokens, "constraint": served.constraint}
+    limits["likely_last_ids"] = served.likely_last_ids
+    generation = engine.generate(served.prompt_ids, FixedControl(config), **limits)
+    return _until(generation, lambda steps: served.is_over([step.token_id for step in steps]))
+
+
+def _until(generation: Iterator[Step], is_over: Callable[[list[Step]], bool]) -> list[Step]:
+    steps: list[Step] = []
     with closing(cast("Any", generation)):
         for step in generation:
             steps.append(step)
-            if step.token_id in stop_ids:
+            if is_over(steps):
                 break
     return steps
 

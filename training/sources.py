@@ -140,7 +140,7 @@ def packages_of(source: Source, names: frozenset[str] | None = None) -> Iterator
     """
     for package in _READERS[source.kind](source, names):
         licence = source.licence or package.licence
-        split = source.split or (_listed(source, package.name) if source.validation else None)
+        split = source.split or (_listed(source, package.name) if source.validation else package.split)
         yield replace(package, licence=licence, language=source.language, split=split)
 
 
@@ -226,7 +226,7 @@ def _folders(source: Source, names: frozenset[str] | None) -> Iterator[Package]:
 def _archives(source: Source, names: frozenset[str] | None) -> Iterator[Package]:
     missing = []
     for entry in _wanted(source, names):
-        paths = _paths(source.path.replace("{name}", entry.name))
+        paths = [at for at in _paths(source.path.replace("{name}", entry.name)) if at.suffix != ".asc"]  # signatures
         if not paths:
             missing.append(entry.name)
             continue
@@ -253,12 +253,15 @@ def _json_lines(source: Source, names: frozenset[str] | None) -> Iterator[Packag
 
 
 def _codexglue(source: Source, names: frozenset[str] | None) -> Iterator[Package]:
-    from training.codexglue import members  # datasets is needed here only
+    from training.codexglue import SPLITS, members
 
-    for entry in source.packages:
-        root = lay_out(f"codexglue:{source.language}:{entry.version}", lambda: members(source.language))
+    splits = SPLITS[source.language]
+    for entry, split in ((entry, split) for entry in source.packages for split in splits):
+        key = f"codexglue:{source.language}:{entry.version}:{split}"
+        root = lay_out(key, lambda split=split: members(source.language, split))  # type: ignore[misc]
         for package in _by_folder(root, source, names):
-            yield replace(package, licence=entry.licence, version=entry.version)
+            own = split if len(splits) > 1 else None
+            yield replace(package, licence=entry.licence, version=entry.version, split=own)
 
 
 def _by_folder(root: Path, source: Source, names: frozenset[str] | None) -> Iterator[Package]:

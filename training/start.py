@@ -1,10 +1,10 @@
-"""The checkpoint that a LITE training goes on from: the bundled one, a folder, or a name on the hub."""
+"""The checkpoint that a LITE training goes on from: the bundled one, a folder, a GGUF file, or a name on the hub."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,20 @@ from training import tokenizer as tokenizers
 from training.export import dequantise
 from training.importer import import_folder
 from training.preset import ModelOptions
+from training.trim import trim_folder
 
+TRIMMED = "trimmed"
+"""Folder of the work folder: the start with the corpus's vocabulary, made by the corpus step."""
 _FILES = ["*.json", "*.safetensors", "pytorch_model*.bin", "merges.txt"]
 
 
 def start_folder(start: str, work: Path) -> Path:
     """Return a folder that transformers reads, with a tokenizer.json; made in the work folder where it has to be."""
+    if (work / TRIMMED).is_dir():
+        return work / TRIMMED
     folder = bundled_folder() if start == BUNDLED else Path(start).expanduser()
+    if folder.suffix == ".gguf":
+        return _made(folder, work / "start", import_folder)
     if not folder.is_dir():
         folder = _fetched(start)
     manifest = read_manifest(folder)
@@ -38,10 +45,24 @@ def start_folder(start: str, work: Path) -> Path:
     return folder
 
 
+def fitted_start(start: str, texts: Iterable[str], vocab_size: int, work: Path) -> Path:
+    """Return the folder, its vocabulary trimmed to `vocab_size` by the texts where it has more entries."""
+    shutil.rmtree(work / TRIMMED, ignore_errors=True)
+    folder = start_folder(start, work)
+    if read_config(folder)["vocab_size"] <= vocab_size:
+        return folder
+    part = work / (TRIMMED + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    kept = trim_folder(folder, texts, vocab_size, part)
+    print(f"{vocab_size:,} of {read_config(folder)['vocab_size']:,} tokens; {kept:.2%} of the text is cut as before")
+    part.rename(work / TRIMMED)
+    return work / TRIMMED
+
+
 def _made(folder: Path, made: Path, make: Callable[[Path, Path], Path]) -> Path:
     """Make the folder unless it is there, whole and of the same source: of several processes the first makes it."""
     mark = made / "made-from.txt"
-    newest_ns = max(path.stat().st_mtime_ns for path in folder.iterdir())
+    newest_ns = max(path.stat().st_mtime_ns for path in (folder.iterdir() if folder.is_dir() else [folder]))
     source = f"{folder.resolve()} {newest_ns}"
     if not mark.exists() or mark.read_text(encoding="utf8") != source:
         shutil.rmtree(made, ignore_errors=True)

@@ -21,11 +21,12 @@ from greencode_lsp.engine.policy import AGENT_FILE, AgentPolicy
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
-from training.calibrate import Setting, Subject, measure
+from training.calibrate import METHOD, Setting, Subject, measure
 from training.cursors import Cursor
 from training.forced import DEVICE
 from training.probe import PROBE_FILE
 from training.replay import Replayer
+from training.served import PROMPT_TOKENS
 
 TOLD_EVERY_S = 60.0
 LEAST_SHARE = 32
@@ -54,7 +55,9 @@ class Sweep:
         manifest = read_manifest(self.checkpoint, verify=False)
         known = [manifest.files, manifest.cost_curve, manifest.head_layers] if manifest else []
         digest = hashlib.sha256(
-            json.dumps([known, self.new_tokens, [asdict(setting) for setting in self.settings]]).encode()
+            json.dumps(
+                [known, METHOD, PROMPT_TOKENS, self.new_tokens, [asdict(setting) for setting in self.settings]]
+            ).encode()
         )
         for cursor in self.cursors:
             digest.update(f"{cursor.offset}\n{cursor.text}".encode())
