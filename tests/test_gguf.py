@@ -14,10 +14,12 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 
+from greencode_lsp.engine.load import load_engine
 from greencode_lsp.errors import GreenCodeError, ModelDamagedError, ModelNotFoundError, UnsupportedModelError
 from greencode_lsp.models import gguf_header
 from greencode_lsp.models.gguf import GGUFWeights
 from greencode_lsp.models.manifest import sha256
+from greencode_lsp.records import FixedControl
 from tests import gguf_files
 
 DOWN = "model.layers.0.mlp.down_proj.weight"
@@ -60,6 +62,24 @@ def test_transformers_computes_the_same_from_the_config_and_weights_of_the_file(
     ids = torch.arange(20)[None]
     with torch.no_grad():
         assert torch.allclose(again.eval()(ids).logits, made(ids).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("stored", [Kind.F32, Kind.Q8_0, Kind.Q5_0])
+def test_the_engine_continues_as_transformers_does_on_the_dequantised_weights(
+    tmp_path: Path, kind: str, stored: Kind
+) -> None:
+    made = gguf_files.model(kind)
+    path = gguf_files.write(tmp_path / "m.gguf", made, stored)
+    weights = GGUFWeights(path)
+    made.load_state_dict({name: torch.from_numpy(weights.float32(name)) for name in weights.names()})
+    prompt = list(range(3, 40))
+    expected = made.generate(
+        torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0
+    )
+    engine = load_engine(path, "cpu", "float32")
+    steps = engine.generate(prompt, FixedControl(), max_new_tokens=12)
+    assert [step.token_id for step in steps] == expected[0, len(prompt) :].tolist()
 
 
 def test_llama3_rope_scaling_is_read_off_its_factors(tmp_path: Path) -> None:
