@@ -29,7 +29,7 @@ def test_a_base_models_samples_are_in_its_own_order_each_part_where_a_prompt_has
         rest = ids.index(fim.ids["suffix"])
         above = ids[1:rest]
         after, line = ids[rest + 1 : ids.index(fim.ids["middle"])], ids[ids.index(fim.ids["middle"]) + 1 : -1]
-        assert qwen().decode([*above, *line, *after]) == CODE
+        assert CODE.startswith(qwen().decode([*above, *line, *after]))  # what stands after is cut off at some line
         assert not above or qwen().decode(above).endswith("\n")
 
 
