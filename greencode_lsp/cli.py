@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     calibrate = commands.add_parser("calibrate", help="time the model on this machine, so that energy is told better")
     _add_model(calibrate)
 
-    _add_models(commands.add_parser("models", help="list, pull, look at, verify or remove models"))
+    _add_models(commands.add_parser("models", help="list, find, pull, look at, verify or remove models"))
     doctor = commands.add_parser("doctor", help="check every piece that a suggestion needs, and say what to mend")
     doctor.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     _add_model(doctor)
@@ -109,7 +109,14 @@ def demo(arguments: argparse.Namespace) -> int:
     from greencode_lsp.demo.demo import run
 
     _tolerate_any_character(sys.stdout)
-    run(load_completer(_settings(arguments)), _write, as_json=arguments.json)
+    settings = _settings(arguments)
+    run(load_completer(settings), _write, as_json=arguments.json)
+    if not arguments.json:
+        from greencode_lsp.completion.chosen import advice
+
+        found = advice(settings)
+        if found:
+            _write("\n" + found)
     return 0
 
 
@@ -149,20 +156,26 @@ def calibrate(arguments: argparse.Namespace) -> int:
 
 
 def models(arguments: argparse.Namespace) -> int:
-    """List, pull, show, verify or remove models; the weights are not loaded."""
+    """List, find, pull, show, verify or remove models; the weights are not loaded."""
     from greencode_lsp.models import commands
+    from greencode_lsp.models.store import BUNDLED
 
     if arguments.action == "list":
         commands.show_list(_write)
+    elif arguments.action == "catalogue":
+        commands.show_catalogue(_write, as_json=arguments.json)
+    elif arguments.action == "find":
+        commands.show_found(_write, as_json=arguments.json)
     elif arguments.action == "pull":
         from greencode_lsp.models.hugging_face import HuggingFaceHub  # nothing else imports the hub's client
 
-        commands.pull(arguments.name, arguments.revision, HuggingFaceHub(), _write, _tell)
+        teller = commands.Teller(_write, _tell, as_json=arguments.json)
+        commands.pull(arguments.name, arguments.revision, HuggingFaceHub(), teller)
     elif arguments.action == "remove":
         commands.remove(arguments.name, _write)
     else:
         show = commands.show_info if arguments.action == "info" else commands.verify
-        show(arguments.name or _settings(arguments).model, _write)
+        show(arguments.name or arguments.model or BUNDLED, _write)
     return 0
 
 
@@ -184,6 +197,8 @@ def load_completer(settings: Settings) -> Completer:
     from greencode_lsp.energy.detect import detect
 
     backend = load_backend(settings)
+    if backend.note:
+        _tell(backend.note)
     meter = detect(backend.engine.device, _tell, backend.checkpoint)
 
     def complete_position(position: CursorPosition) -> Completion:
@@ -233,11 +248,15 @@ def _split(argument: str) -> tuple[str, int, int]:
 def _add_models(command: argparse.ArgumentParser) -> None:
     actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="the bundled model and those pulled")
-    pull = actions.add_parser("pull", help="fetch a model from the hub; goes on where an earlier pull ended")
+    catalogue = actions.add_parser("catalogue", help="models offered by name: licence, size, needs, measured quality")
+    find = actions.add_parser("find", help="models that Ollama, llama.cpp, LM Studio or the hub's cache keep here")
+    pull = actions.add_parser("pull", help="fetch a model, checked; goes on where an earlier pull ended")
+    for action in (catalogue, find, pull):
+        action.add_argument("--json", action="store_true", help="print JSON and nothing else (pull: an object a line)")
     pull.add_argument("--revision", metavar="REV", help="a branch, tag or commit instead of the newest")
     remove = actions.add_parser("remove", help="delete a pulled model")
     for action in (pull, remove):
-        action.add_argument("name", metavar="OWNER/NAME")
+        action.add_argument("name", metavar="NAME", help="of the catalogue, or OWNER/NAME of the hub")
     info = actions.add_parser("info", help="what the model says about itself")
     verify = actions.add_parser("verify", help="check every file against its SHA-256")
     for action in (info, verify):
@@ -246,7 +265,7 @@ def _add_models(command: argparse.ArgumentParser) -> None:
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", metavar="FOLDER", help="a folder or a pulled model, not the bundled one")
+    command.add_argument("--model", metavar="MODEL", help="what greencode.model takes: a name or a path")
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from packaging.requirements import Requirement
 
 from greencode_lsp import __version__
+from greencode_lsp.completion.chosen import advice, checkpoints
 from greencode_lsp.demo.demo import Completer
 from greencode_lsp.demo.positions import positions
 from greencode_lsp.energy import rapl
@@ -31,7 +32,7 @@ from greencode_lsp.energy.estimate import ModelledMeter
 from greencode_lsp.energy.ledger import SCHEMA_VERSION
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.models.manifest import read_manifest
-from greencode_lsp.models.store import HOME_VARIABLE, data_home, ledger_path, resolve
+from greencode_lsp.models.store import HOME_VARIABLE, data_home, ledger_path
 from greencode_lsp.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Probes:
     driver: Callable[[], str | None] = _driver
     counter: Callable[[str], str | None] = _counter
     powercap: Path = rapl.POWERCAP
+    advice: Callable[[Settings], str] = advice
 
 
 def examine(settings: Settings, probes: Probes) -> list[Check]:
@@ -103,6 +105,7 @@ def examine(settings: Settings, probes: Probes) -> list[Check]:
         *_guarded("ledger", lambda: [_ledger(ledger_path())]),
         *_guarded("device", lambda: _devices(probes.hardware(), probes.driver())),
         *_guarded("model", lambda: [_model(settings)]),
+        *_guarded("better model", lambda: _better(settings, probes)),
     ]
     return checks + _guarded(SUGGESTION, lambda: _suggestion(settings, probes))
 
@@ -229,7 +232,9 @@ def _devices(hardware: Hardware, driver: str | None) -> list[Check]:
 
 
 def _model(settings: Settings) -> Check:
-    folder = resolve(settings.model)
+    folder = checkpoints(settings)[0]
+    if folder.is_file():
+        return Check("model", "ok", f"{folder}, {folder.stat().st_size / 1e6:.0f} MB: every token runs at full depth")
     begun_s = time.perf_counter()
     manifest = read_manifest(folder)
     elapsed_ms = (time.perf_counter() - begun_s) * 1000
@@ -240,6 +245,11 @@ def _model(settings: Settings) -> Check:
     if not manifest.calibration:
         return Check("model", "note", found + "; no calibrated threshold: every token runs at full depth")
     return Check("model", "ok", f"{found}, calibrated for {', '.join(manifest.calibration)}")
+
+
+def _better(settings: Settings, probes: Probes) -> list[Check]:
+    found = probes.advice(settings)
+    return [Check("better model", "note", found)] if found else []
 
 
 def _suggestion(settings: Settings, probes: Probes) -> list[Check]:

@@ -226,10 +226,21 @@ class Settings:
     )
     model: str = _setting(
         "model",
-        "bundled",
-        Kind(_read_text, '"bundled", a folder\'s path or the name of a pulled model', {"type": "string"}),
-        "`bundled`, a checkpoint folder (Llama, Qwen2 or OPT; without exits it runs at full depth), or a model pulled "
-        "by name",
+        "auto",
+        Kind(
+            _read_text,
+            '"auto", "bundled", a name of `greencode-lsp models catalogue`, "ollama:NAME", a pulled model or a path',
+            {"type": "string"},
+        ),
+        "`auto` is the best installed model that answers within `latencyTarget`, else the bundled one; or `bundled`, a "
+        "name of `greencode-lsp models catalogue`, `ollama:NAME`, a pulled model's name, the path of a GGUF file or a "
+        "checkpoint folder (Llama, Qwen2 or OPT; without exits it runs at full depth)",
+    )
+    latency_target_ms: int = _setting(
+        "latencyTarget",
+        800,
+        _whole_number(50, 60000),
+        "milliseconds that a typical suggestion (12 tokens, warm prompt) may take, for `auto` to choose a model by",
     )
     device: str = _setting("device", "auto", _one_of(*DEVICES), "where the model computes")
     numeric: str = _setting(

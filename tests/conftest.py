@@ -13,6 +13,7 @@ import pytest
 # Read when threads are first made, by this process or by a server started from it.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_CACHE"] = os.devnull  # no model of the user's own is chosen
 
 
 # What is done while tests are collected has a home too; the graphs of models are built once for all tests.

@@ -36,7 +36,7 @@ def plain(**changes: bytes | None) -> dict[str, bytes]:
 def listed(name: str, data: bytes) -> HubFile:
     """Return how a hub lists a file: large ones by SHA-256, small ones as git does."""
     git = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-    is_large = name.endswith(".safetensors")
+    is_large = name.endswith((".safetensors", ".gguf"))
     return HubFile(name, len(data), hashlib.sha256(data).hexdigest() if is_large else None, git)
 
 

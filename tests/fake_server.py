@@ -32,7 +32,7 @@ def before_token(control: Control, prefix: str) -> None:
 
 def load(settings: Settings) -> Backend:
     """Load the fake, or fail as a missing folder does."""
-    if settings.model != "bundled":
+    if settings.model not in ("auto", "bundled"):
         raise ModelNotFoundError(f"There is no model in {settings.model}.")
     return backend(FakeEngine((SAMPLE, EMOJI, TABBED, SLOW, BROKEN, LONG), before_token))
 

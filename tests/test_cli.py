@@ -223,7 +223,7 @@ def test_models_of_a_plain_folder_says_what_is_missing(tmp_path: Path, capsys: p
 def test_the_completer_asks_the_pipeline_with_the_settings_given(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[pipeline.Request, Settings, bool]] = []
     backend = SimpleNamespace(
-        engine=SimpleNamespace(device="cpu"), manifest=SimpleNamespace(name="mini-1"), checkpoint=None
+        engine=SimpleNamespace(device="cpu"), manifest=SimpleNamespace(name="mini-1"), checkpoint=None, note=""
     )
 
     def complete(given: object, request: pipeline.Request, control: pipeline.LiveControl, meter: Meter) -> Completion:

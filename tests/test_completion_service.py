@@ -113,6 +113,46 @@ async def test_a_model_that_cannot_be_loaded_is_told_once_and_mended_by_a_settin
     bench.service.close()
 
 
+async def test_where_another_model_cannot_be_loaded_the_old_one_goes_on_serving(tmp_path: Path) -> None:
+    def load(settings: Settings) -> Backend:
+        if settings.model == "/missing":
+            raise ModelNotFoundError("There is no model.")
+        return backend()
+
+    bench = Bench(tmp_path, load)
+    assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
+    bench.service.configure({"model": "/missing"})
+    assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
+    await bench.settle()
+    assert (bench.told, bench.statuses[-1].state) == (["There is no model."], "ready")
+    bench.service.close()
+
+
+@pytest.mark.parametrize(("model", "loads"), [("auto", 2), ("bundled", 1)])
+async def test_a_model_that_was_pulled_lets_auto_choose_anew(tmp_path: Path, model: str, loads: int) -> None:
+    loaded: list[str] = []
+
+    def load(settings: Settings) -> Backend:
+        loaded.append(settings.model)
+        return backend()
+
+    bench = Bench(tmp_path, load)
+    bench.service.configure({"model": model})
+    await bench.service.complete("a", REQUEST)
+    bench.service.models_changed()
+    await bench.settle()
+    assert loaded == [model] * loads
+    bench.service.close()
+
+
+async def test_what_stands_in_for_a_model_is_told(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, lambda settings: replace(backend(), note="Another model serves."))
+    await bench.service.complete("a", REQUEST)
+    await bench.settle()
+    assert bench.told == ["Another model serves."]
+    bench.service.close()
+
+
 async def test_a_failure_is_one_sentence_without_the_users_text_and_later_requests_go_on(tmp_path: Path) -> None:
     engine = FakeEngine()
 

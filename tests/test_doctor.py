@@ -69,6 +69,7 @@ WELL = Probes(
     driver=lambda: None,
     counter=lambda device: None,
     powercap=Path("/nowhere"),
+    advice=lambda settings: "",
 )
 
 
@@ -260,6 +261,11 @@ def test_a_counter_is_named_only_where_it_tells_whose_work_it_counts(
     monkeypatch.setattr("greencode_lsp.doctor.detect", lambda device: object())
     monkeypatch.setattr("greencode_lsp.doctor.find_counter", lambda device: counter)
     assert Probes(load=load).counter("cuda") == covered
+
+
+def test_a_better_model_that_this_machine_could_run_is_a_note() -> None:
+    better = checks(replace(WELL, advice=lambda settings: "Pull it."))["better model"]
+    assert (better.state, better.found) == ("note", "Pull it.")
 
 
 def test_a_damaged_model_is_a_problem_and_one_without_exits_a_note(tmp_path: Path) -> None:

@@ -6,16 +6,17 @@ import codecs
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol, cast
 
 from greencode_lsp.completion import filters, gate
+from greencode_lsp.completion.chosen import checkpoints
 from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.meter import Meter
-from greencode_lsp.errors import CancelledError, PositionError
+from greencode_lsp.errors import CancelledError, GreenCodeError, PositionError
 from greencode_lsp.guarantee import cheapest
 from greencode_lsp.models.manifest import Manifest
-from greencode_lsp.models.store import resolve
 from greencode_lsp.preference import Choose, decode_config, thrift
 from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.heal import Healed, heal
@@ -81,6 +82,8 @@ class Backend:
     engine: Engine
     tokenizer: CodeTokenizer
     manifest: Manifest
+    note: str = ""
+    """A sentence for the user on what was loaded; empty where it is what the settings name."""
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -116,13 +119,32 @@ class Request:
 
 
 def load_backend(settings: Settings) -> Backend:
-    """Load the checkpoint that the settings name; raises GreenCodeError with a sentence for the user."""
-    folder = resolve(settings.model)
-    tokenizer = CodeTokenizer.from_folder(folder)
+    """Load the checkpoint that the settings name; raises GreenCodeError with a sentence for the user.
+
+    Of `auto` the best one that loads and, once it is profiled here, is in time.
+    """
+    tried: set[Path] = set()
+    note = ""
+    while True:
+        first, *others = [path for path in checkpoints(settings) if path not in tried]
+        tried.add(first)
+        try:
+            backend = _load(first, settings)
+        except GreenCodeError as error:
+            if not others:
+                raise
+            note = note or f"{first.stem} cannot be used, so that another model serves. {error}"
+            continue
+        if not others or first in checkpoints(settings):  # loading has profiled it
+            return replace(backend, note=note)
+
+
+def _load(checkpoint: Path, settings: Settings) -> Backend:
+    tokenizer = CodeTokenizer.from_folder(checkpoint)
     from greencode_lsp.engine.calibrate import use_this_device  # imports numpy and more: not before `initialize`
     from greencode_lsp.engine.load import load_engine
 
-    engine = load_engine(folder, settings.device, settings.numeric)
+    engine = load_engine(checkpoint, settings.device, settings.numeric)
     use_this_device(engine)
     return Backend(engine, tokenizer, engine.manifest)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from greencode_lsp.completion import gate
 from greencode_lsp.completion.books import Books
+from greencode_lsp.completion.chosen import offers
 from greencode_lsp.completion.outcomes import Outcomes, Settled
 from greencode_lsp.completion.parts import Loaded, Parts, Running
 from greencode_lsp.completion.pipeline import LiveControl, Request, complete
@@ -23,7 +24,7 @@ from greencode_lsp.completion.telling import Tell, Telling
 from greencode_lsp.completion.worker import Ticket, Worker
 from greencode_lsp.energy.ledger import LedgerRow
 from greencode_lsp.errors import CancelledError
-from greencode_lsp.models.store import ledger_path
+from greencode_lsp.models.store import AUTO, ledger_path
 from greencode_lsp.power import PowerState
 from greencode_lsp.preference import Thrift, choices, fallback_reason, thrift
 from greencode_lsp.records import Completion, FixedControl
@@ -47,8 +48,10 @@ class CompletionService:
         self._rejections, self._rhythm = gate.Rejections(), gate.Rhythm()
         self._running: dict[str, Running] = {}
         self._numbers = itertools.count(1)
-        self._loaded_for: tuple[str, str, str] | None = None
+        self._loaded_for: tuple[object, ...] | None = None
         self._loaded: Loaded | None = None
+        self._has_failed = False
+        """Whether the model that the settings name could not be loaded."""
         self._state: State = "loading"
         self._reason: str | None = None
         self._fallback: str | None = None
@@ -68,8 +71,8 @@ class CompletionService:
         for sentence in sentences:
             self._telling.once(sentence)
         self._suggestions.forget()  # what was made with other settings is not what is asked for
-        if self._state == "failed":  # the user may have mended the folder meanwhile
-            self._loaded_for = None if self._loaded_for is None else ("", "", "")
+        if self._has_failed:  # the user may have fixed the folder meanwhile
+            self._loaded_for = None if self._loaded_for is None else ()
         if self._loaded_for is not None and not self._closed.is_set():
             self.start()
             self._worker.submit(self._tell_status)
@@ -89,10 +92,18 @@ class CompletionService:
         self.start()
         self._submit(self._tell_status)
 
+    def models_changed(self) -> None:
+        """Choose anew among the models that are here; without effect where the settings name one that serves."""
+        if self._loaded_for is not None and (self.scopes.settings.model == AUTO or self._has_failed):
+            self._loaded_for = ()
+            self.start()
+
     def start(self) -> None:
         """Begin to load the model that the settings name, unless that is what was loaded last, or while paused."""
         settings = self.scopes.settings
-        wanted = (settings.model, settings.device, settings.numeric)
+        wanted: tuple[object, ...] = (settings.model, settings.device, settings.numeric)
+        if settings.model == AUTO:
+            wanted += (settings.latency_target_ms,)
         self._telling.loop = asyncio.get_running_loop()
         if self._closed.is_set() or self._paused:
             return
@@ -220,6 +231,11 @@ class CompletionService:
 
         return await asyncio.get_running_loop().run_in_executor(None, job)
 
+    async def models(self) -> dict[str, Any]:
+        """Return the models that can be pulled by name, as plain values, and which would be better than today's."""
+        settings = self.scopes.settings  # another thread: it looks at the disk
+        return await asyncio.get_running_loop().run_in_executor(None, lambda: offers(settings))
+
     def notify_once(self, sentence: str, about: str = "") -> None:
         """Tell the user, unless told before (of the same thing)."""
         self._telling.once(sentence, about)
@@ -247,16 +263,19 @@ class CompletionService:
     def _in_worker_load(self, settings: Settings) -> None:
         if self._closed.is_set():
             return
-        self._loaded, self._state = None, "loading"
+        before, self._loaded, self._state = self._loaded, None, "loading"
         self._books.due.clear()  # another model cannot audit them
         self._tell_status()
         try:
             backend = self._parts.load(settings)
+            if backend.note:
+                self._telling.from_worker(backend.note)
             self._books.ledger = self._books.ledger or self._parts.ledger(self._telling.from_worker)
             meter = self._parts.meter(backend.engine.device, self._telling.from_worker, backend.checkpoint)
-            self._loaded, self._state = Loaded(backend, meter), "ready"
+            self._loaded, self._state, self._has_failed = Loaded(backend, meter), "ready", False
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._state, self._reason = "failed", self._telling.failure(error, "The model cannot be loaded")
+            self._reason, self._has_failed = self._telling.failure(error, "The model cannot be loaded"), True
+            self._loaded, self._state = before, "failed" if before is None else "ready"  # the old one goes on serving
         self._tell_status()
 
     def _in_worker_complete(self, running: Running, ticket: Ticket) -> Suggestion | None:

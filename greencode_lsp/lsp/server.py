@@ -16,6 +16,7 @@ from greencode_lsp.lsp.configuration import pull_settings, watch_settings
 from greencode_lsp.lsp.frames import Frames
 from greencode_lsp.lsp.positions import Document
 from greencode_lsp.lsp.protocol import REPORT_METHOD
+from greencode_lsp.lsp.pulling import MODELS_COMMAND, PULL_COMMAND
 from greencode_lsp.lsp.session import ACCEPT_COMMAND, GreenCodeServer, MakeService
 from greencode_lsp.models.store import leave_workspace
 
@@ -79,6 +80,7 @@ def _follow_documents(server: GreenCodeServer) -> None:
 
     @server.feature(types.SHUTDOWN)
     def shutdown(params: None) -> None:
+        server.pull.stop()
         server.service.close()
 
 
@@ -107,6 +109,14 @@ def _obey(server: GreenCodeServer) -> None:
     @server.command("greencode.report")
     async def report(ls: GreenCodeServer, *arguments: object) -> dict[str, Any] | None:
         return await server.answer_report(*arguments[:2])
+
+    @server.command(PULL_COMMAND)
+    async def pull_model(ls: GreenCodeServer, *arguments: object) -> dict[str, str] | None:
+        return await server.pull_model(arguments[0] if arguments else None)
+
+    @server.command(MODELS_COMMAND)
+    async def models(ls: GreenCodeServer, *arguments: object) -> dict[str, Any]:
+        return await server.service.models()
 
     @server.command("greencode.pause")
     def pause(ls: GreenCodeServer, *arguments: object) -> None:

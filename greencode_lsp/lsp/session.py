@@ -23,6 +23,7 @@ from greencode_lsp.lsp.answers import Answer
 from greencode_lsp.lsp.positions import code_points
 from greencode_lsp.lsp.progress import LoadProgress
 from greencode_lsp.lsp.protocol import STATUS_METHOD, QuietProtocol, status_params
+from greencode_lsp.lsp.pulling import ModelPull
 from greencode_lsp.lsp.requests import Params, Place, make_converter, path_of, place_of
 from greencode_lsp.prompt.secrets import is_secret
 
@@ -43,6 +44,7 @@ class GreenCodeServer(LanguageServer):
         self.service = make_service(self.tell, self.report)
         self.asks_for_copilot_status = False
         self._progress = LoadProgress(self)
+        self.pull = ModelPull(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._given: OrderedDict[int, tuple[str, int, str]] = OrderedDict()
 
@@ -72,6 +74,7 @@ class GreenCodeServer(LanguageServer):
 
     def shutdown(self) -> None:
         """Stop the running generation, then the server; also when the client is gone without a word."""
+        self.pull.stop()
         self.service.close()
         super().shutdown()  # type: ignore[no-untyped-call]
 
@@ -133,6 +136,17 @@ class GreenCodeServer(LanguageServer):
         except GreenCodeError as error:
             self.service.notify_once(str(error))
             return None
+
+    async def pull_model(self, name: object) -> dict[str, str] | None:
+        """Pull a model because the user asked for it; what `auto` stands for is chosen anew."""
+        if not isinstance(name, str) or not name.strip() or name.startswith("-"):
+            self.service.notify_once(f"{name!r} is no model; `greencode-lsp models catalogue` lists them.")
+            return None
+        pulled = await self.pull.run(name)
+        if pulled is None:
+            return None
+        self.service.models_changed()
+        return {"model": pulled}
 
     async def answer_popup(self, params: types.CompletionParams) -> types.CompletionList:
         """Answer `textDocument/completion` with at most one item; a generation goes on without the popup."""

