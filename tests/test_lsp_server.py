@@ -15,7 +15,15 @@ from tests.lsp_session import INLINE, PULL, Editor, session
 
 STATUS = {"state", "reason", "model", "device", "preference", "power", "last", "today", "choices"}
 LAST = {"energy_j", "energy_tier", "full_depth_j", "saved_j", "exit_layers", "layers", "tokens", "elapsed_ms"}
-COMMANDS = {"greencode.accept", "greencode.setPreference", "greencode.pause", "greencode.resume", "greencode.report"}
+COMMANDS = {
+    "greencode.accept",
+    "greencode.setPreference",
+    "greencode.pause",
+    "greencode.resume",
+    "greencode.report",
+    "greencode.models",
+    "greencode.pullModel",
+}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

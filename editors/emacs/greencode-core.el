@@ -64,10 +64,19 @@ Overrides the threshold of `greencode-preference'; nil leaves it."
                  (const "bfloat16") (const "float32"))
   :risky t)
 
-(defcustom greencode-model "bundled"
-  "The model: \"bundled\", a folder, or the name of one pulled before.
+(defcustom greencode-model "auto"
+  "The model.
+\"auto\" is the best installed one that answers within
+`greencode-latency-target', else \"bundled\".  Or a name of
+`greencode-lsp models catalogue', \"ollama:NAME\", a GGUF file or a
+folder.  A project's own value is ignored."
+  :type '(choice (const "auto") (const "bundled") file directory string)
+  :risky t)
+
+(defcustom greencode-latency-target 800
+  "Milliseconds that a typical suggestion may take, for the model \"auto\".
 A project's own value is ignored."
-  :type '(choice (const "bundled") directory string)
+  :type 'integer
   :risky t)
 
 (defcustom greencode-max-new-tokens 32
@@ -149,6 +158,7 @@ setting to its value: ((java . ((preference . \"energy\"))))."
     (greencode-device "device" identity)
     (greencode-numeric "numeric" identity)
     (greencode-model "model" identity)
+    (greencode-latency-target "latencyTarget" identity)
     (greencode-max-new-tokens "maxNewTokens" identity)
     (greencode-max-prompt-tokens "maxPromptTokens" identity)
     (greencode-debounce-ms "debounceMs" identity)
@@ -163,7 +173,8 @@ setting to its value: ((java . ((preference . \"energy\"))))."
     (greencode-carbon-intensity "energy.carbonIntensity" identity))
   "Each variable, the server's name of it, and the function that makes JSON of it.")
 
-(defconst greencode-machine-settings '(greencode-device greencode-numeric greencode-model)
+(defconst greencode-machine-settings
+  '(greencode-device greencode-numeric greencode-model greencode-latency-target)
   "Settings that choose what is loaded.
 Buffer-local values, which a project may bring, do not count.")
 

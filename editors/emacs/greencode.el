@@ -184,6 +184,11 @@ ones are left alone."
               (* 100 (plist-get choice :cost_ratio)) (* 100 (or (plist-get choice :agreement) 1)))
     ""))
 
+(defun greencode-pull-model (name)
+  "Get the model NAME of the server's catalogue; the server tells what came of it."
+  (interactive "sModel (a name of `greencode-lsp models catalogue'): ")
+  (greencode-execute (greencode--server-or-lose) "greencode.pullModel" (list name)))
+
 (defun greencode-pause ()
   "Do no work at all until `greencode-resume'."
   (interactive)

@@ -64,8 +64,8 @@ def test_preference_without_a_value_lets_choose_with_what_each_costs(editor: Neo
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("GreenCode ", ["doctor", "pause", "preference", "report", "resume"]),
-        ("GreenCode p", ["pause", "preference"]),
+        ("GreenCode ", ["doctor", "pause", "preference", "pull", "report", "resume"]),
+        ("GreenCode p", ["pause", "preference", "pull"]),
         ("GreenCode preference ", ["accuracy", "balanced", "energy"]),
         ("GreenCode report w", ["week"]),
     ],

@@ -2,6 +2,7 @@ import * as vscode from 'vscode'
 import { isWanted } from './documents'
 import { runDoctor } from './doctor'
 import { onEnvironmentChange, ownFolder } from './locate'
+import { offerModel, selectModel } from './models'
 import { selectPreference } from './preference'
 import { showReport } from './report'
 import { Session } from './session'
@@ -18,6 +19,7 @@ export function activate(context: vscode.ExtensionContext): void {
     selectPreference: () => {
       selectPreference(current)
     },
+    selectModel: () => selectModel(current),
     showReport: () => showReport(current),
     doctor: () => runDoctor(context),
     restart: () => current.restartAnew(),
@@ -35,9 +37,16 @@ export function activate(context: vscode.ExtensionContext): void {
       void current.start()
     }
   }
+  const offering = current.onDidChange(() => {
+    if (current.phase === 'running' && current.status.state === 'ready') {
+      offering.dispose()
+      void offerModel(current, context.globalState)
+    }
+  })
   const relocate = () => void current.relocate()
   context.subscriptions.push(
     log,
+    offering,
     new StatusBar(current),
     vscode.workspace.onDidOpenTextDocument(startIfWanted),
     vscode.window.onDidChangeActiveTextEditor((editor) => {

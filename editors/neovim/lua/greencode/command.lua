@@ -133,6 +133,34 @@ local function doctor()
   show_output('greencode://doctor', { 'doctor' })
 end
 
+--- Pull a model: the one named, or one chosen among those the server offers. It tells what came of it.
+---@param name string?
+local function pull(name)
+  if name then
+    server.execute('greencode.pullModel', { name })
+    return
+  end
+  server.execute('greencode.models', {}, function(offers)
+    vim.ui.select(offers and offers.models or {}, {
+      prompt = 'greencode: get a model',
+      format_item = function(model)
+        local note = model.is_here and ', is here' or model.fits and '' or ', needs more memory'
+        return ('%s: %.1f GB to download, %.1f GB of memory, %s%s'):format(
+          model.name,
+          model.size_bytes / 1e9,
+          model.memory_bytes / 1e9,
+          model.licence,
+          note
+        )
+      end,
+    }, function(model)
+      if model then
+        pull(model.name)
+      end
+    end)
+  end)
+end
+
 local ACTIONS = {
   preference = function(value)
     if value then
@@ -144,6 +172,7 @@ local ACTIONS = {
   pause = function()
     set_paused(true)
   end,
+  pull = pull,
   resume = function()
     set_paused(false)
   end,
