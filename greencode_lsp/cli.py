@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from greencode_lsp import __version__
 from greencode_lsp.errors import GreenCodeError, PositionError
+from greencode_lsp.files import harmless
 from greencode_lsp.settings import Settings, parse
 
 if TYPE_CHECKING:
@@ -269,8 +270,8 @@ def _tolerate_any_character(stream: TextIO) -> None:
 
 
 def _write(text: str) -> None:
-    print(text, flush=True)
+    print(harmless(text), flush=True)
 
 
 def _tell(sentence: str) -> None:
-    print(f"greencode-lsp: {sentence}", file=sys.stderr, flush=True)
+    print(f"greencode-lsp: {harmless(sentence)}", file=sys.stderr, flush=True)

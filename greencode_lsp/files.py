@@ -37,6 +37,7 @@ MAX_RECORD_BYTES = 1 << 20
 _BLOCK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_OBEYED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _SAFELY = _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 """A link is not followed, and a FIFO that takes the file's place does not block."""
@@ -47,6 +48,14 @@ _HAS_OWNERS = os.name == "posix"
 
 class UnsafeFileError(OSError):
     """What is at a path is no file that may be read: a device, a link that leads out, a name with a path in it."""
+
+
+# ---- text from outside
+
+
+def harmless(text: str) -> str:
+    """Return text without what a terminal obeys: controls but tab and line end, and marks that turn its direction."""
+    return _OBEYED.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 # ---- files from outside

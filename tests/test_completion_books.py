@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.completion.books import REMEMBERED, Books
+from greencode_lsp.completion.books import MAX_INTERRUPTIONS, REMEMBERED, Books
 from greencode_lsp.completion.outcomes import Settled
 from greencode_lsp.completion.pipeline import LiveControl, Request, complete
 from greencode_lsp.energy.ledger import Ledger
@@ -78,6 +78,15 @@ def test_an_audit_that_a_request_interrupts_is_due_still(books: Books) -> None:
         books.audit(backend(engine), meter(), FixedControl(is_cancelled=lambda: True))
     [row] = rows(books)
     assert (len(books.due), row.outcome, row.energy_j, row.audit) == (1, "audit", 10.0, None)
+
+
+def test_an_audit_that_is_always_interrupted_is_given_up(books: Books) -> None:
+    engine = FakeEngine()
+    books.draw(completion(books, engine), "python", 0.5)
+    for _ in range(MAX_INTERRUPTIONS + 1):
+        with pytest.raises(CancelledError):
+            books.audit(backend(engine), meter(), FixedControl(is_cancelled=lambda: True))
+    assert not books.due
 
 
 def test_an_audit_of_a_row_that_serves_no_more_moves_nothing(books: Books) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.energy.ledger import FROM_SCHEMA_1, KEEP, PRUNE_EVERY, Ledger, Totals, read_rows
+from greencode_lsp.energy.ledger import FROM_SCHEMA_1, PRUNE_EVERY, Ledger, Totals, read_rows
 from greencode_lsp.energy.rows import COLUMNS, Audit, LedgerRow, utc_now
 from greencode_lsp.errors import LedgerError
 from greencode_lsp.records import Completion, EnergyReading, Step, Work
@@ -141,16 +143,75 @@ def test_writes_that_fail_are_told_once_and_never_raise(tmp_path: Path, told: li
     assert len(told) == 1
 
 
-def test_a_ledger_locked_by_another_process_is_told_and_does_not_wait_long(tmp_path: Path, told: list[str]) -> None:
+def test_rows_wait_for_a_ledger_that_another_process_holds_and_nobody_waits_for_them(
+    tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = open_ledger(path, told)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    ledger.add(ROW)
+    tried: list[object] = []
+    write = ledger._write
+
+    def counted(query: str, values: tuple[object, ...]) -> sqlite3.Cursor | None:
+        tried.append(query)
+        return write(query, values)
+
+    monkeypatch.setattr(ledger, "_write", counted)
+    first, *others = [ledger.add(ROW) for _ in range(50)]
+    assert len(tried) == 1  # the others do not even try
+    ledger.settle(first, "accepted", 7)
+    assert first < 0 and ledger.rows() == []
     holder.execute("ROLLBACK")
+    ledger.close()
+    found = open_ledger(path, told).rows()
+    assert [(row.outcome, row.accepted_characters) for row in found] == [("accepted", 7)] + [("shown", 0)] * len(others)
+    assert told == []
+
+
+def test_a_row_that_has_waited_can_be_settled_later(tmp_path: Path, told: list[str]) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = open_ledger(path, told)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    waiting = ledger.add(ROW)
+    holder.execute("ROLLBACK")
+    ledger._retry_s = 0.0
     ledger.add(ROW)
-    assert ledger.today() == ONE
-    assert len(told) == 1 and "locked" in told[0]
+    ledger.settle(waiting, "rejected")
+    assert [row.outcome for row in ledger.rows()] == ["rejected", "shown"]
+
+
+def test_rows_that_wait_are_bounded(tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greencode_lsp.energy.ledger.MAX_WAITING", 10)
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    holder = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    for _ in range(100):
+        ledger.add(ROW)
+    holder.execute("ROLLBACK")
+    ledger.close()
+    assert len(open_ledger(tmp_path / "ledger.sqlite", told).rows()) == 10
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes as POSIX has them")
+def test_the_ledger_is_its_owners_alone_whatever_the_umask(tmp_path: Path, told: list[str]) -> None:
+    before = os.umask(0)
+    try:
+        ledger = open_ledger(tmp_path / "home" / "ledger.sqlite", told)
+        ledger.add(ROW)
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home").iterdir()}
+    finally:
+        os.umask(before)
+    assert set(modes.values()) == {0o600} and len(modes) > 1
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes as POSIX has them")
+def test_a_ledger_that_others_could_read_is_narrowed(tmp_path: Path, told: list[str]) -> None:
+    (tmp_path / "ledger.sqlite").touch(0o644)
+    open_ledger(tmp_path / "ledger.sqlite", told).add(ROW)
+    assert stat.S_IMODE((tmp_path / "ledger.sqlite").stat().st_mode) == 0o600
 
 
 def test_a_row_has_a_column_for_each_field() -> None:
@@ -234,15 +295,22 @@ def test_settling_a_row_that_is_lost_does_nothing(tmp_path: Path, told: list[str
     assert ledger.today() == ONE and told == []
 
 
-def test_rows_older_than_a_year_are_deleted(tmp_path: Path, told: list[str]) -> None:
-    path = tmp_path / "ledger.sqlite"
-    ledger = open_ledger(path, told)
-    ledger.add(ROW)  # the first look is over
-    for _ in range(PRUNE_EVERY - 1):
-        ledger.add(replace(ROW, time_utc=utc_now() - KEEP - timedelta(days=1)))
-    assert len(ledger.rows()) == PRUNE_EVERY
+def test_the_rows_written_last_are_kept(tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greencode_lsp.energy.ledger.KEEP_ROWS", 5)
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    for number in range(PRUNE_EVERY + 1):
+        ledger.add(replace(ROW, tokens=number))
+    assert [row.tokens for row in ledger.rows()] == list(range(PRUNE_EVERY - 4, PRUNE_EVERY + 1))
+
+
+@pytest.mark.parametrize("days", [400, -400, 100_000])
+def test_a_clock_that_is_wrong_deletes_nothing(tmp_path: Path, told: list[str], days: int) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
     ledger.add(ROW)
-    assert len(ledger.rows()) == 2
+    for _ in range(PRUNE_EVERY + 1):
+        ledger.add(replace(ROW, time_utc=utc_now() + timedelta(days=days)))
+    assert len(ledger.rows()) == PRUNE_EVERY + 2
+    assert ledger.today() == ONE
 
 
 SCHEMA_1 = """

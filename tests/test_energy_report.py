@@ -198,6 +198,12 @@ def test_json_has_no_text_that_is_not_json() -> None:
     assert json.loads(json.dumps(to_json(reported(ROW, AUDIT)), allow_nan=False))["scope"] == "all"
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+cmd", "-2", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_name_is_no_formula_in_csv(name: str) -> None:
+    _, line = csv.reader(io.StringIO(to_csv([replace(ROW, language=name, model=name)]), newline=""))
+    assert line.count("'" + name) == 2
+
+
 def test_csv_has_a_header_and_a_line_for_each_row() -> None:
     header, *lines = csv.reader(io.StringIO(to_csv([ROW, AUDIT])))
     assert len(lines) == 2 and {len(line) for line in lines} == {len(header)}

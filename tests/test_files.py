@@ -351,3 +351,18 @@ def test_of_processes_that_want_the_same_entry_one_builds_it(tmp_path: Path) -> 
 def test_the_record_names_size_time_and_hash(cache: CacheFolder) -> None:
     record = json.loads((cache.build("key", fill) / files.RECORD_NAME).read_text())
     assert set(record["files"]["weights.bin"]) == {"size", "mtime_ns", "sha256"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain\ttext\r\nnext", "plain\ttext\r\nnext"),
+        ("\x1b[2J\x1b]0;title\x07", "\\x1b[2J\\x1b]0;title\\x07"),
+        ("over\rwritten", "over\\x0dwritten"),
+        ("\x9b31m\x7f\0", "\\x9b31m\\x7f\\x00"),
+        ("left\u202eright", "left\\x202eright"),
+        ("größe 漢", "größe 漢"),
+    ],
+)
+def test_what_a_terminal_obeys_is_shown_and_not_obeyed(text: str, shown: str) -> None:
+    assert files.harmless(text) == shown

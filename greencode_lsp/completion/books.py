@@ -22,6 +22,8 @@ from greencode_lsp.guarantee import Guarantee, agreement, is_audited
 from greencode_lsp.models.manifest import CalibrationRow
 from greencode_lsp.records import Completion, Control, EnergyReading
 
+MAX_INTERRUPTIONS = 3
+"""Beginnings of one audit that a request may cut short: each runs the model in vain."""
 REMEMBERED = 1000
 """Completions whose outcome may still be settled."""
 
@@ -36,6 +38,7 @@ class Due:
     guarantee: Guarantee
     row: CalibrationRow
     """That served it: audits of another row say nothing about the one that serves now."""
+    interruptions: int = 0
 
 
 class Books:
@@ -73,6 +76,11 @@ class Books:
         if row_id is not None and self.ledger is not None:
             self.ledger.settle(row_id, settled.outcome, settled.accepted_characters)
 
+    def flush(self) -> None:
+        """Write what waits for another process."""
+        if self.ledger is not None:
+            self.ledger.flush()
+
     def today(self) -> Totals:
         """Return today's sums."""
         return self.ledger.today() if self.ledger else Totals()
@@ -80,7 +88,8 @@ class Books:
     def audit(self, backend: Backend, meter: Meter, control: Control) -> None:
         """Catch the completion drawn first up to full depth, and book what that took.
 
-        Raises CancelledError where a request comes first; the audit is due still. After any other error it is not.
+        Raises CancelledError where a request comes first; the audit is due still, unless that has happened so often
+        that it costs more than it tells. After any other error it is not.
         """
         due, start_s = self.due.pop(0), time.perf_counter()
         completion = due.completion
@@ -89,8 +98,8 @@ class Books:
         try:
             full = backend.engine.full_depth_argmax(completion.prompt_ids, ids, control)
         except Exception as error:
-            if isinstance(error, CancelledError):
-                self.due.insert(0, due)
+            if isinstance(error, CancelledError) and due.interruptions < MAX_INTERRUPTIONS:
+                self.due.insert(0, replace(due, interruptions=due.interruptions + 1))
             self._book_audit(due, window.close(backend.engine.work), start_s, None)
             raise
         energy = window.close(backend.engine.work)

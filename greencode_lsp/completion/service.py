@@ -238,6 +238,7 @@ class CompletionService:
     def close(self) -> None:
         """Stop everything; a running generation ends at its next segment."""
         self._closed.set()
+        self._submit(self._books.flush)
         self._worker.close()
 
     def _submit(self, job: Callable[[], object]) -> None:

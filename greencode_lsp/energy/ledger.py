@@ -1,23 +1,27 @@
 """The energy ledger: one SQLite row per completion, counts and joules only, never source text (design, I6).
 
 It serves the user's totals and must never stand in a completion's way: a file that cannot be opened is told once and
-replaced by memory, a row that cannot be written is told once and lost. SQLite's write-ahead log lets one process write
+replaced by memory, a row that cannot be written is told once and lost; where another process holds the file, rows wait
+in memory and the completions do not. SQLite's write-ahead log lets one process write
 at a time while others read, and loses no row that was written when a process is killed.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from greencode_lsp.energy.rows import COLUMNS, LedgerRow, row_of, stamp, utc_now, values_of
 from greencode_lsp.errors import LedgerError
+from greencode_lsp.files import make_private
 from greencode_lsp.records import EnergyTier
 
 __all__ = ["Ledger", "LedgerRow", "Totals", "read_rows"]
@@ -44,11 +48,18 @@ DROP TABLE completions_1;
 """Version 1 kept what was saved instead of what full depth takes, and knew no device and no acceptance."""
 INSERT = f"INSERT INTO completions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 BUSY_TIMEOUT_S = 0.2
-"""How long a write waits for another editor's: a completion is not held up for its bookkeeping."""
-KEEP = timedelta(days=366)
-"""Older rows are deleted, so that the file stays bounded: a year of daily work is some 100 MB at most."""
+"""How long opening and closing wait for another editor's write."""
+WRITE_TIMEOUT_S = 0.01
+"""How long a row waits for it: one that another process holds the file against is written with a later one."""
+RETRY_AFTER_S = 1.0
+"""How long a file that was held is not tried again."""
+MAX_WAITING = 1000
+"""Rows that wait in memory; further ones push out the oldest."""
+KEEP_ROWS = 400_000
+"""Older rows are deleted, so that the file stays bounded, by their number alone: a clock may be wrong. Some 100 MB."""
 PRUNE_EVERY = 1000
 """Rows written between two looks for old ones."""
+PRUNE = "DELETE FROM completions WHERE id <= (SELECT id FROM completions ORDER BY id DESC LIMIT 1 OFFSET ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ SELECT total(energy_j), total(full_depth_j) - total(energy_j),
     count(*) FILTER (WHERE outcome <> 'audit'),
     count(*) FILTER (WHERE outcome IN ('shown', 'accepted', 'partial', 'rejected')),
     count(*) FILTER (WHERE outcome IN ('accepted', 'partial'))
-FROM completions WHERE time_utc >= ?
+FROM completions WHERE time_utc >= ? AND time_utc < ?
 """
 
 
@@ -91,6 +102,10 @@ class Ledger:
         self._lock = threading.Lock()
         self._told = self._is_anew = False
         self._added = 0
+        self._waiting: dict[int, LedgerRow] = {}
+        self._ids: dict[int, int] = {}
+        self._tickets = 0
+        self._retry_s = 0.0
         try:
             self._database = self._open()
         except (sqlite3.Error, OSError) as error:
@@ -98,27 +113,61 @@ class Ledger:
             self._database = _connect(":memory:")
 
     def add(self, row: LedgerRow) -> int:
-        """Append a row and return its id, 0 where it could not be written."""
+        """Append a row and return its id, 0 where it could not be written; below 0 while it waits to be."""
+        if not self._write_waiting():
+            return self._wait(row)
         cursor = self._write(INSERT, values_of(row))
         if cursor is None:
-            return 0
+            return 0 if self._may_write() else self._wait(row)
         self._added += 1
         if self._added % PRUNE_EVERY == 1:
-            self._write("DELETE FROM completions WHERE time_utc < ?", (stamp(utc_now() - KEEP),))
+            self._write(PRUNE, (KEEP_ROWS,))
         return cursor.lastrowid or 0
 
     def settle(self, row_id: int, outcome: str, accepted_characters: int = 0) -> None:
         """Say what became of a row's completion; without effect where the row is lost (id 0) or gone."""
-        if row_id:
+        waiting = self._waiting.get(row_id)
+        if waiting is not None:
+            if waiting.outcome != "audit":
+                self._waiting[row_id] = replace(waiting, outcome=outcome, accepted_characters=accepted_characters)
+            return
+        row_id = self._ids.get(row_id, row_id)
+        if row_id > 0:
             query = "UPDATE completions SET outcome = ?, accepted_characters = ? WHERE id = ? AND outcome <> 'audit'"
             self._write(query, (outcome, accepted_characters, row_id))
+
+    def _wait(self, row: LedgerRow) -> int:
+        self._tickets -= 1
+        self._waiting[self._tickets] = row
+        while len(self._waiting) > MAX_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+        return self._tickets
+
+    def _may_write(self) -> bool:
+        return time.monotonic() >= self._retry_s
+
+    def _write_waiting(self) -> bool:
+        """Write the rows that wait; False where the file is still held."""
+        if not self._may_write():
+            return False
+        for ticket in list(self._waiting):
+            cursor = self._write(INSERT, values_of(self._waiting[ticket]))
+            if cursor is None and not self._may_write():
+                return False
+            del self._waiting[ticket]
+            if cursor is not None:
+                self._ids[ticket] = cursor.lastrowid or 0
+        for ticket in list(self._ids)[:-MAX_WAITING]:
+            del self._ids[ticket]
+        return True
 
     def today(self) -> Totals:
         """Return the sums since the local midnight; zeros where the ledger cannot be read."""
         midnight = utc_now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
         try:
             with self._lock:
-                found = self._database.execute(TOTALS, (stamp(midnight),)).fetchone()
+                day = stamp(midnight), stamp(midnight + timedelta(hours=25))
+                found = self._database.execute(TOTALS, day).fetchone()
         except sqlite3.Error as error:
             self._tell_once(error)
             return Totals()
@@ -135,8 +184,18 @@ class Ledger:
             return []
         return [row_of(values) for values in found]
 
+    def flush(self) -> None:
+        """Write the rows that wait, if the file is free soon."""
+        if not self._waiting:
+            return
+        with suppress(sqlite3.Error):
+            _wait_for_others(self._database, BUSY_TIMEOUT_S)
+            self._retry_s = 0.0
+            self._write_waiting()
+
     def close(self) -> None:
-        """Close the file; the ledger is of no use afterwards."""
+        """Write what waits and close the file; the ledger is of no use afterwards."""
+        self.flush()
         with self._lock, suppress(sqlite3.Error):
             self._database.close()
 
@@ -145,6 +204,9 @@ class Ledger:
             with self._lock, self._database:
                 return self._database.execute(query, values)
         except sqlite3.Error as error:
+            if _is_held(error):
+                self._retry_s = time.monotonic() + RETRY_AFTER_S
+                return None
             if not _is_damage(error) or self._is_anew:
                 self._tell_once(error)
                 return None
@@ -159,7 +221,11 @@ class Ledger:
         return self._write(query, values)
 
     def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._path.parent.exists():
+            make_private(self._path.parent)
+        with suppress(OSError):  # read-only, or another's: told where it is opened
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._path.chmod(0o600)
         self._file = _file_at(self._path)  # first: what takes its place while it is opened must not pass for it
         try:
             return _connect(str(self._path))
@@ -240,10 +306,20 @@ def _connect(path: str) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = NORMAL")  # in WAL a crash loses the last rows, never the file
         if version < SCHEMA_VERSION:
             _migrate(database)
+        _wait_for_others(database, WRITE_TIMEOUT_S)
     except sqlite3.Error:
         database.close()
         raise
     return database
+
+
+def _wait_for_others(database: sqlite3.Connection, seconds: float) -> None:
+    database.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+
+def _is_held(error: sqlite3.Error) -> bool:
+    """Say whether another process has the file: it will be free again."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from greencode_lsp.energy.report import EnergyReport, Group
 from greencode_lsp.energy.rows import COLUMNS, WASTED, LedgerRow, values_of
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 BAR_WIDTH = 40
 TITLES = {"today": "today", "week": "the last seven days", "all": "everything kept"}
 
@@ -126,5 +127,10 @@ def to_csv(rows: Sequence[LedgerRow]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow([*COLUMNS, "full_depth_tier"])
-    writer.writerows((*values_of(row), "modelled") for row in rows)
+    writer.writerows((*map(_plain, values_of(row)), "modelled") for row in rows)
     return out.getvalue()
+
+
+def _plain(value: object) -> object:
+    """Return a cell that a spreadsheet takes for text, whatever a model or a language is called."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
