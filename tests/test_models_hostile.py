@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from greencode_lsp.completion.pipeline import load_backend
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.errors import GreenCodeError, HubError, ModelDamagedError
 from greencode_lsp.models.contents import read_object
 from greencode_lsp.models.hub import HubFile
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
-from tests.tiny_models import LLAMA, byte_tokenizer, tensors_of, write_folder
+from greencode_lsp.settings import Settings
+from tests.tiny_models import LLAMA, OPT, byte_tokenizer, tensors_of, write_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, devices and FIFOs as POSIX has them")
 FILES = ("config.json", "tokenizer.json", "model.safetensors", MANIFEST_NAME, "agent.safetensors")
@@ -190,3 +192,18 @@ def test_a_hub_that_sends_more_than_it_lists_is_cut_off(tmp_path: Path) -> None:
         with pytest.raises(HubError, match=r"more of model\.safetensors"):
             bounded.write(b"9" * 1_000_000)
     assert (tmp_path / "part").stat().st_size == 0
+
+
+def test_a_tokenizer_of_more_tokens_than_the_model_has_does_not_load(folder: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer["model"]["vocab"]["d"] = 5000
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / MANIFEST_NAME).unlink()
+    (folder / "agent.safetensors").unlink()
+    with pytest.raises(ModelDamagedError, match="5001 tokens and the model knows 260"):
+        load_backend(Settings(model=str(folder), device="cpu", numeric="float32"))
+
+
+@pytest.mark.parametrize("numeric", ["float32", "int8"])
+def test_an_embedding_narrower_than_a_block_is_read_as_it_is(tmp_path: Path, numeric: str) -> None:
+    load_engine(write_folder(tmp_path / "model", OPT), "cpu", numeric)

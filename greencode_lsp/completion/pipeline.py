@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from greencode_lsp.completion import filters, gate
 from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.meter import Meter
-from greencode_lsp.errors import CancelledError, PositionError
+from greencode_lsp.errors import CancelledError, ModelDamagedError, PositionError
 from greencode_lsp.guarantee import cheapest
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.models.store import resolve
@@ -123,6 +123,11 @@ def load_backend(settings: Settings) -> Backend:
     from greencode_lsp.engine.load import load_engine
 
     engine = load_engine(folder, settings.device, settings.numeric)
+    rows, needed = engine.model.architecture.vocabulary, tokenizer.needed_rows(engine.manifest.fim.values())
+    if needed > rows:
+        raise ModelDamagedError(
+            f"The tokenizer in {folder} has {needed} tokens and the model knows {rows}; fetch or export it again."
+        )
     use_this_device(engine)
     return Backend(engine, tokenizer, engine.manifest)
 

@@ -61,6 +61,11 @@ class CodeTokenizer:
         """Ids run from 0 to below this."""
         return len(self._bytes)
 
+    def needed_rows(self, specials: Iterable[str]) -> int:
+        """Return how many rows an embedding must have for every ordinary id, and for the special tokens named."""
+        ids = (self.token_id(special) for special in specials)
+        return 1 + max([*self._sorted_ids, *(i for i in ids if i is not None)], default=-1)
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, without any special token; lone surrogates are read as `?`."""
         clean = text.encode("utf-8", "replace").decode("utf-8")

@@ -85,12 +85,14 @@ class OnnxModel:
         if "embedding_scale" in tables:
             centred = embedded.astype(np.float32) - tables["embedding_zero"][rows][..., None]
             embedded = (centred * tables["embedding_scale"][rows][..., None]).reshape(len(rows), -1)
+        width = tables["project_in"].shape[1] if "project_in" in tables else self.architecture.hidden_size
+        embedded = embedded[:, :width]  # blocks are whole, and wider where W is no multiple of theirs
         if "project_in" in tables:
             embedded = np.stack([tables["project_in"] @ row for row in embedded])  # one by one: rounds alike (I4)
         if "positions" in tables:
             first = start + self.architecture.position_offset
             embedded = embedded + tables["positions"][first : first + len(rows)]
-        return np.asarray(embedded[:, : self.architecture.hidden_size], np.float32)
+        return np.asarray(embedded, np.float32)
 
     def normalise(self, hidden: Vector) -> Vector:
         """Return [T, D] through the final norm."""

@@ -1,0 +1,1 @@
+"""Fuzzing: small in the tests, at full size as a command."""
