@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from greencode_lsp.settings import Settings, parse
-from tests.editors import emacs
+from tests.editors import emacs, hostile
 from tests.editors.cache import ROOT, Missing, folder
 
 HERE = Path(__file__).parent
@@ -25,6 +25,7 @@ PACKAGE = ROOT / "editors" / "emacs"
 LIMIT_S = 600
 SUITES = {
     "own": ("emacs_own", "emacs_ghost"),
+    "hostile": ("emacs_hostile",),
     "eglot": ("emacs_eglot", "emacs_ghost"),
     "lsp-mode": ("emacs_lsp_mode",),
 }
@@ -59,6 +60,7 @@ def run_emacs(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "PYTHONPATH": str(ROOT),
         "GREENCODE_HOME": str(home),
         "GREENCODE_TEST_PYTHON": sys.executable,
+        "GREENCODE_TEST_REPOSITORY": str(home / "repository"),
         "HOME": str(home),
         "TMPDIR": str(home),  # of the files the laws open, too
     }
@@ -80,6 +82,8 @@ def outcomes(suite: str) -> dict[str, Outcome]:
     """Run a suite once and return what became of each law."""
     home = Path(tempfile.mkdtemp(prefix="greencode-emacs-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
+    if suite == "hostile":
+        hostile.prepare(home / "repository")
     loads = [f"--load={name}" for name in SUITES[suite]]
     printed = run_emacs(home, *loads, "--funcall=ert-run-tests-batch-and-exit").stdout
     parts = re.split(r"^ +(passed|FAILED|skipped) +\d+/\d+ +(\S+).*$", printed, flags=re.M)
@@ -95,7 +99,7 @@ def needs(name: str) -> None:
 
 @pytest.mark.parametrize(("suite", "law"), laws())
 def test_in_emacs(suite: str, law: str) -> None:
-    if suite != "own":
+    if suite not in ("own", "hostile"):
         needs(suite)
     known = outcomes(suite)
     outcome = known.get(law, known[""])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.editors.neovim_session import FAKE_SERVER, Neovim, neovim, quote
+from tests.editors import hostile
+from tests.editors.neovim_session import BUNDLED_SERVER, FAKE_SERVER, Neovim, neovim, quote
 
 OURS = f"require('greencode').setup({{ cmd = {quote(FAKE_SERVER)}, settings = {{ model = 'bundled' }} }})"
 PROJECTS = """
@@ -55,3 +56,34 @@ def test_a_program_named_from_the_current_folder_is_not_run(neovim_executable: P
         editor.open("x = 1\n", attached=False)
         assert any("write its whole path" in text for text in editor.told)
         assert editor.clients() == 0
+
+
+def test_in_a_repository_prepared_with_everything_ordinary_files_are_completed_and_nothing_of_it_runs(
+    neovim_executable: Path, tmp_path: Path
+) -> None:
+    repository = hostile.prepare(tmp_path / "repository")
+    before = set(repository.rglob("*"))
+    setup = f"require('greencode').setup({{ cmd = {quote(BUNDLED_SERVER)} }})"
+    with neovim(neovim_executable, tmp_path / "user", setup) as editor:
+        editor.command(f"cd {repository}")
+        for name in (".nvim.lua", ".exrc"):
+            editor.command(f"source {name}")
+        editor.command("edit ordinary.py")
+        editor.wait_attached()
+        editor.wait_status(state="ready", device="cpu")
+        editor.type("GA")
+        editor.type("te")
+        assert editor.wait_ghost()
+    assert not (repository / "ran").exists()
+    assert set(repository.rglob("*")) == before
+
+
+def test_a_name_that_a_repository_bears_loads_nothing_of_it(neovim_executable: Path, tmp_path: Path) -> None:
+    repository = hostile.prepare(tmp_path / "repository")
+    setup = (
+        f"require('greencode').setup({{ cmd = {quote(BUNDLED_SERVER)}, settings = {{ model = '{hostile.MODEL}' }} }})"
+    )
+    with neovim(neovim_executable, tmp_path / "user", setup) as editor:
+        editor.command(f"cd {repository}")
+        editor.command("edit ordinary.py")
+        assert "was pulled" in editor.wait_status(state="failed")["reason"]

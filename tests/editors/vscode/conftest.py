@@ -66,6 +66,14 @@ class Desk:
     home: Path
     browser: Any
     server: CodeServer
+    user: dict[str, Any]
+    """The user's settings."""
+
+    def use(self, server: Path | str) -> None:
+        """Let the user name a server, or none, in the settings; the windows before are closed."""
+        for context in list(self.browser.contexts):
+            context.close()
+        self.server.settings({**self.user, "greencode.server.path": str(server)})
 
     def script(self, name: str, arguments: str = "-m tests.editors.fixed_server") -> Script:
         """Write an executable that starts a language server; all of a desk share one ledger."""
@@ -95,9 +103,10 @@ def make_desk(tools: Ready, extensions: Path, browser: Any, tmp_path_factory: py
 
     def make(settings: dict[str, Any]) -> Desk:
         home = tmp_path_factory.mktemp("desk")
-        desks.append(Desk(home, browser, CodeServer(tools, home, extensions)))
-        fixed = desks[-1].script("fixed")
-        desks[-1].server.settings({"greencode.server.path": str(fixed.path), **settings})
+        user: dict[str, Any] = {"greencode.server.path": str(home / "fixed" / "greencode-lsp"), **settings}
+        desks.append(Desk(home, browser, CodeServer(tools, home, extensions), user))
+        desks[-1].script("fixed")
+        desks[-1].server.settings(user)
         desks[-1].server.start()
         return desks[-1]
 

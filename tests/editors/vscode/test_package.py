@@ -43,6 +43,8 @@ def test_no_command_of_the_extension_takes_the_name_of_a_servers_command() -> No
     assert not SERVER_COMMANDS & {command["command"] for command in MANIFEST["contributes"]["commands"]}
 
 
-def test_settings_that_name_executables_or_models_are_restricted_to_trusted_workspaces() -> None:
-    restricted = MANIFEST["capabilities"]["untrustedWorkspaces"]["restrictedConfigurations"]
-    assert {"greencode.server.path", "greencode.model"} <= {*restricted}
+def test_settings_that_name_executables_or_models_are_no_workspaces_to_set() -> None:
+    properties = MANIFEST["contributes"]["configuration"]["properties"]
+    assert {properties[f"greencode.{key}"]["scope"] for key in ("server.path", "model", "device", "numeric")} == {
+        "machine"
+    }

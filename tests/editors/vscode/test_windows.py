@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,8 @@ def desk(make_desk: Any) -> Desk:
 
 
 def test_the_bundled_model_suggests_and_the_suggestion_is_saved(desk: Desk) -> None:
-    workspace = desk.workspace("bundled", {PATH: str(desk.script("bundled-server", "-m greencode_lsp").path)})
+    desk.use(desk.script("bundled-server", "-m greencode_lsp").path)
+    workspace = desk.workspace("bundled", {})
     window = desk.window(workspace)
     window.status("ready")
     window.type("class Reader:\n    def __init__(self, name):\n        self.")
@@ -34,7 +36,8 @@ def test_the_bundled_model_suggests_and_the_suggestion_is_saved(desk: Desk) -> N
 
 
 def test_a_missing_server_is_told_once_with_how_to_install_it(desk: Desk) -> None:
-    window = desk.window(desk.workspace("missing", {PATH: ""}))
+    desk.use("")
+    window = desk.window(desk.workspace("missing", {}))
     window.status("not installed")
     message = window.message("greencode-lsp is not installed")
     message.get_by_role("button", name="Install").click()
@@ -44,7 +47,8 @@ def test_a_missing_server_is_told_once_with_how_to_install_it(desk: Desk) -> Non
 
 def test_a_server_that_cannot_start_is_told_once_with_its_last_words(desk: Desk) -> None:
     broken = desk.script("broken-server", "-m no_such_module")
-    window = desk.window(desk.workspace("broken", {PATH: str(broken.path)}))
+    desk.use(broken.path)
+    window = desk.window(desk.workspace("broken", {}))
     window.status("stopped")
     window.message("No module named no_such_module").get_by_role("button", name="Show Log").click()
     window.page.locator(".part.panel .output-view, .part.panel", has_text="GreenCode").first.wait_for()
@@ -58,13 +62,15 @@ def test_the_log_of_a_server_that_cannot_start_is_a_click_away(desk: Desk, tools
     silent = desk.script(
         "silent-server", "-c 'import sys; print(\"worn out\", file=sys.stderr); print(file=sys.stderr)'"
     )
-    window = desk.window(desk.workspace("silent", {PATH: str(silent.path)}))
+    desk.use(silent.path)
+    window = desk.window(desk.workspace("silent", {}))
     window.message("worn out").get_by_role("button", name="Show Log").click()
     window.page.locator(".part.panel .view-line", has_text="worn out").first.wait_for()
 
 
 def test_a_wrong_path_is_told_by_its_setting(desk: Desk) -> None:
-    window = desk.window(desk.workspace("wrong", {PATH: "/no/such/greencode-lsp"}))
+    desk.use("/no/such/greencode-lsp")
+    window = desk.window(desk.workspace("wrong", {}))
     window.message("There is no executable /no/such/greencode-lsp; mend the setting greencode.server.path").wait_for()
 
 
@@ -72,7 +78,8 @@ def test_a_model_that_is_loading_shows_in_the_status_alone_and_then_suggests(des
     gate = desk.home / "gate"
     gate.mkdir()
     slow = desk.script("slow-server", f"-m tests.editors.fixed_server '{gate}'")
-    window = desk.window(desk.workspace("slow", {PATH: str(slow.path)}))
+    desk.use(slow.path)
+    window = desk.window(desk.workspace("slow", {}))
     window.status("loading")
     window.type("total = ")
     assert not window.messages()
@@ -84,7 +91,8 @@ def test_a_model_that_is_loading_shows_in_the_status_alone_and_then_suggests(des
 
 def test_the_selected_python_environments_server_is_taken(desk: Desk) -> None:
     script = desk.script("environment/bin")
-    settings = {PATH: "", "python.defaultInterpreterPath": str(script.path.parent / "python")}
+    settings = {"python.defaultInterpreterPath": str(script.path.parent / "python")}
+    desk.use("")
     desk.window(desk.workspace("with-environment", settings)).status("ready")
     assert len(script.starts) == 1
 
@@ -93,8 +101,9 @@ def test_two_folders_share_one_server(desk: Desk) -> None:
     folders = [desk.workspace(name, {}) for name in ("first", "second")]
     script = desk.script("two-server")
     workspace = desk.home / "two.code-workspace"
+    desk.use(script.path)
     entries = ", ".join(f'{{"path": "{folder}"}}' for folder in folders)
-    workspace.write_text(f'{{"folders": [{entries}], "settings": {{"{PATH}": "{script.path}"}}}}', encoding="utf8")
+    workspace.write_text(f'{{"folders": [{entries}]}}', encoding="utf8")
     window = desk.window(folders[0], workspace)
     window.status("ready")
     for folder in folders:
@@ -104,6 +113,37 @@ def test_two_folders_share_one_server(desk: Desk) -> None:
         window.type("total = ")
         assert window.ghost_text() == SUGGESTION
     assert len(script.starts) == 1
+
+
+def prepared(desk: Desk, name: str) -> tuple[Path, list[Script]]:
+    """Make a workspace that brings servers of its own by every setting and folder it has; it is trusted."""
+    named, venv = desk.script(f"{name}/named"), desk.script(f"{name}/.venv/bin")
+    settings = {
+        PATH: str(named.path),
+        "python.defaultInterpreterPath": str(venv.path.parent / "python"),
+        "greencode.model": str(desk.home / name),
+        "greencode.device": "cuda",
+    }
+    return desk.workspace(name, settings), [named, venv]
+
+
+def test_a_repository_names_no_server_and_brings_none(desk: Desk) -> None:
+    folder, planted = prepared(desk, "hostile")
+    script = desk.script("users-own")
+    desk.use(script.path)
+    window = desk.window(folder)
+    window.status("ready")
+    window.type("total = ")
+    assert window.ghost_text() == SUGGESTION
+    assert len(script.starts) == 1
+    assert not any(one.starts for one in planted)
+
+
+def test_a_repository_brings_no_server_in_its_own_environment(desk: Desk) -> None:
+    folder, planted = prepared(desk, "hostile-environment")
+    desk.use("")
+    desk.window(folder).status("not installed")
+    assert not any(one.starts for one in planted)
 
 
 def test_an_untrusted_workspace_names_no_executable(make_desk: Any) -> None:
