@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lsprotocol import types
@@ -64,3 +66,58 @@ def test_no_other_module_reads_character() -> None:
         if isinstance(node, ast.Attribute) and node.attr == "character"
     }
     assert readers == {"positions.py"}
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "expected"),
+    [
+        ("self.x", ((0, 6), (0, 7), ""), "self.x"),
+        ("old = 1", ((0, 0), (0, 99999), "x"), "x"),
+        ("hello\nworld", ((0, 0), (0, 6), ""), "\nworld"),
+        ("a\r\nb", ((0, 1), (0, 9), "!"), "a!\r\nb"),
+        ("a\n", ((7, 3), (9, 0), "b"), "a\nb"),
+        ("ab", ((0, 2), (0, 1), "x"), "ax"),
+    ],
+)
+def test_an_edit_past_a_lines_end_means_its_end(text: str, change: tuple[Any, Any, str], expected: str) -> None:
+    start, end, new = change
+    document = Document("file:///a.py", text, 1, "python")
+    span = types.Range(types.Position(*start), types.Position(*end))
+    document.apply_change(types.TextDocumentContentChangePartial(range=span, text=new))
+    assert document.source == expected
+
+
+def _before(lines: list[str], at: tuple[int, int]) -> str:
+    """Return the text before a place, in UTF-16 units, by the protocol's words."""
+    line, units = at
+    if line >= len(lines):
+        return "\n".join(lines)
+    kept, used = "", 0
+    for character in lines[line]:
+        used += 2 if character > "\uffff" else 1
+        if used > units:
+            break
+        kept += character
+    return "\n".join([*lines[:line], kept])
+
+
+def test_random_edits_past_line_ends_equal_the_protocols_by_hand() -> None:
+    rng = random.Random(0)
+    document, lines = Document("file:///a.py", "", 1, "python"), [""]
+
+    def place() -> tuple[int, int]:
+        return rng.randrange(len(lines) + 2), rng.randrange(12)
+
+    for _ in range(2000):
+        first, last = sorted((place(), place()))
+        new = rng.choice(["", "x", "def f():\n", "\n\n", "é😀"])
+        document.apply_change(
+            types.TextDocumentContentChangePartial(
+                range=types.Range(types.Position(*first), types.Position(*last)), text=new
+            )
+        )
+        text = "\n".join(lines)
+        lines = (_before(lines, first) + new + text[len(_before(lines, last)) :]).split("\n")[:40]
+        if "\n".join(lines) != document.source:
+            assert document.source.split("\n")[:40] == lines
+            document = Document("file:///a.py", "\n".join(lines), 1, "python")

@@ -93,3 +93,18 @@ class Document(TextDocument):
     def lines(self) -> tuple[str, ...]:
         """The lines with their ends."""
         return tuple(split_lines(self.source))
+
+    def apply_change(self, change: types.TextDocumentContentChangeEvent) -> None:
+        """Take a change; beyond a line's end means its end, beyond the last line the document's, as the LSP has it."""
+        if not isinstance(change, types.TextDocumentContentChangePartial):
+            super().apply_change(change)
+            return
+        text = self.source
+        start, end = sorted(self._clamped(text, place) for place in (change.range.start, change.range.end))
+        self._source = text[:start] + change.text + text[end:]
+
+    def _clamped(self, text: str, position: types.Position) -> int:
+        try:
+            return offset_at(text, position, types.PositionEncodingKind(self._position_codec.encoding).value)
+        except PositionError:
+            return len(text)
