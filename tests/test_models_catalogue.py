@@ -128,6 +128,11 @@ def test_advice_names_a_model_and_the_command_and_ends_once_it_is_here() -> None
     assert chosen.advice(Settings(), SMALL) == ""
 
 
+def test_who_keeps_to_the_bundled_model_is_told_of_a_better_one_that_is_here() -> None:
+    install(named("qwen2.5-coder-0.5b-instruct")[0])
+    assert '"greencode.model": "auto"' in chosen.advice(Settings(model="bundled"), SMALL)
+
+
 def test_a_machine_that_can_run_nothing_better_gets_no_advice() -> None:
     assert chosen.advice(Settings(), Machine(1, 1 << 28)) == ""
 

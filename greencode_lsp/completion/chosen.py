@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def better_model(settings: Settings, machine: Machine) -> CatalogueModel | None:
     """Return the best model that this machine could run in time and that beats what the settings name."""
     here = {model.short for model in CATALOGUE if installed(model) is not None}
     others = [model for model in CATALOGUE if model.short not in here]
+    if settings.model == BUNDLED:
+        settings = replace(settings, model=AUTO)  # what is here need not be pulled
     return better(_served_quality(settings, machine), machine, settings.latency_target_ms, others)
 
 
@@ -103,6 +106,10 @@ def offers(settings: Settings) -> dict[str, Any]:
 def advice(settings: Settings, machine: Machine | None = None) -> str:
     """Return one sentence on the better model that this machine could run, and how to get it; empty for none."""
     machine = machine or this_machine()
+    if settings.model == BUNDLED:
+        best_here = checkpoints(replace(settings, model=AUTO), machine=machine)[0]
+        if best_here != bundled_folder():
+            return f'{best_here.stem} is installed and better than the bundled model: "greencode.model": "{AUTO}".'
     offered = better_model(settings, machine)
     if offered is None:
         return ""
