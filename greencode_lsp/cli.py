@@ -101,8 +101,7 @@ def serve() -> int:
     """Serve one editor over standard input and output until it says exit."""
     from greencode_lsp.lsp.server import serve_stdio
 
-    serve_stdio()
-    return 0
+    return serve_stdio()
 
 
 def demo(arguments: argparse.Namespace) -> int:

@@ -39,6 +39,10 @@ class PositionError(GreenCodeError):
     """The position lies outside the document, or the file cannot be read as UTF-8 text."""
 
 
+class DocumentError(GreenCodeError):
+    """A document is not open, too long, or its text is not known: open it again, as the message says."""
+
+
 class LedgerError(GreenCodeError):
     """The energy ledger cannot be read: make it readable, or update greencode-lsp."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 from greencode_lsp.completion.parts import Parts
@@ -50,4 +51,4 @@ def load(settings: Settings) -> Backend:
 
 if __name__ == "__main__":
     parts = Parts(load=load, meter=lambda device, tell, checkpoint: meter(), rng=Never())
-    serve_stdio(lambda notify, report: CompletionService(notify, report, parts))
+    sys.exit(serve_stdio(lambda notify, report: CompletionService(notify, report, parts)))

@@ -37,6 +37,11 @@ class Editor:
         """The sentences shown to the user."""
         return [message.message for message in self.client.messages]
 
+    @property
+    def logged(self) -> list[str]:
+        """The lines written into the editor's log."""
+        return [message.message for message in self.client.log_messages]
+
     def open(self, text: str, uri: str = "") -> str:
         """Open a new document and return its URI."""
         uri = uri or f"file:///sample_{next(self._numbers)}.py"

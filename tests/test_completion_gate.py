@@ -10,10 +10,9 @@ from greencode_lsp.completion.gate import (
     Rejections,
     Rhythm,
     good_prefix,
-    refusal,
+    refuse_language,
     refuse_place,
 )
-from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.preference import thrift
 from greencode_lsp.settings import Settings
 from tests.fakes import at_cursor
@@ -127,5 +126,5 @@ def test_a_slow_typist_is_not_waited_for_forever() -> None:
 def test_a_model_that_states_no_languages_completes_all_but_what_is_no_code(
     language: str, known: tuple[str, ...], named: tuple[str, ...] | str, is_completed: bool
 ) -> None:
-    why = refusal(Request("x", 1, language), Settings(languages=named), (), known)
+    why = refuse_language(language, Settings(languages=named), known)
     assert (why is None) is is_completed

@@ -75,3 +75,20 @@ def test_a_removed_setting_is_removed_and_what_the_client_began_with_stays() -> 
 def test_every_bad_value_of_every_folder_is_told() -> None:
     told = Scopes().configure_folders({"/a": {"preference": "fast"}, "/b": {"colour": 1}})
     assert len(told) == 2
+
+
+def test_a_folder_chooses_neither_model_nor_device_and_is_told_so() -> None:
+    scopes = Scopes()
+    scopes.configure({"greencode": {"device": "cpu"}})
+    told = scopes.configure_folders({"/w": {"model": "/w/evil", "device": "cuda", "preference": "energy"}})
+    found = scopes.resolve("/w/a.py", "python", "mains")
+    assert (found.model, found.device, found.preference) == (Settings().model, "cpu", 0.0)
+    assert ["greencode.model" in told[0], "greencode.device" in told[1]] == [True, True]
+
+
+@pytest.mark.parametrize("key", ["model", "device", "numeric"])
+def test_a_language_chooses_neither_model_nor_device(key: str) -> None:
+    scopes = Scopes()
+    told = scopes.configure({"greencode": {"perLanguage": {"python": {key: "/w/evil"}}}})
+    assert scopes.resolve("a.py", "python", "mains") == Settings()
+    assert len(told) == 1

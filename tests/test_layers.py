@@ -17,6 +17,7 @@ LEVELS = {
     "__init__": 0,
     "errors": 0,
     "files": 0,
+    "limits": 0,
     "records": 0,
     "settings": 1,
     "preference": 1,

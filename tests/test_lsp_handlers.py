@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from lsprotocol import types
-from pygls.workspace import Workspace
 
 from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.completion.status import Suggested
@@ -32,13 +31,16 @@ class Service:
     def shown(self, document: str, suggested: Suggested, request: Request) -> None:
         """Nothing."""
 
+    def refuses(self, document: str, path: str, language: str) -> bool:
+        return False
+
     def dropped(self, suggested: Suggested) -> None:
         """Nothing."""
 
 
 def server() -> GreenCodeServer:
     made = GreenCodeServer(lambda notify, report: Service())  # type: ignore[arg-type, return-value]
-    made.protocol._workspace = Workspace(None)
+    made.protocol._workspace = made.documents
     made.workspace.put_text_document(types.TextDocumentItem(URI, "python", 1, "x = "))
     return made
 

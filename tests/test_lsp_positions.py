@@ -9,26 +9,31 @@ from typing import Any
 
 import pytest
 from lsprotocol import types
-from pygls.workspace import PositionCodec
 
 import greencode_lsp
 from greencode_lsp.errors import PositionError
-from greencode_lsp.lsp.positions import Document, offset_at, position_at, split_lines
+from greencode_lsp.lsp.documents import Document
+from greencode_lsp.lsp.positions import offset_at, position_at, split_lines
 
 TEXT = "a = 'é😀'\t# x\r\n\x0cb = 1\u2028 2\n\n"
 UNITS = {"utf-8": lambda c: len(c.encode()), "utf-16": lambda c: 2 if c > "\uffff" else 1, "utf-32": len}
 
 
+def opened(text: str) -> Document:
+    return Document(types.TextDocumentItem("file:///a.py", "python", 1, text), "utf-16")
+
+
 @pytest.mark.parametrize("encoding", UNITS)
 def test_every_offset_comes_back_from_its_position(encoding: str) -> None:
     for offset in range(len(TEXT) + 1):
+        line = len(split_lines(TEXT[:offset])) - 1
         if TEXT[offset - 1 : offset + 1] != "\r\n":
-            assert offset_at(TEXT, position_at(TEXT, offset, encoding), encoding) == offset
+            assert offset_at(TEXT, position_at(TEXT, offset, line, encoding), encoding) == offset
 
 
 @pytest.mark.parametrize(("encoding", "character"), [("utf-8", 11), ("utf-16", 8), ("utf-32", 7)])
 def test_an_emoji_counts_in_the_units_of_the_client(encoding: str, character: int) -> None:
-    assert position_at(TEXT, TEXT.index("😀") + 1, encoding) == types.Position(0, character)
+    assert position_at(TEXT, TEXT.index("😀") + 1, 0, encoding) == types.Position(0, character)
 
 
 def test_a_position_inside_a_surrogate_pair_is_before_the_character() -> None:
@@ -51,7 +56,7 @@ def test_a_line_outside_the_document_is_told() -> None:
 
 
 def test_changes_below_a_form_feed_land_on_the_protocols_line() -> None:
-    document = Document("file:///a.py", "\x0ca\nb\n", 1, "python", position_codec=PositionCodec())
+    document = opened("\x0ca\nb\n")
     where = types.Range(types.Position(1, 0), types.Position(1, 1))
     document.apply_change(types.TextDocumentContentChangePartial(range=where, text="c"))
     assert document.source == "\x0ca\nc\n"
@@ -81,7 +86,7 @@ def test_no_other_module_reads_character() -> None:
 )
 def test_an_edit_past_a_lines_end_means_its_end(text: str, change: tuple[Any, Any, str], expected: str) -> None:
     start, end, new = change
-    document = Document("file:///a.py", text, 1, "python")
+    document = opened(text)
     span = types.Range(types.Position(*start), types.Position(*end))
     document.apply_change(types.TextDocumentContentChangePartial(range=span, text=new))
     assert document.source == expected
@@ -103,7 +108,7 @@ def _before(lines: list[str], at: tuple[int, int]) -> str:
 
 def test_random_edits_past_line_ends_equal_the_protocols_by_hand() -> None:
     rng = random.Random(0)
-    document, lines = Document("file:///a.py", "", 1, "python"), [""]
+    document, lines = opened(""), [""]
 
     def place() -> tuple[int, int]:
         return rng.randrange(len(lines) + 2), rng.randrange(12)
@@ -120,4 +125,4 @@ def test_random_edits_past_line_ends_equal_the_protocols_by_hand() -> None:
         lines = (_before(lines, first) + new + text[len(_before(lines, last)) :]).split("\n")[:40]
         if "\n".join(lines) != document.source:
             assert document.source.split("\n")[:40] == lines
-            document = Document("file:///a.py", "\n".join(lines), 1, "python")
+            document = opened("\n".join(lines))

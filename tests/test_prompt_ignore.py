@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.prompt.ignore import denied
+from greencode_lsp.prompt.ignore import Rules
+
+denied = Rules().denied
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from greencode_lsp.completion.scan import state_at
 from greencode_lsp.preference import Thrift
 from greencode_lsp.prompt.context import skip_closers
-from greencode_lsp.prompt.ignore import denied
 from greencode_lsp.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ NOT_CODE = frozenset(
     | {"ssh_config", "pem"}
 )
 """Language ids of prose, of data and of what often holds passwords; a model made for any language is not asked."""
-LONGEST_DOCUMENT = 5_000_000
-"""Characters; a longer file is data, and following its changes would slow the editor down."""
 GAPS = 20
 """The user's rhythm is the mean of as many gaps between changes."""
 PAUSE_S = 0.5
@@ -40,23 +37,18 @@ USUAL_GAP_S = 0.15
 LONGEST_WAIT_S = 0.5
 
 
-def refusal(request: Request, settings: Settings, roots: Sequence[str], known: Sequence[str]) -> str | None:
-    """Return why a document is not completed even where the user asks, in one sentence.
+def refuse_language(language: str, settings: Settings, known: Sequence[str]) -> str | None:
+    """Return why a language is not completed even where the user asks, in one sentence.
 
-    `roots` are the workspace's folders, `known` the languages that the model was made for, none for any.
+    `known` are the languages that the model was made for, none for any.
     """
-    if len(request.text) > LONGEST_DOCUMENT:
-        return f"The file is longer than {LONGEST_DOCUMENT / 1e6:.0f} million characters; it is not completed."
-    why = denied(request.path, roots, settings.exclude) if request.path else None
-    if why is not None:
-        return f"The file is not completed: {why}."
     if isinstance(settings.languages, str) and not known:
-        if request.language in NOT_CODE:
-            return f"{request.language} is not completed unless greencode.languages names it."
+        if language in NOT_CODE:
+            return f"{language} is not completed unless greencode.languages names it."
         return None
     languages = settings.languages if isinstance(settings.languages, tuple) else known
-    if request.language not in languages:
-        return f"{request.language or 'The language'} is not completed: greencode.languages names others."
+    if language not in languages:
+        return f"{language or 'The language'} is not completed: greencode.languages names others."
     return None
 
 

@@ -149,6 +149,10 @@ class Outcomes:
             self._undone.setdefault(document, deque(maxlen=REMEMBERED)).append((taken.before, taken.after))
             del self._taken[document]
 
+    def is_followed(self, document: str) -> bool:
+        """Tell whether a change of the document may settle something."""
+        return document in self._shown or document in self._taken
+
     def changed(self, document: str, source: str) -> Settled | None:
         """Read off the document's new text what became of the suggestion shown in it; None while it is open."""
         self._look_for_undo(document, source)

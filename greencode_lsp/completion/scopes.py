@@ -6,8 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from greencode_lsp.limits import REMEMBERED_SETTINGS
 from greencode_lsp.power import PowerState
 from greencode_lsp.settings import SECTION, SETTINGS, Settings, parse
+
+USERS_ALONE: dict[str, list[str]] = {}
+"""Field of `Settings` -> keys of those that a folder cannot change: the model, the device and so on (design, I8)."""
+for _setting in SETTINGS.values():
+    if not _setting.scoped and _setting.key != "perLanguage":  # whose inner settings are scoped ones
+        USERS_ALONE.setdefault(_setting.section or _setting.name, []).append(_setting.key)
 
 
 class Scopes:
@@ -46,11 +53,24 @@ class Scopes:
         folders: dict[str, Settings] = {}
         sentences: list[str] = []
         for folder, section in raw.items():
-            folders[folder], told = parse({SECTION: section}, self._initial) if section else (self.settings, [])
+            folders[folder], told = self._of_folder(section) if section else (self.settings, [])
             sentences += told
         self._folders = folders  # at once: the worker's thread looks here too
         self._resolved = {}
         return sentences
+
+    def _of_folder(self, section: object) -> tuple[Settings, list[str]]:
+        """Read a folder's section; what chooses the model, and all else that is the user's alone, is not taken."""
+        if not isinstance(section, Mapping):
+            return self.settings, []
+        found, sentences = parse({SECTION: section}, self._initial)
+        for name, keys in USERS_ALONE.items():
+            theirs, users = getattr(found, name), getattr(self.settings, name)
+            if theirs not in (users, getattr(self._initial, name)):
+                named = " and ".join(f"{SECTION}.{key}" for key in keys)
+                sentences.append(f"A folder's value of {named} is ignored: it comes from your own settings alone.")
+            found = replace(found, **{name: users})
+        return found, sentences
 
     def prefer(self, value: object) -> float | None:
         """Let a preference hold for this session, over the settings; return it as a number, None for a bad one."""
@@ -65,6 +85,8 @@ class Scopes:
         resolved, folders = self._resolved, self._folders  # a change puts others in their place
         key = (path, language, power)
         if key not in resolved:
+            if len(resolved) >= REMEMBERED_SETTINGS:
+                resolved = self._resolved = {}  # another object: the worker's thread may be looking at the old one
             folder = max((f for f in folders if Path(path).is_relative_to(f)), key=len, default="")
             resolved[key] = self._resolve(folders.get(folder, self.settings), language, power)
         return resolved[key]

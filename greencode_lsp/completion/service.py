@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from greencode_lsp.completion import gate
 from greencode_lsp.completion.books import Books
 from greencode_lsp.completion.chosen import offers
+from greencode_lsp.completion.denial import Denial
 from greencode_lsp.completion.outcomes import Outcomes, Settled
 from greencode_lsp.completion.parts import Loaded, Parts, Running
 from greencode_lsp.completion.pipeline import LiveControl, Request, complete, seen_characters
@@ -21,7 +24,7 @@ from greencode_lsp.completion.scopes import Scopes
 from greencode_lsp.completion.status import NOTHING, Scope, State, Status, Suggested
 from greencode_lsp.completion.suggestions import Suggestion, Suggestions
 from greencode_lsp.completion.telling import Tell, Telling
-from greencode_lsp.completion.worker import Ticket, Worker
+from greencode_lsp.completion.worker import SupersededError, Ticket, Worker
 from greencode_lsp.energy.ledger import LedgerRow
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.models.store import AUTO, ledger_path
@@ -48,6 +51,10 @@ class CompletionService:
         self._suggestions, self._outcomes = Suggestions(), Outcomes()
         self._rejections, self._rhythm = gate.Rejections(), gate.Rhythm()
         self._running: dict[str, Running] = {}
+        self._denial = Denial()
+        self._newest: dict[str, object] = {}
+        self._loads = 0
+        """Counts the wishes to load: of those that wait only the newest is granted."""
         self._numbers = itertools.count(1)
         self._loaded_for: tuple[object, ...] | None = None
         self._loaded: Loaded | None = None
@@ -109,8 +116,9 @@ class CompletionService:
         if self._closed.is_set() or self._paused:
             return
         if wanted != self._loaded_for:
-            self._loaded_for, self._state, self._reason = wanted, "loading", None
-            self._worker.submit(lambda: self._in_worker_load(settings))
+            self._loaded_for, self._reason = wanted, None
+            self._loads = number = self._loads + 1
+            self._worker.submit(lambda: self._in_worker_load(settings, number))
 
     async def complete(self, document: str, request: Request) -> Suggested:
         """Return the text to insert; none after a failure, which is told in one sentence. Waits for the model.
@@ -124,7 +132,12 @@ class CompletionService:
         if settings.trigger == "manual" and not request.invoked:
             return NOTHING  # and no model is loaded for it
         self.start()
+        turn = self._newest[document] = object()
         refusal = self._refusal(request, settings, power)
+        if refusal is None:
+            refusal = await self._denial.why(request.path, self.scopes.roots, settings.exclude)
+            if self._newest.get(document) is not turn:
+                raise SupersededError
         if refusal is not None:
             return self._refuse(document, refusal)
         if not request.invoked and (gate.refuse_text(request, settings) or self._outcomes.is_undone(document, request)):
@@ -159,11 +172,28 @@ class CompletionService:
         """Return why a request is refused even where the user asked, or why nothing comes by itself on battery."""
         if self._paused:
             return "Suggestions are paused; resume them with the command greencode.resume."
-        known = self._loaded.backend.manifest.languages if self._loaded else ()
-        why = gate.refusal(request, settings, self.scopes.roots, known)
+        loaded = self._loaded
+        known = loaded.backend.manifest.languages if loaded else ()
+        why = gate.refuse_language(request.language, settings, known)
         if why is None and power == "battery" and settings.on_battery == "pause" and not request.invoked:
             return "Suggestions come only when asked for: the machine runs on its battery (greencode.onBattery)."
         return why
+
+    def refuses(self, document: str, path: str, language: str) -> bool:
+        """Tell whether nothing is suggested in a document whatever its text: paused, or another language.
+
+        The status then says why.
+        """
+        power = self._parts.power.state()
+        request = Request("", 0, language, path, invoked=True)
+        why = self._refusal(request, self.scopes.resolve(path, language, power), power)
+        if why is not None:
+            self.refuse(document, why)
+        return why is not None
+
+    def refuse(self, document: str, reason: str) -> None:
+        """Stop a document's request, and let the status say why nothing is suggested."""
+        self._refuse(document, reason)
 
     def _refuse(self, document: str, reason: str | None) -> Suggested:
         self._worker.stop(document)
@@ -175,6 +205,14 @@ class CompletionService:
         if reason != self._reason:
             self._reason = reason
             self._submit(self._tell_status)
+
+    def _because_from_worker(self, reason: str | None) -> None:
+        """Let the loop's thread, whose the reason is, take it; the status told next has it."""
+
+        def take() -> None:
+            self._reason = reason
+
+        self._telling.on_loop(take)
 
     def _is_worth_starting(self, document: str, request: Request, spent: Thrift) -> bool:
         if gate.refuse_place(request.text, request.offset, spent):
@@ -200,11 +238,14 @@ class CompletionService:
             self._suggestions.add(document, made)
         return made
 
-    def changed(self, document: str, text: str) -> None:
-        """Take a document's new text: the rhythm of typing, and what became of the suggestion shown in it."""
+    def changed(self, document: str, text: Callable[[], str]) -> None:
+        """Take a document's change: the rhythm of typing, and what became of the suggestion shown in it.
+
+        The text is asked for only where there is one.
+        """
         self._rhythm.changed(time.monotonic())
-        if len(text) <= gate.LONGEST_DOCUMENT:
-            self._settle(document, self._outcomes.changed(document, text))
+        if self._outcomes.is_followed(document):
+            self._settle(document, self._outcomes.changed(document, text()))
 
     def accepted(self, number: int, characters: int | None = None) -> None:
         """Note that the user took a suggestion, or so many characters of it."""
@@ -255,6 +296,7 @@ class CompletionService:
         self._suggestions.forget(document)
         self._settle(document, self._outcomes.forget(document))
         self._running.pop(document, None)
+        self._newest.pop(document, None)
 
     def close(self) -> None:
         """Stop everything; a running generation ends at its next segment."""
@@ -266,8 +308,8 @@ class CompletionService:
         with suppress(RuntimeError):  # after the end there is no one to tell
             self._worker.submit(job)
 
-    def _in_worker_load(self, settings: Settings) -> None:
-        if self._closed.is_set():
+    def _in_worker_load(self, settings: Settings, number: int) -> None:
+        if self._closed.is_set() or number != self._loads:
             return
         before, self._loaded, self._state = self._loaded, None, "loading"
         self._books.due.clear()  # another model cannot audit them
@@ -280,8 +322,11 @@ class CompletionService:
             meter = self._parts.meter(backend.engine.device, self._telling.from_worker, backend.checkpoint)
             self._loaded, self._state, self._has_failed = Loaded(backend, meter), "ready", False
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._reason, self._has_failed = self._telling.failure(error, "The model cannot be loaded"), True
+            self._has_failed = True
+            self._because_from_worker(self._telling.failure(error, "The model cannot be loaded"))
             self._loaded, self._state = before, "failed" if before is None else "ready"  # the old one goes on serving
+        before = None
+        gc.collect()  # what was loaded before holds itself
         self._tell_status()
 
     def _in_worker_complete(self, running: Running, ticket: Ticket) -> Suggestion | None:
@@ -304,10 +349,11 @@ class CompletionService:
         try:
             completion = complete(loaded.backend, request, control, loaded.meter, said)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._reason = self._telling.failure(error, "The completion failed")
+            self._because_from_worker(self._telling.failure(error, "The completion failed"))
             return None
         settings = control.settings()
-        self._fallback = self._reason = fallback_reason(settings, loaded.backend.manifest, request.language)
+        self._fallback = fallback_reason(settings, loaded.backend.manifest, request.language)
+        self._because_from_worker(self._fallback)
         self._last = completion
         if settings.energy.report:
             self._books.draw(completion, request.language, settings.preference)
@@ -337,7 +383,7 @@ class CompletionService:
         except CancelledError:
             logger.debug("An audit gave way to a request")
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._reason = self._telling.failure(error, "An audit failed")
+            self._because_from_worker(self._telling.failure(error, "An audit failed"))
         self._tell_status()
 
     def _is_busy(self) -> bool:
@@ -354,14 +400,19 @@ class CompletionService:
         manifest = loaded.backend.manifest if loaded else None
         language = next(iter(manifest.calibration or manifest.languages), "") if manifest else ""
         status = Status(
-            state="paused" if self._paused else self._state,
+            state=self._state,
             model=manifest.name if manifest else settings.model,
             preference=settings.preference,
-            reason=self._reason,
+            reason=None,
             device=loaded.backend.engine.device if loaded else "",
             power=power,
             last=self._last,
             today=self._books.today(),
             choices=choices(settings, manifest, language) if manifest else (),
         )
-        self._telling.on_loop(lambda: self._report(status))
+
+        def tell() -> None:
+            state: State = "paused" if self._paused else status.state
+            self._report(replace(status, state=state, reason=self._reason))
+
+        self._telling.on_loop(tell)

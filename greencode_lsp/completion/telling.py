@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from greencode_lsp.errors import GreenCodeError
+from greencode_lsp.limits import REMEMBERED_SENTENCES
 
 Tell = Callable[[str], None]
 
@@ -27,6 +28,8 @@ class Telling:
     def once(self, sentence: str, about: str = "") -> None:
         """Tell the user, unless told before (of the same thing): a failing request comes again with every keystroke."""
         if (about or sentence) not in self._told:
+            if len(self._told) >= REMEMBERED_SENTENCES:
+                self._told.clear()
             self._told.add(about or sentence)
             self._notify(sentence)
 

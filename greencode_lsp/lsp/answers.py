@@ -41,8 +41,8 @@ class Answer:
     def range_from(self, start: int) -> types.Range:
         """Return the client's range from an offset to the cursor."""
         source, offset = self.place.source, self.place.offset
-        first = position_at(source, start, self.encoding)
-        return types.Range(first, first if offset == start else position_at(source, offset, self.encoding))
+        first, last = (position_at(source, each, self.place.line, self.encoding) for each in (start, offset))
+        return types.Range(first, last)
 
 
 def inline_list(answer: Answer | None, accept: str) -> types.InlineCompletionList:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from urllib.parse import unquote
+from typing import Any
 
 import attrs
 import cattrs
 from lsprotocol import types
 from pygls.protocol import default_converter
-from pygls.uris import to_fs_path
-from pygls.workspace import TextDocument
 
 from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.errors import PositionError
-from greencode_lsp.lsp.positions import locate, offset_at
+from greencode_lsp.lsp.documents import Document
 
 Params = types.InlineCompletionParams | types.CompletionParams
 
@@ -27,7 +26,11 @@ class FormattedParams(types.InlineCompletionParams):
 
 
 def make_converter() -> cattrs.Converter:
-    """Return pygls' converter, which would drop the formatting options that the standard does not have."""
+    """Return pygls' converter, which would drop the formatting options that the standard does not have.
+
+    Documents whose version is missing or null are read too: some clients leave it out, and a change that is not read
+    makes every later one wrong.
+    """
     converter: cattrs.Converter = default_converter()  # type: ignore[no-untyped-call]  # pygls' own
     standard = converter.get_structure_hook(types.InlineCompletionParams)
 
@@ -38,7 +41,18 @@ def make_converter() -> cattrs.Converter:
         return FormattedParams(params.context, params.text_document, params.position, params.work_done_token, options)
 
     converter.register_structure_hook(types.InlineCompletionParams, structure)
+    for versioned in (types.VersionedTextDocumentIdentifier, types.TextDocumentItem):
+        converter.register_structure_hook(versioned, _with_version(converter.get_structure_hook(versioned)))
     return converter
+
+
+def _with_version(standard: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def structure(value: Any, cls: type) -> Any:  # noqa: ANN401 - as cattrs has it
+        if isinstance(value, dict) and type(value.get("version")) is not int:
+            value = {**value, "version": 0}
+        return standard(value, cls)
+
+    return structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +68,19 @@ class Place:
     """The cursor, in code points."""
     prefix: str = ""
     """What the answer must begin with: the item selected in the client's popup."""
+    line: int = 0
+    """The cursor's, from 0."""
 
 
-def path_of(uri: str) -> str:
-    """Return the path of a document's file, or what stands for it in its URI."""
-    return to_fs_path(uri) or unquote(uri)
-
-
-def place_of(params: Params, document: TextDocument, encoding: str) -> Place | None:
+def place_of(params: Params, document: Document) -> Place | None:
     """Return the place asked for; None where the selected item cannot be extended.
 
-    Raises PositionError where the position, or the document's text, cannot be had.
+    Raises PositionError where the document has no such position, DocumentError where its text is not to be had.
     """
     context = params.context
-    request = replace(locate(document, params.position, encoding), path=path_of(document.uri))
-    place = Place(request, request.text, request.offset, request.offset)
+    offset = document.offset_at_position(params.position)
+    request = Request(document.source, offset, document.language_id or "", path=document.path)
+    place = Place(request, request.text, request.offset, request.offset, line=params.position.line)
     if not isinstance(context, types.InlineCompletionContext):
         return place
     options = params.formatting_options if isinstance(params, FormattedParams) else None
@@ -76,19 +88,19 @@ def place_of(params: Params, document: TextDocument, encoding: str) -> Place | N
         request = replace(request, tab_size=options.tab_size, insert_spaces=options.insert_spaces)
     request = replace(request, invoked=context.trigger_kind == types.InlineCompletionTriggerKind.Invoked)
     place, selected = replace(place, request=request), context.selected_completion_info
-    extended = place if selected is None else _extending(request, selected, encoding)
+    extended = place if selected is None else _extending(request, selected, document)
     return place if extended is None and request.invoked else extended
 
 
-def _extending(request: Request, selected: types.SelectedCompletionInfo, encoding: str) -> Place | None:
+def _extending(request: Request, selected: types.SelectedCompletionInfo, document: Document) -> Place | None:
     """Return the place with the selected item taken as typed, so that whatever is suggested goes on with it."""
     source, offset = request.text, request.offset
     try:
-        start, end = (offset_at(source, p, encoding) for p in (selected.range.start, selected.range.end))
+        start, end = (document.offset_at_position(p) for p in (selected.range.start, selected.range.end))
     except PositionError:
         return None
     if not start <= offset == end or "\n" in source[start:end]:
         return None
     text = source[:start] + selected.text + source[offset:]
     extended = replace(request, text=text, offset=start + len(selected.text), previewed=True)
-    return Place(extended, source, start, offset, selected.text)
+    return Place(extended, source, start, offset, selected.text, selected.range.end.line)

@@ -5,23 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 from typing import Any, BinaryIO, cast
-from urllib.parse import unquote
 
 from lsprotocol import types
-from pygls.lsp.server import LanguageServer
 
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.lsp import copilot
 from greencode_lsp.lsp.configuration import pull_settings, watch_settings
-from greencode_lsp.lsp.frames import Frames
-from greencode_lsp.lsp.positions import Document
+from greencode_lsp.lsp.frames import Frames, Output
+from greencode_lsp.lsp.identity import identity
 from greencode_lsp.lsp.protocol import REPORT_METHOD
 from greencode_lsp.lsp.pulling import MODELS_COMMAND, PULL_COMMAND
 from greencode_lsp.lsp.session import ACCEPT_COMMAND, GreenCodeServer, MakeService
 from greencode_lsp.models.store import leave_workspace
 
 
-def create_server(make_service: MakeService) -> LanguageServer:
+def create_server(make_service: MakeService) -> GreenCodeServer:
     """Build a server with all its handlers; two servers share nothing."""
     logging.getLogger("pygls").setLevel(logging.CRITICAL)  # below, its records quote messages, and code with them
     server = GreenCodeServer(make_service)
@@ -36,6 +34,7 @@ def create_server(make_service: MakeService) -> LanguageServer:
 def _follow_settings(server: GreenCodeServer) -> None:
     @server.feature(types.INITIALIZE)
     def initialize(params: types.InitializeParams) -> None:
+        server.begin(params.process_id, list(params.workspace_folders or ()))
         server.service.configure(params.initialization_options, initial=True)
         server.asks_for_copilot_status = copilot.asks_for_status(params.initialization_options)
         text_document = params.capabilities.text_document
@@ -62,24 +61,19 @@ def _follow_settings(server: GreenCodeServer) -> None:
 
 
 def _follow_documents(server: GreenCodeServer) -> None:
-    @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
-    def did_open(params: types.DidOpenTextDocumentParams) -> None:
-        opened, workspace = params.text_document, server.workspace
-        workspace.text_documents[unquote(opened.uri)] = Document(
-            opened.uri, opened.text, opened.version, opened.language_id, position_codec=workspace.position_codec
-        )
-
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def did_change(params: types.DidChangeTextDocumentParams) -> None:
-        uri = params.text_document.uri
-        server.service.changed(uri, server.workspace.get_text_document(uri).source)
+        document = server.documents.find(params.text_document.uri)
+        if document is not None and document.refusal is None:
+            server.service.changed(identity(document.uri), lambda: document.source)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def did_close(params: types.DidCloseTextDocumentParams) -> None:
-        server.service.forget(params.text_document.uri)
+        server.service.forget(identity(params.text_document.uri))
 
     @server.feature(types.SHUTDOWN)
     def shutdown(params: None) -> None:
+        server.exit_code = 0
         server.pull.stop()
         server.service.close()
 
@@ -127,7 +121,12 @@ def _obey(server: GreenCodeServer) -> None:
         server.service.pause(paused=False)
 
 
-def serve_stdio(make_service: MakeService = CompletionService) -> None:
-    """Serve one client on standard input and output until it says exit or goes away."""
+def serve_stdio(make_service: MakeService = CompletionService) -> int:
+    """Serve one client on standard input and output until it says exit or goes away; return the exit code."""
     leave_workspace()
-    create_server(make_service).start_io(stdin=cast("BinaryIO", Frames(sys.stdin.buffer)))
+    server = create_server(make_service)
+    stdin = Frames(sys.stdin.buffer, server.refused)
+    stdout = Output(sys.stdout.buffer, server.abandon)
+    server.start_io(stdin=cast("BinaryIO", stdin), stdout=cast("BinaryIO", stdout))
+    stdout.close()
+    return server.exit_code

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote
 
 from lsprotocol import types
 from pygls.exceptions import FeatureRequestError
@@ -17,15 +17,18 @@ from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.completion.status import Scope, Status, Suggested
 from greencode_lsp.completion.worker import SupersededError
-from greencode_lsp.errors import GreenCodeError, PositionError
+from greencode_lsp.errors import DocumentError, GreenCodeError, PositionError
+from greencode_lsp.limits import MESSAGE_BYTES, REMEMBERED_SENTENCES
 from greencode_lsp.lsp import answers, copilot
 from greencode_lsp.lsp.answers import Answer
+from greencode_lsp.lsp.documents import Documents
+from greencode_lsp.lsp.identity import identity
+from greencode_lsp.lsp.lifeline import Lifeline
 from greencode_lsp.lsp.positions import code_points
 from greencode_lsp.lsp.progress import LoadProgress
 from greencode_lsp.lsp.protocol import STATUS_METHOD, QuietProtocol, status_params
 from greencode_lsp.lsp.pulling import ModelPull
-from greencode_lsp.lsp.requests import Params, Place, make_converter, path_of, place_of
-from greencode_lsp.prompt.secrets import is_secret
+from greencode_lsp.lsp.requests import Params, Place, make_converter, place_of
 
 MakeService = Callable[[Callable[[str], None], Callable[[Status], None]], CompletionService]
 """Makes the service from what tells the user a sentence and what reports a status."""
@@ -39,10 +42,18 @@ REMEMBERED_ANSWERS = 64
 class GreenCodeServer(LanguageServer):
     """One client's server in front of one completion service."""
 
+    protocol: QuietProtocol
+
     def __init__(self, make_service: MakeService) -> None:
         super().__init__("greencode-lsp", __version__, protocol_cls=QuietProtocol, converter_factory=make_converter)
         self.service = make_service(self.tell, self.report)
         self.asks_for_copilot_status = False
+        self.exit_code = 1
+        """Until the client has shut the server down."""
+        self.lifeline = Lifeline()
+        self.documents = Documents(None)
+        self._noted: set[str] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._progress = LoadProgress(self)
         self.pull = ModelPull(self)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -66,14 +77,50 @@ class GreenCodeServer(LanguageServer):
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def note(self, sentence: str) -> None:
+        """Write a line into the editor's log, once: what goes wrong comes again with every keystroke."""
+        if sentence not in self._noted:
+            if len(self._noted) >= REMEMBERED_SENTENCES:
+                self._noted.clear()
+            self._noted.add(sentence)
+            self.window_log_message(types.LogMessageParams(types.MessageType.Warning, sentence))
+
     def report_server_error(self, error: Exception, source: Any) -> None:  # noqa: ANN401 - pygls' own signature
-        """Tell of a message that cannot be handled, without what it said; a failed request has its own answer."""
-        if source is not FeatureRequestError:
-            sentence = f"greencode-lsp could not handle a message of the editor ({type(error).__name__}); it goes on."
-            self.service.notify_once(sentence)
+        """Note a message that cannot be handled, without what it said; a failed request has its own answer."""
+        if isinstance(error, DocumentError):
+            self.note(str(error))
+        elif source is not FeatureRequestError:
+            self.note(f"greencode-lsp could not handle a message of the editor ({type(error).__name__}); it goes on.")
+
+    def begin(self, process_id: int | None, folders: list[types.WorkspaceFolder]) -> None:
+        """Take what the client says of itself: the process to live no longer than, and the workspace."""
+        self._loop = asyncio.get_running_loop()
+        self.documents = self.protocol._workspace = Documents.of(self.workspace, folders)
+        self.protocol.noted, self.protocol.lost = self.note, self.documents.lose
+        self.lifeline.watch(process_id, self.abandon)
+
+    def refused(self, length: int) -> None:
+        """Note, from the reader's thread, a message that is longer than any may be."""
+        if self._loop is not None:
+            sentence = f"A message of {length} bytes was passed over; no message may be longer than {MESSAGE_BYTES}."
+            self._loop.call_soon_threadsafe(self.note, sentence)
+
+    def leave(self, code: int) -> None:
+        """End the session: what hangs is given a moment, not more."""
+        self.exit_code = code
+        self.lifeline.end(code)
+        raise SystemExit(code)
+
+    def abandon(self) -> None:
+        """End as after `exit`, from any thread: the client is gone without a word."""
+        self.lifeline.end(self.exit_code)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self.leave, self.exit_code)
 
     def shutdown(self) -> None:
         """Stop the running generation, then the server; also when the client is gone without a word."""
+        self.lifeline.end(self.exit_code)
         self.pull.stop()
         self.service.close()
         super().shutdown()  # type: ignore[no-untyped-call]
@@ -81,31 +128,35 @@ class GreenCodeServer(LanguageServer):
     async def complete(self, params: Params) -> Answer | None:
         """Return what to insert and where; None where the request is no longer wanted.
 
-        Whatever is wrong with the document or the position is told, and answered with nothing to insert.
+        Whatever is wrong with the document or the position is noted, and answered with nothing to insert.
         """
         uri, encoding = params.text_document.uri, self.workspace.position_encoding or ""
-        place: Place | None
-        if is_secret(unquote(uri)):  # not even read
-            place = Place(Request("", 0, "", path_of(uri)), "", 0, 0)
-            version = None
-        else:
-            document = self.workspace.get_text_document(uri)
-            version = document.version
-            try:
-                place = place_of(params, document, encoding)
-            except PositionError as error:
-                self.service.notify_once(str(error), about=uri)
-                place = None
-        if place is None:
-            return Answer(Place(Request("", 0, ""), "", 0, 0), "", 0, encoding)
+        nothing = Answer(Place(Request("", 0, ""), "", 0, 0), "", 0, encoding)
+        document = self.documents.find(uri)
+        if document is None:
+            self.note("A suggestion was asked for in a document that is not open; there is none.")
+            return nothing
+        key, revision = identity(uri), document.revision
+        if self.service.refuses(key, document.path, document.language_id or ""):
+            return nothing  # its text is not even looked at
         try:
-            suggested = await self.service.complete(uri, place.request)
+            place = place_of(params, document)
+        except PositionError as error:
+            self.note(str(error))
+            return nothing
+        except DocumentError as error:
+            self.service.refuse(key, str(error))
+            return nothing
+        if place is None:
+            return nothing
+        try:
+            suggested = await self.service.complete(key, place.request)
         except SupersededError:
             return None
         except Exception as error:  # noqa: BLE001 - the boundary: no error but a cancel reaches the editor
             self.report_server_error(error, None)
             return Answer(place, "", 0, encoding)
-        if version is not None and self.workspace.get_text_document(uri).version != version:
+        if self.documents.find(uri) is not document or document.revision != revision:
             self.service.dropped(suggested)
             return None
         return Answer(place, suggested.text, suggested.number, encoding)
@@ -117,7 +168,7 @@ class GreenCodeServer(LanguageServer):
             if len(self._given) > REMEMBERED_ANSWERS:
                 self._given.popitem(last=False)
             suggested = Suggested(answer.text, answer.number)
-            self.service.shown(params.text_document.uri, suggested, answer.place.request)
+            self.service.shown(identity(params.text_document.uri), suggested, answer.place.request)
         return answer
 
     def accept(self, number: str, code_units: int | None = None) -> None:

@@ -1,68 +1,211 @@
-"""Files that are never completed: secrets by name, what the project ignores, what the user excludes (design, I6)."""
+"""Files that are never completed: secrets by name, what the project ignores, what the user excludes (design, I6).
+
+In a repository git decides, where there is git; elsewhere the same files are read here. `.greencodeignore` files, which
+git does not know, are read here in either case.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
+from greencode_lsp.limits import (
+    FOLDERS_ABOVE,
+    IGNORE_FILE_BYTES,
+    IGNORE_LINES,
+    REMEMBERED_VERDICTS,
+    VERDICT_S,
+)
+from greencode_lsp.prompt import git
+from greencode_lsp.prompt.globs import Globs
+from greencode_lsp.prompt.secrets import has_secret_link, is_secret
 
-from greencode_lsp.prompt.secrets import is_secret
-
-IGNORE_FILES = (".gitignore", ".greencodeignore")
-"""Read in every folder from the repository's (else the workspace's) down to the file's; the later and inner decides."""
-
-
-def denied(path: str, roots: Sequence[str], exclude: Sequence[str]) -> str | None:
-    """Return why a file is not completed, as the end of a sentence, or None where it may be.
-
-    `path` is absolute, or anything for a document without a file; `roots` are the workspace's folders.
-    """
-    if is_secret(path):
-        return "its name says that it holds secrets"
-    file = Path(path)
-    root = max((Path(r) for r in roots if file.is_relative_to(r)), key=lambda r: len(r.parts), default=None)
-    relative = file.relative_to(root).as_posix() if root else path.lstrip("/")
-    if exclude and _spec(tuple(exclude)).match_file(relative):
-        return "greencode.exclude names it"
-    if not file.is_absolute():
-        return None
-    repository = next((folder for folder in file.parents if (folder / ".git").exists()), None)
-    verdict: tuple[bool, str] = (False, "")
-    for ignore_file in _ignore_files(repository or root or file.parent, file):
-        result = _read(ignore_file, ignore_file.stat().st_mtime_ns).check_file(file.relative_to(ignore_file.parent))
-        if result.include is not None:
-            verdict = result.include, f"{ignore_file.name} names it"
-    return verdict[1] if verdict[0] else None
+GITIGNORE, OWN = ".gitignore", ".greencodeignore"
+Signature = tuple[tuple[str, int, int, int], ...]
+Verdict = str | None
+"""Why a file is not completed, as the end of a sentence; None where it may be."""
 
 
-def _ignore_files(root: Path, file: Path) -> Iterator[Path]:
-    """Yield the ignore files that have a say, the outermost first."""
-    inner = file.relative_to(root).parent
-    for folder in (*reversed(inner.parents), inner) if inner.parts else (inner,):
-        for name in IGNORE_FILES:
-            candidate = root / folder / name
-            if candidate.is_file():
-                yield candidate
+class UnreadableError(Exception):
+    """An ignore file that has a say cannot be read, or is too long to be."""
 
 
-@lru_cache(maxsize=256)
-def _read(path: Path, modified_ns: int) -> GitIgnoreSpec:
-    try:
-        return _spec(tuple(path.read_text(encoding="utf8", errors="replace").splitlines()))
-    except OSError:
-        return _spec(())
+class Rules:
+    """Decides about files; blocks on disk and git, so not to be asked on an event loop. Any thread may ask."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._verdicts: OrderedDict[tuple[str, ...], tuple[Signature, float, Verdict]] = OrderedDict()
 
-@lru_cache(maxsize=256)
-def _spec(lines: tuple[str, ...]) -> GitIgnoreSpec:
-    """Return the patterns; a line that is none is left out."""
-    good: list[str] = []
-    for line in lines:
+    def denied(self, path: str, roots: Sequence[str], exclude: Sequence[str]) -> Verdict:
+        """Return why a file is not completed, or None where it may be.
+
+        `path` is absolute, or anything for a document without a file; `roots` are the workspace's folders. Both the
+        name given and the file that it leads to must pass.
+        """
+        if is_secret(path):
+            return "its name says that it holds secrets"
+        given = Path(path)
         try:
-            GitIgnoreSpec.from_lines([line])
-        except ValueError:
+            if not given.is_absolute():
+                return _excluded(path.lstrip("/"), exclude)
+            real, place = Path(os.path.realpath(given)), Path(os.path.realpath(given.parent)) / given.name
+            if is_secret(str(real)) or has_secret_link(real, (str(given.parent), *roots)):
+                return "it is another name of a file that holds secrets"
+            found = [_excluded(_below(given, roots), exclude)]
+            found += [self._ignored(file, roots) for file in dict.fromkeys((place, real))]
+        except UnreadableError as error:
+            return f"{error} cannot be read"
+        except PermissionError:
+            return "a folder above it may not be looked into"
+        except (OSError, ValueError):  # no file can have such a name: nothing names it
+            return _excluded(path.lstrip("/"), exclude)
+        return next((why for why in found if why), None)
+
+    def _ignored(self, file: Path, roots: Sequence[str]) -> Verdict:
+        folders = list(file.parents)[:FOLDERS_ABOVE]
+        repository = next((folder for folder in folders if _exists(folder / ".git")), None)
+        root = max((Path(r) for r in roots if file.is_relative_to(r)), key=lambda r: len(r.parts), default=None)
+        program = git.find(roots) if repository else None
+        top = repository or root or file.parent
+        sources = list(_sources(top, file, repository, program))
+        key, signature = (str(file), str(top), program or ""), _signature(sources, repository)
+        with self._lock:
+            known = self._verdicts.get(key)
+        if known is not None and known[0] == signature and time.monotonic() - known[1] < VERDICT_S:
+            return known[2]
+        verdict = _decide(top, file, sources, program if repository else None)
+        with self._lock:
+            self._verdicts[key] = signature, time.monotonic(), verdict
+            if len(self._verdicts) > REMEMBERED_VERDICTS:
+                self._verdicts.popitem(last=False)
+        return verdict
+
+
+def _below(file: Path, roots: Sequence[str]) -> str:
+    """Return a file's path below the innermost folder of the workspace."""
+    root = max((Path(r) for r in roots if file.is_relative_to(r)), key=lambda r: len(r.parts), default=None)
+    return file.relative_to(root).as_posix() if root else file.as_posix().lstrip("/")
+
+
+def _excluded(relative: str, exclude: Sequence[str]) -> Verdict:
+    is_named = bool(exclude) and _is_ignored(relative, [(0, _globs(tuple(exclude)), "")])
+    return "greencode.exclude names it" if is_named else None
+
+
+def _decide(top: Path, file: Path, sources: Sequence[tuple[Path, int]], program: str | None) -> Verdict:
+    """Return git's verdict, where it gives one, and then that of the files that git does not read."""
+    relative = file.relative_to(top).as_posix()
+    answer = git.ignored_by(program, top, file) if program else None
+    if answer is not None and answer[0]:
+        return f"{answer[1]} names it"
+    read = [(path, depth) for path, depth in sources if answer is None or path.name == OWN]
+    rules = [(depth, _read(path, path.stat().st_mtime_ns, path.stat().st_size), path.name) for path, depth in read]
+    named = _is_ignored(relative, rules)
+    return f"{named} names it" if named else None
+
+
+def _is_ignored(relative: str, rules: Sequence[tuple[int, Globs, str]]) -> str | None:
+    """Return the name of the file that ignores a path, "." for a nameless one; None where it is not ignored.
+
+    As git goes: from the outermost folder down, and what lies in an ignored folder cannot be taken back. `rules` are in
+    ascending order of their say, each with the depth of the folder whose paths it names.
+    """
+    parts = relative.split("/")
+    for length in range(1, len(parts) + 1):
+        end = "/" if length < len(parts) else ""
+        for depth, globs, name in reversed(rules):
+            if depth >= length:
+                continue
+            decided = globs.decide("/".join(parts[depth:length]) + end)
+            if decided:
+                return name or "."
+            if decided is not None:
+                break
+    return None
+
+
+def _sources(top: Path, file: Path, repository: Path | None, program: str | None) -> Iterator[tuple[Path, int]]:
+    """Yield the ignore files that have a say and how deep below `top` they hold, in ascending order of their say."""
+    if repository is not None:
+        yield from ((path, 0) for path in _of_repository(repository, program) if _is_file(path))
+    inner = file.relative_to(top).parts[:-1]
+    folder = top
+    for depth, name in enumerate(("", *inner)):
+        folder = folder / name
+        for ignore_file in (folder / GITIGNORE, folder / OWN):
+            if _is_file(ignore_file):
+                yield ignore_file, depth
+
+
+def _of_repository(repository: Path, program: str | None) -> Iterator[Path]:
+    """Yield the excludes file of the user and that of the repository."""
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "git"
+    configured = None
+    if program is not None:
+        seen = (repository / ".git" / "config", Path.home() / ".gitconfig", settings / "config")
+        configured = git.excludes_file(program, repository, _signature([(path, 0) for path in seen], None))
+    yield configured or settings / "ignore"
+    yield _git_folder(repository) / "info" / "exclude"
+
+
+def _git_folder(repository: Path) -> Path:
+    """Return the folder of git's own files, which a worktree shares with its repository."""
+    folder = repository / ".git"
+    if folder.is_file() and folder.stat().st_size < 4096:  # gitdir: PATH
+        folder = repository / folder.read_text(encoding="utf-8", errors="surrogateescape")[len("gitdir:") :].strip()
+        common = folder / "commondir"
+        if common.is_file() and common.stat().st_size < 4096:
+            folder = folder / common.read_text(encoding="utf-8", errors="surrogateescape").strip()
+    return folder
+
+
+def _signature(sources: Sequence[tuple[Path, int]], repository: Path | None) -> Signature:
+    """Return what changes when one of the files does, or when git tracks others."""
+    paths = [path for path, _ in sources] + ([repository / ".git" / "index"] if repository else [])
+    found = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:
             continue
-        good.append(line)
-    return GitIgnoreSpec.from_lines(good)
+        found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)
+
+
+def _exists(path: Path) -> bool:
+    """Tell whether something is there; raises PermissionError where that may not be known."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether a regular file is there: a pipe or a device is none. git reads no .gitignore through a link."""
+    return _exists(path) and path.is_file() and not (path.name == GITIGNORE and path.is_symlink())
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, modified_ns: int, size: int) -> Globs:
+    """Read an ignore file. Raises UnreadableError."""
+    if size > IGNORE_FILE_BYTES:
+        raise UnreadableError(f"{path.name} is too long and")
+    try:
+        lines = path.read_bytes()[: IGNORE_FILE_BYTES + 1].decode("utf-8-sig", "replace").split("\n")
+    except OSError as error:
+        raise UnreadableError(path.name) from error
+    if len(lines) > IGNORE_LINES:
+        raise UnreadableError(f"{path.name} is too long and")
+    return Globs(line.removesuffix("\r") for line in lines)
+
+
+@lru_cache(maxsize=64)
+def _globs(lines: tuple[str, ...]) -> Globs:
+    return Globs(lines)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 
-REMEMBERED_LINES = 4096
-"""A line of code and its ids take about half a kilobyte."""
 REMEMBERED_CHARACTERS = 200
 """Longer lines are tokenised anew."""
 _MIXED_LINES = "class A:\n\n    def f(self):\n\tx = {\n        1: [],\n    }\n\n\n    f();  \n*/\ny = 'z'\n"
@@ -23,7 +21,7 @@ def split_lines(text: str) -> list[str]:
 
 def encode_line(tokenizer: CodeTokenizer, line: str) -> Sequence[int]:
     """Return the ids of one piece of `split_lines`."""
-    return _remembered(tokenizer, line) if len(line) <= REMEMBERED_CHARACTERS else tokenizer.encode(line)
+    return tokenizer.encode_again(line) if len(line) <= REMEMBERED_CHARACTERS else tokenizer.encode(line)
 
 
 def encode_lines(tokenizer: CodeTokenizer, lines: Sequence[str]) -> list[int]:
@@ -38,13 +36,13 @@ def encode_lines(tokenizer: CodeTokenizer, lines: Sequence[str]) -> list[int]:
     return tokenizer.encode("".join(lines))
 
 
-@lru_cache(maxsize=1)
 def lines_stand_alone(tokenizer: CodeTokenizer) -> bool:
     """Say whether the ids of a text are those of its lines, one after the other."""
-    apart = [token_id for line in split_lines(_MIXED_LINES) for token_id in tokenizer.encode(line)]
-    return apart == tokenizer.encode(_MIXED_LINES)
+    if tokenizer not in _STAND_ALONE:
+        apart = [token_id for line in split_lines(_MIXED_LINES) for token_id in tokenizer.encode(line)]
+        _STAND_ALONE[tokenizer] = apart == tokenizer.encode(_MIXED_LINES)
+    return _STAND_ALONE[tokenizer]
 
 
-@lru_cache(maxsize=REMEMBERED_LINES)
-def _remembered(tokenizer: CodeTokenizer, line: str) -> tuple[int, ...]:
-    return tuple(tokenizer.encode(line))
+_STAND_ALONE: WeakKeyDictionary[CodeTokenizer, bool] = WeakKeyDictionary()
+"""A tokenizer of a model that was replaced is not kept."""

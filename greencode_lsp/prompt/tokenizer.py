@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
@@ -15,6 +15,8 @@ from greencode_lsp.models.contents import MAX_TOKENIZER_BYTES, read_file
 from greencode_lsp.prompt.fim import Fim
 
 TOKENIZER_NAME = "tokenizer.json"
+REMEMBERED_TEXTS = 4096
+"""A line of code and its ids take about half a kilobyte; they go with the tokenizer."""
 MAX_VOCABULARY = 1 << 20
 """A list of so many texts is made, whatever ids the file names."""
 _MARK = re.compile(r"<[^\s<>]+>|\[[A-Z_]+\]|▁<[A-Z]+>")
@@ -44,6 +46,7 @@ class CodeTokenizer:
         self._tokenizer.encode_special_tokens = True
         self.special_ids = frozenset(marks)
         self._bytes = self._read_vocabulary({token_id: token.content for token_id, token in added.items()})
+        self._again = lru_cache(REMEMBERED_TEXTS)(lambda text: tuple(self.encode(text)))
 
     @classmethod
     def of(cls, checkpoint: Path) -> CodeTokenizer:
@@ -91,6 +94,10 @@ class CodeTokenizer:
         clean = text.encode("utf-8", "replace").decode("utf-8")
         ids: list[int] = self._tokenizer.encode(clean, add_special_tokens=False).ids
         return ids
+
+    def encode_again(self, text: str) -> Sequence[int]:
+        """Return the same, remembered: for short texts that come with every keystroke."""
+        return self._again(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""

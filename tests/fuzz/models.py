@@ -29,8 +29,10 @@ from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.models.manifest import MANIFEST_NAME, CalibrationRow, Manifest, sha256, write_manifest
 from greencode_lsp.settings import Settings
 from tests.fakes import meter
+from tests.soak.figures import Figure
 from tests.tiny_models import CONFIGS, write_folder
 
+CASES = 2000
 HANG_S = 60.0
 GROWTH_BYTES = 400 << 20
 """Of one case beyond what came before it: a tiny model takes some MB."""
@@ -208,10 +210,18 @@ def fuzz(first: int, count: int, home: Path) -> tuple[Counter[str], dict[int, st
     return outcomes, failures, resident
 
 
+def run(scale: float, seed: int) -> list[Figure]:
+    """Run the cases of a seed for `python -m tests.fuzz models`; the full size is `CASES`."""
+    with tempfile.TemporaryDirectory(prefix="greencode-fuzz-") as home:
+        outcomes, failures, resident = fuzz((seed - 1) * CASES, max(1, round(CASES * scale)), Path(home))
+    ended = [Figure(outcome, count) for outcome, count in outcomes.most_common()]
+    return [*ended, Figure("failures", len(failures), 0), Figure("resident at the end, MB", max(resident) / 1000)]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run as a command; 1 where a case failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.models", description=__doc__)
-    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--count", type=int, default=CASES)
     parser.add_argument("--first", type=int, default=0)
     options = parser.parse_args(argv)
     begun_s = time.monotonic()

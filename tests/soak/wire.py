@@ -62,6 +62,10 @@ def encode(message: object) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode()
 
 
+class Silent:
+    """Stands for an answer that never comes."""
+
+
 class Wire:
     """One session with a server process."""
 
@@ -73,6 +77,9 @@ class Wire:
         self.statuses: list[dict[str, Any]] = []
         """The latest alone."""
         self.told: list[str] = []
+        self.logged: list[str] = []
+        self.configuration: Any = None
+        """The answer to `workspace/configuration`; an exception for none."""
         self._answers = 0
         self._news = asyncio.Event()
         self._reader = asyncio.create_task(self._read())
@@ -127,10 +134,10 @@ class Wire:
             await asyncio.wait_for(self._news.wait(), PATIENCE_S)
         assert self.statuses[-1]["state"] == "ready", self.told
 
-    async def initialize(self, options: object = None) -> None:
-        """Begin the session as a client with inline completion."""
+    async def initialize(self, options: object = None, **others: Any) -> None:
+        """Begin the session as a client with inline completion; others of its parameters may be given."""
         params = {"processId": None, "rootUri": None, "capabilities": INLINE, "initializationOptions": options}
-        await self.ask("initialize", params)
+        await self.ask("initialize", params | others)
         self.notify("initialized", {})
         await self.ready()
 
@@ -155,13 +162,18 @@ class Wire:
 
     def _take(self, message: dict[str, Any]) -> None:
         if "method" in message:
-            if "id" in message:  # the server asks us: we have nothing to say
-                self.raw(frame(encode({"jsonrpc": "2.0", "id": message["id"], "result": None})))
+            if "id" in message:  # the server asks us: we have little to say
+                is_asked = message["method"] == "workspace/configuration"
+                answer = self.configuration if is_asked else None
+                if answer is not Silent:
+                    self.raw(frame(encode({"jsonrpc": "2.0", "id": message["id"], "result": answer})))
             elif message["method"] == "greencode/status":
                 self.statuses = [message["params"]]
                 self._news.set()
             elif message["method"] == "window/showMessage":
                 self.told.append(message["params"]["message"])
+            elif message["method"] == "window/logMessage":
+                self.logged.append(message["params"]["message"])
             return
         call = self.calls.get(message.get("id", ""))
         if call is None:
@@ -175,26 +187,35 @@ class Wire:
 
 
 @asynccontextmanager
-async def connect(
-    home: Path, command: Sequence[str] = SERVE, options: object = None, stderr: IO[bytes] | None = None
+async def launch(
+    home: Path, command: Sequence[str] = SERVE, stderr: IO[bytes] | None = None, cwd: Path = ROOT
 ) -> AsyncIterator[Wire]:
-    """Start a server and initialize it; whatever happens it is gone afterwards."""
-    environment = {**os.environ, "GREENCODE_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    """Start a server and say nothing; whatever happens it is gone afterwards."""
+    environment = {**os.environ, "GREENCODE_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *command),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=stderr,
         env=environment,
-        cwd=ROOT,
+        cwd=cwd,
         limit=1 << 26,
     )
     wire = Wire(process, home)
     try:
-        await wire.initialize(options)
         yield wire
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
         wire._reader.cancel()
+
+
+@asynccontextmanager
+async def connect(
+    home: Path, command: Sequence[str] = SERVE, options: object = None, stderr: IO[bytes] | None = None
+) -> AsyncIterator[Wire]:
+    """Start a server and initialize it; whatever happens it is gone afterwards."""
+    async with launch(home, command, stderr) as wire:
+        await wire.initialize(options)
+        yield wire

@@ -1,0 +1,58 @@
+"""Every bound on what comes from outside, with its reason; nothing else in the server invents one.
+
+A limit is either refused with a sentence (documents, lines) or dropped with a line in the editor's log (messages).
+"""
+
+from __future__ import annotations
+
+HEADER_BYTES = 4096
+"""One header line of a message; the two that the protocol knows have fewer than 100 bytes."""
+MESSAGE_BYTES = 64 * 1024 * 1024
+"""A message's body: the longest document that is kept, every character of it escaped, and a margin."""
+NESTING = 100
+"""Objects and lists inside each other; the protocol's own deepest message has about ten levels."""
+ID_CHARACTERS = 256
+"""A request's id as text; clients count or use UUIDs. Whole numbers fit 64 bits."""
+URI_CHARACTERS = 16_384
+"""Four times Linux' longest path, percent-encoded by the editor."""
+
+DOCUMENTS = 4096
+"""Open at the same time; an editor with a thousand tabs is a quarter of it."""
+DOCUMENT_CHARACTERS = 5_000_000
+"""A longer file is data: looking at it would slow the editor down."""
+LINE_CHARACTERS = 20_000
+"""A longer line is data or minified; VS Code does not colour such lines either."""
+ALL_CHARACTERS = 200_000_000
+"""Over all open documents: 0.2 GB of ASCII, 0.8 GB at worst."""
+
+IGNORE_FILE_BYTES = 1_000_000
+"""An ignore file; the longest collections of templates have 30 kB."""
+IGNORE_LINES = 5_000
+"""Of an ignore file read without git: each is compiled once, in about 0.1 ms."""
+IGNORE_LINE_CHARACTERS = 4096
+"""Linux' longest path."""
+FOLDER_ENTRIES = 10_000
+"""Looked at for another name of the same file (a hard link)."""
+FOLDERS_ABOVE = 256
+"""Between a file and its repository; Linux allows a path of 2048 folders, nobody has 50."""
+REMEMBERED_VERDICTS = 4096
+"""Files whose ignore verdict is remembered: as many as documents."""
+REMEMBERED_SETTINGS = 1024
+"""Places (path, language) whose resolved settings are remembered."""
+REMEMBERED_SENTENCES = 1024
+"""That were told and are not told again; after as many it starts anew."""
+
+GIT_S = 2.0
+"""For one question to git: 400 times its usual 5 ms; a hostile pattern would take for ever."""
+RULES_S = 4.0
+"""For all rules of one file: git, the library after it, and a slow disk. Then the file is refused for now."""
+VERDICT_S = 60.0
+"""For which an unchanged set of ignore files answers; git also reads what is not looked at here (system settings)."""
+CONFIGURATION_S = 0.5
+"""For the client's answer to `workspace/configuration`: editors take milliseconds. The model then loads at defaults."""
+EXIT_S = 1.0
+"""From `exit` (or the editor's end) to the end of the process, whatever hangs; the books are kept in milliseconds."""
+PARENT_S = 1.0
+"""Between two looks whether the editor's process is there: 10 microseconds each."""
+UNSENT_BYTES = 64 * 1024 * 1024
+"""Waiting for a client that does not read: as for messages; then it is taken for gone."""
