@@ -28,7 +28,7 @@ ALL_CHARACTERS = 200_000_000
 IGNORE_FILE_BYTES = 1_000_000
 """An ignore file; the longest collections of templates have 30 kB."""
 IGNORE_LINES = 5_000
-"""Of an ignore file read without git: each is compiled once, in about 0.1 ms."""
+"""Different ones of an ignore file read without git: each is compiled once, in about 0.1 ms."""
 IGNORE_LINE_CHARACTERS = 4096
 """Linux' longest path."""
 FOLDER_ENTRIES = 10_000

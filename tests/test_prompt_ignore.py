@@ -62,3 +62,9 @@ def test_a_folder_opened_inside_a_repository_is_ignored_as_the_repository_says(p
     assert denied(str(inner / "debug.log"), [str(inner)], ()) is None
     (project / ".git").mkdir()
     assert denied(str(inner / "debug.log"), [str(inner)], ()) == ".gitignore names it"
+
+
+def test_of_equal_lines_the_last_decides_however_many_there_are(project: Path) -> None:
+    (project / ".gitignore").write_text("app.py\n" + "harmless\n" * 100_000 + "!app.py\n" + "app.py\n!app.py\n" * 3)
+    assert denied(str(project / "src" / "app.py"), [str(project)], ()) is None
+    assert denied(str(project / "harmless"), [str(project)], ()) == ".gitignore names it"

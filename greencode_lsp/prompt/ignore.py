@@ -201,9 +201,10 @@ def _read(path: Path, modified_ns: int, size: int) -> Globs:
         lines = path.read_bytes()[: IGNORE_FILE_BYTES + 1].decode("utf-8-sig", "replace").split("\n")
     except OSError as error:
         raise UnreadableError(path.name) from error
-    if len(lines) > IGNORE_LINES:
+    distinct = dict.fromkeys(line.removesuffix("\r") for line in reversed(lines))  # the last of equal lines decides
+    if len(distinct) > IGNORE_LINES:
         raise UnreadableError(f"{path.name} is too long and")
-    return Globs(line.removesuffix("\r") for line in lines)
+    return Globs(reversed(distinct))
 
 
 @lru_cache(maxsize=64)
