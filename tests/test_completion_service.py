@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from greencode_lsp.completion.denial import Denial
 from greencode_lsp.completion.parts import Parts
 from greencode_lsp.completion.pipeline import Backend, Request
 from greencode_lsp.completion.service import CompletionService
@@ -581,3 +583,20 @@ async def test_a_suggestion_remembered_is_what_the_model_would_say_now(tmp_path:
 
 MIDDLE = "y = [0, 0]\n" * 20
 """Less than the model sees."""
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+async def test_a_cancel_that_comes_just_as_the_rules_are_read_is_heard(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    asked: Future[None] = Future()
+    denial = Denial()
+    monkeypatch.setattr(vars(denial)["_executor"], "submit", lambda *_: asked)
+    asking = asyncio.ensure_future(denial.why("/a.py", (), ()))
+    await asyncio.sleep(0)
+    asked.set_result(None)
+    for _ in range(turns):  # of the loop: the answer is on its way
+        await asyncio.sleep(0)
+    assert asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking

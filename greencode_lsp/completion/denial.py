@@ -31,10 +31,12 @@ class Denial:
         if asked is None or asked.done():
             asked = self._asking[key] = self._executor.submit(self._rules.denied, *key)
         waiting = asyncio.wrap_future(asked)
-        try:
-            verdict = await asyncio.wait_for(asyncio.shield(waiting), RULES_S)
-        except asyncio.TimeoutError:
+        await asyncio.wait(
+            [waiting], timeout=RULES_S
+        )  # `wait_for` of Python 3.11 loses a cancel that comes with the end
+        if not waiting.done():
             return "The file is not completed: its ignore rules took too long to read."
+        verdict = waiting.result()
         if self._asking.get(key) is asked:
             del self._asking[key]
         return None if verdict is None else f"The file is not completed: {verdict}."
