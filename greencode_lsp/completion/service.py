@@ -58,7 +58,8 @@ class CompletionService:
         self._numbers = itertools.count(1)
         self._loaded_for: tuple[object, ...] | None = None
         self._loaded: Loaded | None = None
-        self._has_failed = False
+        self._failure: str | None = None
+        """Why the model that was asked for last could not be loaded; the worker's thread writes it."""
         """Whether the model that the settings name could not be loaded."""
         self._state: State = "loading"
         self._reason: str | None = None
@@ -79,7 +80,7 @@ class CompletionService:
         for sentence in sentences:
             self._telling.once(sentence)
         self._suggestions.forget()  # what was made with other settings is not what is asked for
-        if self._has_failed:  # the user may have fixed the folder meanwhile
+        if self._failure is not None:  # the user may have fixed the folder meanwhile
             self._loaded_for = None if self._loaded_for is None else ()
         if self._loaded_for is not None and not self._closed.is_set():
             self.start()
@@ -102,7 +103,7 @@ class CompletionService:
 
     def models_changed(self) -> None:
         """Choose anew among the models that are here; without effect where the settings name one that serves."""
-        if self._loaded_for is not None and (self.scopes.settings.model == AUTO or self._has_failed):
+        if self._loaded_for is not None and (self.scopes.settings.model == AUTO or self._failure is not None):
             self._loaded_for = ()
             self.start()
 
@@ -320,10 +321,10 @@ class CompletionService:
                 self._telling.from_worker(backend.note)
             self._books.ledger = self._books.ledger or self._parts.ledger(self._telling.from_worker)
             meter = self._parts.meter(backend.engine.device, self._telling.from_worker, backend.checkpoint)
-            self._loaded, self._state, self._has_failed = Loaded(backend, meter), "ready", False
+            self._loaded, self._state, self._failure = Loaded(backend, meter), "ready", None
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._has_failed = True
-            self._because_from_worker(self._telling.failure(error, "The model cannot be loaded"))
+            self._failure = self._telling.failure(error, "The model cannot be loaded")
+            self._because_from_worker(self._failure)
             self._loaded, self._state = before, "failed" if before is None else "ready"  # the old one goes on serving
         before = None
         gc.collect()  # what was loaded before holds itself
@@ -403,7 +404,7 @@ class CompletionService:
             state=self._state,
             model=manifest.name if manifest else settings.model,
             preference=settings.preference,
-            reason=None,
+            reason=self._failure if self._state == "failed" else None,
             device=loaded.backend.engine.device if loaded else "",
             power=power,
             last=self._last,
@@ -413,6 +414,6 @@ class CompletionService:
 
         def tell() -> None:
             state: State = "paused" if self._paused else status.state
-            self._report(replace(status, state=state, reason=self._reason))
+            self._report(replace(status, state=state, reason=self._reason or status.reason))
 
         self._telling.on_loop(tell)
