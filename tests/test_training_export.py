@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.engine.quantize import quantise_rows
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.records import FixedControl
@@ -81,7 +80,7 @@ def test_a_model_of_a_smaller_tokenizer_is_refused(tmp_path: Path) -> None:
 def test_int8_rows_are_off_by_half_a_step_at_most() -> None:
     torch.manual_seed(0)
     matrix = torch.randn(20, 30) * torch.logspace(-3, 3, 20)[:, None]
-    rounded, scale = (torch.from_numpy(part) for part in quantise_rows(matrix.numpy()))
+    rounded, scale = (torch.from_numpy(part) for part in exporting.quantise_rows(matrix.numpy()))
     assert ((rounded.float() * scale[:, None] - matrix).abs() <= 0.5001 * scale[:, None]).all()
 
 

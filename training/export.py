@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from greencode_lsp.engine.checkpoint import SCALE_SUFFIX, Weights, read_config
-from greencode_lsp.engine.quantize import quantise_rows, row_scales
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from training import tokenizer as tokenizers
@@ -46,6 +45,19 @@ class Part:
     shape: tuple[int, ...]
     dtype: torch.dtype
     convert: Callable[[NDArray[np.float32]], NDArray[Any]]
+
+
+def quantise_rows(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return int8 [O, K] and float32 scales [O] with matrix = int8 * scale, to half a step per entry."""
+    scale = row_scales(matrix)
+    return np.rint(matrix / scale[:, None]).astype(np.int8), scale
+
+
+def row_scales(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the float32 scales [O] that spread each row's largest entry over 127 steps."""
+    largest = np.maximum(matrix.max(1), -matrix.min(1))  # no second matrix, as abs() would make
+    scales: NDArray[np.float32] = (np.maximum(largest, 1e-8) / 127).astype(np.float32)
+    return scales
 
 
 def stored(shape: tuple[int, ...]) -> list[Part]:

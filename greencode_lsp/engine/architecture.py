@@ -6,9 +6,8 @@ embedding (D in all families but some OPT models).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,12 +88,3 @@ class Architecture:
         assert self.rotation_speeds is not None, "a family without RoPE"
         angles = np.arange(positions, dtype=np.float32)[:, None] * np.asarray(self.rotation_speeds, np.float32)
         return np.cos(angles), np.sin(angles)
-
-
-def count(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """Return a positive whole number of a config. Raises ValueError where it is something else."""
-    value = config.get(key)
-    value = default if value is None else value
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{key} is {value!r}, not a positive whole number")
-    return value

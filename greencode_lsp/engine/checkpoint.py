@@ -114,17 +114,12 @@ class Weights:
             raise ModelDamagedError(f"{self._path(name)} holds {name} with other scales; fetch the model again.")
         return found
 
-    def int8_rows(self, name: str) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
-        """Return int8 [O, K] and scales [O] of a matrix stored as such, else None."""
-        stored = self._stored(name)
-        return (stored, self._scales(name)) if stored.dtype == np.int8 else None
-
     def blocks(self, name: str) -> Blocks | None:
         """Return a matrix stored as int8 rows of whole blocks, each with its row's scale."""
-        found = self.int8_rows(name)
-        if found is None or found[0].shape[1] % BLOCK_SIZE:
+        stored = self._stored(name)
+        if stored.dtype != np.int8 or stored.shape[1] % BLOCK_SIZE:
             return None
-        stored, scale = found
+        scale = self._scales(name)
         values = (stored.astype(np.int16) + _CENTRE).astype(np.uint8).reshape(len(stored), -1, BLOCK_SIZE)
         shape = values.shape[:2]
         return Blocks(values, np.repeat(scale[:, None], shape[1], axis=1), np.full(shape, _CENTRE, np.uint8))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, cast
@@ -202,14 +201,14 @@ def _policies(checkpoint: Path, manifest: Manifest, hidden_size: int) -> dict[st
     return policies
 
 
-def _chunk_positions(engine: Engine, clock_s: Callable[[], float] = time.perf_counter) -> int:
+def _chunk_positions(engine: Engine) -> int:
     """Return how many prompt positions the widest segment runs in about CHUNK_S, or CHUNK_STEPS steps, here."""
     widest = max(after - before for before, after in pairwise((0, *engine.exits))) / engine.layers
 
     def widest_s(count: int) -> float:
-        start_s = clock_s()
+        start_s = time.perf_counter()
         engine.full_depth_argmax([0] * count, [0], FixedControl())
-        return (clock_s() - start_s) * widest
+        return (time.perf_counter() - start_s) * widest
 
     step_s = widest_s(1)
     count = min(TIMED_POSITIONS, engine.max_positions - 1)

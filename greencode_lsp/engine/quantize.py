@@ -124,16 +124,3 @@ def packed(blocks: Blocks) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
 def _pairs(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     joined: NDArray[np.uint8] = values[..., 0::2] | np.left_shift(values[..., 1::2], 4, dtype=np.uint8)
     return joined
-
-
-def quantise_rows(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return int8 [O, K] and float32 scales [O] with matrix = int8 * scale, to half a step per entry."""
-    scale = row_scales(matrix)
-    return np.rint(matrix / scale[:, None]).astype(np.int8), scale
-
-
-def row_scales(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the float32 scales [O] that spread each row's largest entry over 127 steps."""
-    largest = np.maximum(matrix.max(1), -matrix.min(1))  # no second matrix, as abs() would make
-    scales: NDArray[np.float32] = (np.maximum(largest, 1e-8) / 127).astype(np.float32)
-    return scales

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greencode_lsp.errors import ModelDamagedError, UnsupportedModelError
+from greencode_lsp.models.manifest import FAMILIES
 from greencode_lsp.models.weights import BLOCK_SIZE, Blocks, WeightSource
 
 MAX_LAYERS = 512
@@ -76,7 +77,9 @@ def expected(config: Mapping[str, Any]) -> Table:
         return _llama(config)
     if family == "opt":
         return _opt(config)
-    raise UnsupportedModelError(f"The model family {family!r} is not supported; llama, qwen2 and opt are.")
+    raise UnsupportedModelError(
+        f"The model family {str(family)[:40]!r} is not supported; {', '.join(FAMILIES)} are. Set greencode.model."
+    )
 
 
 def whole(config: Mapping[str, Any], key: str, most: int, default: int | None = None) -> int:

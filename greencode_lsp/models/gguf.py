@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,7 +60,6 @@ class GGUFWeights:
         self.config = config_of(self.header)
         self._stored = _hugging_face_names(self.header, int(self.config["num_hidden_layers"]))
         self._is_permuted = self.header.text("general.architecture") == "llama"
-        self._check_shapes()
 
     def digest(self) -> str:
         """Return the SHA-256 of the file, as publishers state it; a second for half a gigabyte, once per process."""
@@ -149,29 +147,6 @@ class GGUFWeights:
         heads = self.config["num_attention_heads" if _ROTATED[0] in record.name else "num_key_value_heads"]
         pairs = rows.reshape(heads, -1, 2, *rows.shape[1:])
         return np.reshape(pairs.swapaxes(1, 2), rows.shape)
-
-    def _check_shapes(self) -> None:
-        """Raise ModelDamagedError where a layer lacks a tensor, or one has not the shape that the metadata implies."""
-        stated = self.config
-        hidden, inner, size = stated["hidden_size"], stated["intermediate_size"], stated["head_dim"]
-        queries, keys = stated["num_attention_heads"] * size, stated["num_key_value_heads"] * size
-        outputs = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": hidden, "down_proj": hidden}
-        inputs = {"o_proj": queries, "down_proj": inner}
-        layers = range(stated["num_hidden_layers"])  # however many are stated: the first that is not there ends it
-        modules = (f"model.layers.{index}.{module}" for index in layers for module in LAYER_NAMES)
-        others = ["model.embed_tokens", "model.norm", *([] if stated["tie_word_embeddings"] else ["lm_head"])]
-        for module in chain(others, modules):
-            kind = module.rpartition(".")[2]
-            rows = outputs.get(kind, stated["vocab_size"] if kind in ("lm_head", "embed_tokens") else inner)
-            is_norm = kind.endswith("norm")
-            self._expect(f"{module}.weight", (hidden,) if is_norm else (rows, inputs.get(kind, hidden)))
-            if stated["attention_bias"] and kind in ("q_proj", "k_proj", "v_proj"):
-                self._expect(f"{module}.bias", (rows,))
-
-    def _expect(self, name: str, shape: tuple[int, ...]) -> None:
-        found = self.shape(name)
-        if found != shape:
-            raise damaged(self.path, f"{name} has the shape {found}, its metadata {shape}")
 
 
 def config_of(header: Header) -> dict[str, Any]:

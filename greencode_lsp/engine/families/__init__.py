@@ -17,7 +17,10 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any]], Architecture]] = {
 
 
 def describe(config: Mapping[str, Any]) -> Architecture:
-    """Return the architecture that a config describes. Raises UnsupportedModelError or ModelDamagedError."""
+    """Return the architecture that a config describes, whose numbers `models.checks` has looked at.
+
+    Raises UnsupportedModelError or ModelDamagedError.
+    """
     kind = str(config.get("model_type"))
     if kind not in FAMILIES:
         *most, last = FAMILIES

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from greencode_lsp.engine.architecture import MAX_POSITIONS, Architecture, Layer, count
+from greencode_lsp.engine.architecture import MAX_POSITIONS, Architecture, Layer
 from greencode_lsp.errors import UnsupportedModelError
 
 
@@ -50,21 +50,19 @@ def describe(config: Mapping[str, Any]) -> Architecture:
     """Return the architecture that a `config.json` of `model_type` llama describes."""
     if config.get("hidden_act", "silu") != "silu":
         raise UnsupportedModelError(f"The activation {config['hidden_act']!r} is not supported in Llama; silu is.")
-    heads, hidden_size = count(config, "num_attention_heads"), count(config, "hidden_size")
-    if not config.get("head_dim") and hidden_size % heads:
-        raise ValueError(f"hidden_size {hidden_size} is no multiple of {heads} heads")
-    head_size = count(config, "head_dim", hidden_size // heads)
+    heads, hidden_size = config["num_attention_heads"], config["hidden_size"]
+    head_size = config.get("head_dim") or hidden_size // heads
     embedding = "model.embed_tokens.weight"
     return Architecture(
         family=str(config["model_type"]),
-        layers=count(config, "num_hidden_layers"),
+        layers=config["num_hidden_layers"],
         hidden_size=hidden_size,
         heads=heads,
-        groups=count(config, "num_key_value_heads", heads),
+        groups=config.get("num_key_value_heads") or heads,
         head_size=head_size,
-        inner_size=count(config, "intermediate_size"),
-        vocabulary=count(config, "vocab_size"),
-        max_positions=min(count(config, "max_position_embeddings"), MAX_POSITIONS),
+        inner_size=config["intermediate_size"],
+        vocabulary=config["vocab_size"],
+        max_positions=min(config["max_position_embeddings"], MAX_POSITIONS),
         layer=_layer,
         embedding=embedding,
         head=embedding if config.get("tie_word_embeddings") else "lm_head.weight",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from greencode_lsp.engine.architecture import MAX_POSITIONS, Architecture, Layer, count
+from greencode_lsp.engine.architecture import MAX_POSITIONS, Architecture, Layer
 from greencode_lsp.errors import UnsupportedModelError
 
 _AT = "model.decoder."
@@ -31,23 +31,21 @@ def describe(config: Mapping[str, Any]) -> Architecture:
         raise UnsupportedModelError("This OPT variant is not supported; OPT with ReLU and affine norms is.")
     if not config.get("tie_word_embeddings", True):
         raise UnsupportedModelError("OPT with an untied head is not supported; OPT with a tied one is.")
-    heads, hidden_size = count(config, "num_attention_heads"), count(config, "hidden_size")
-    if hidden_size % heads:
-        raise ValueError(f"hidden_size {hidden_size} is no multiple of {heads} heads")
+    heads, hidden_size = config["num_attention_heads"], config["hidden_size"]
     norm_first = bool(config.get("do_layer_norm_before", True))
     has_final_norm = norm_first and not config.get("_remove_final_layer_norm", False)
-    is_projected = count(config, "word_embed_proj_dim", hidden_size) != hidden_size
+    is_projected = (config.get("word_embed_proj_dim") or hidden_size) != hidden_size
     embedding = _AT + "embed_tokens.weight"
     return Architecture(
         family="opt",
-        layers=count(config, "num_hidden_layers"),
+        layers=config["num_hidden_layers"],
         hidden_size=hidden_size,
         heads=heads,
         groups=heads,
         head_size=hidden_size // heads,
-        inner_size=count(config, "ffn_dim"),
-        vocabulary=count(config, "vocab_size"),
-        max_positions=min(count(config, "max_position_embeddings"), MAX_POSITIONS),
+        inner_size=config["ffn_dim"],
+        vocabulary=config["vocab_size"],
+        max_positions=min(config["max_position_embeddings"], MAX_POSITIONS),
         layer=_layer,
         embedding=embedding,
         head=embedding,
