@@ -26,7 +26,9 @@ HOME = Path("~/.cache/greencode-lsp")
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m training`."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Train, calibrate and judge a model.")
-    parser.add_argument("step", choices=[*pipeline.STEPS, "heldout", "import", "bench", "energy-study", "all"])
+    parser.add_argument(
+        "step", choices=[*pipeline.STEPS, "heldout", "import", "bench", "energy-study", "precision", "all"]
+    )
     parser.add_argument("folders", nargs="*", type=Path, help="`import FOLDER OUT`, `export --dequantise FOLDER OUT`")
     parser.add_argument("--dequantise", action="store_true", help="`export` FOLDER as float32 for transformers")
     parser.add_argument(
@@ -42,7 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop `lite` after so long; it can go on later")
     parser.add_argument("--runs", type=Path, default=pipeline.RUNS, help="where `evaluate` and `energy-study` write")
     parser.add_argument("--limit", type=int, help="`evaluate` so many held-out lines of each language only")
-    parser.add_argument("--model", help="`evaluate`, `bench` or `energy-study` this: `bundled` or a folder")
+    parser.add_argument(
+        "--model", help="`evaluate`, `bench`, `precision` or `energy-study` this: `bundled` or a folder"
+    )
     parser.add_argument(
         "--languages", nargs="+", default=["python", "java"], help="`evaluate` and `heldout` in these languages"
     )
@@ -149,6 +153,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if options.step == "evaluate" and options.gguf:
             _evaluate_peer(options)
+            return 0
+        if options.step == "precision":
+            from training import precision  # imports numpy and more
+
+            precision.main(resolve(options.model or "bundled"), options.runs)
             return 0
         if options.step == "energy-study":
             _energy_study(options)
