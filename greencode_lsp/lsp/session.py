@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -98,6 +99,9 @@ class GreenCodeServer(LanguageServer):
         self.documents = self.protocol._workspace = Documents.of(self.workspace, folders)
         self.protocol.noted, self.protocol.lost = self.note, self.documents.lose
         self.lifeline.watch(process_id, self.abandon)
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; a loop that is not the main thread's
+            # Python's own handler waits for the loop to wake, which a signal just before it sleeps does not do
+            self._loop.add_signal_handler(signal.SIGINT, self.abandon)
 
     def refused(self, length: int) -> None:
         """Note, from the reader's thread, a message that is longer than any may be."""

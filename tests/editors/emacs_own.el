@@ -63,7 +63,6 @@
     (let ((killed (test-process)))
       (signal-process killed 'KILL)
       (test-wait "its end" (lambda () (= 1 (test-said "the next edit starts it again"))))
-      (should (equal " GreenCode stopped" (substring-no-properties (greencode-mode-line))))
       (test-type "s")
       (should (equal "ult.append(item)" (test-ghost)))
       (should-not (eq killed (test-process))))))
