@@ -15,9 +15,9 @@ from greencode_lsp.engine.policy import AGENT_FILE, AgentPolicy, ExitState, obse
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.errors import ModelDamagedError
 from tests.training_fakes import MANIFEST, rollouts
-from training import agent, probe
+from training.exits import agent, probe
+from training.exits.rewards import COST_WEIGHT
 from training.preset import AgentOptions, PpoOptions, load_preset
-from training.rewards import COST_WEIGHT
 
 STEPS = 12_000
 

@@ -10,8 +10,8 @@ import pytest
 
 from greencode_lsp.engine.policy import AgentPolicy
 from tests.training_fakes import MANIFEST, rollouts
-from training import baselines, probe
-from training.baselines import Policy
+from training.exits import baselines, probe
+from training.exits.baselines import Policy
 
 FULL_OF_THREE = 2 * 6 + 3 * 1
 """Layer-equivalents of three tokens at full depth: the first one's layers are the prompt's."""

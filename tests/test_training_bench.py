@@ -12,8 +12,8 @@ import pytest
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.records import FixedControl
 from tests import reference
-from training import bench, bench_exits, bench_peers, bench_server
-from training.gguf_export import export_gguf
+from training.bench import bench_engine, bench_exits, bench_peers, bench_server
+from training.checkpoint.gguf_export import export_gguf
 
 FIRST = "def first(a, b):\n    return [a, b('x')]\n" * 40
 SECOND = "SECOND = 1\n" * 200
@@ -41,12 +41,14 @@ def test_the_trace_visits_the_other_document() -> None:
 
 
 def test_a_missing_peer_has_no_ratio() -> None:
-    assert bench.share(1.0, bench.of_peer({"greencode int8": {"step": [1.0]}}, "llama.cpp", "step")) is None
+    assert (
+        bench_engine.share(1.0, bench_engine.of_peer({"greencode int8": {"step": [1.0]}}, "llama.cpp", "step")) is None
+    )
 
 
 def test_the_better_of_a_peers_variants_counts() -> None:
     times = {"Hugging Face float32": {"step": [3.0, 4.0, 5.0]}, "Hugging Face bfloat16": {"step": [2.0, 2.0, 9.0]}}
-    assert bench.of_peer(times, "Hugging Face", "step") == 2.0
+    assert bench_engine.of_peer(times, "Hugging Face", "step") == 2.0
 
 
 def test_measuring_leaves_the_prompt_alone_in_the_cache(tmp_path: Path) -> None:
@@ -60,13 +62,13 @@ def test_measuring_leaves_the_prompt_alone_in_the_cache(tmp_path: Path) -> None:
 def test_the_last_line_has_the_promised_keys(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(bench_server, "start", lambda model: bench_server.Start(0.1, 0.2, 10**6))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(bench, "install_mb", lambda: None)
+    monkeypatch.setattr(bench_engine, "install_mb", lambda: None)
     monkeypatch.setattr(bench_peers, "CONTEXT", 16)
-    monkeypatch.setattr(bench, "CONTEXT", 16)
+    monkeypatch.setattr(bench_engine, "CONTEXT", 16)
     monkeypatch.setattr(bench_exits, "TYPED_CHARACTERS", 10)
     for name in ("QUICK_ROUNDS", "QUICK_PROMPTS", "QUICK_STARTS", "LAZY_PROMPTS", "THREAD_ROUNDS"):
-        monkeypatch.setattr(bench, name, 1)
-    bench.main(bench.Options(random_weights="nano", quick=True), as_json=True)
+        monkeypatch.setattr(bench_engine, name, 1)
+    bench_engine.main(bench_engine.Options(random_weights="nano", quick=True), as_json=True)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert tuple(figures) == KEYS
     assert figures["full_vs_llamacpp_q8"] is None

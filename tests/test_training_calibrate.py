@@ -7,7 +7,7 @@ import pytest
 
 from greencode_lsp.models.manifest import CalibrationRow
 from tests.training_fakes import rollouts
-from training.calibrate import FIGURES, Setting, best_rows, served, tables_of, thresholds, winner
+from training.evaluation.calibrate import FIGURES, Setting, best_rows, served, tables_of, thresholds, winner
 
 SETTINGS = [Setting("agent", 2.0), Setting("agent", 1.0), Setting("agent", 0.0)]
 

@@ -14,11 +14,11 @@ import pytest
 
 from greencode_lsp.errors import CorpusError
 from tests.training_corpora import code, preset_of, two_packages, write_manifest, write_package
-from training import prepare as preparation
 from training.__main__ import main
-from training.corpus import MAX_FILE_BYTES, read_source
-from training.filters import Screen, SecretScanner, has_copyleft_header, is_minified, shingles
-from training.prepare import parts_of, prepare
+from training.data import prepare as preparation
+from training.data.corpus import MAX_FILE_BYTES, read_source
+from training.data.prepare import parts_of, prepare
+from training.data.screen import Screen, SecretScanner, has_copyleft_header, is_minified, shingles
 from training.preset import Stage
 
 # assembled here, so that scanners of this repository stay quiet

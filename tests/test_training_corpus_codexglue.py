@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from greencode_lsp.errors import CorpusError
-from training import archives
-from training.codexglue import java_source, members, python_source, with_literals
-from training.corpus import texts_of
-from training.sources import Entry, Source, packages_of
+from training.data import archives
+from training.data.codexglue import java_source, members, python_source, with_literals
+from training.data.corpus import texts_of
+from training.data.sources import Entry, Source, packages_of
 
 
 def python(tokens: str) -> str:

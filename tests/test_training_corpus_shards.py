@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from greencode_lsp.errors import CorpusError
-from training import shards as sharding
 from training.__main__ import main
-from training.shards import MANIFEST, pack_shards, unpack
+from training.data import shards as sharding
+from training.data.shards import MANIFEST, pack_shards, unpack
 
 
 @pytest.fixture

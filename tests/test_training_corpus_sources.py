@@ -13,10 +13,10 @@ import pytest
 
 from greencode_lsp.errors import CorpusError
 from tests.training_corpora import code, write_manifest, write_package
-from training import archives
-from training.corpus import find, split_of
-from training.packages import Package, is_permissive
-from training.sources import manifest_of, packages_of, read_manifest
+from training.data import archives
+from training.data.corpus import find, split_of
+from training.data.packages import Package, is_permissive
+from training.data.sources import manifest_of, packages_of, read_manifest
 
 
 @pytest.fixture(autouse=True)

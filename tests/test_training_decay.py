@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from greencode_lsp.errors import CorpusError
 from tests import training_toy as toy
-from training import decay
 from training.__main__ import main
-from training.decay import Decay, OnRequest
-from training.lite import Budget, train
+from training.lm import decay
+from training.lm.decay import Decay, OnRequest
+from training.lm.lite import Budget, train
 from training.preset import Preset
 
 Weights = dict[str, torch.Tensor]

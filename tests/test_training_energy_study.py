@@ -19,8 +19,8 @@ from greencode_lsp.errors import SettingError
 from greencode_lsp.records import FixedControl
 from tests import reference
 from tests.fakes import tokenizer
-from training import energy_study
-from training.energy_results import (
+from training.bench import energy_study
+from training.bench.energy_results import (
     FULL,
     NEW_TOKENS,
     PAPER,
@@ -34,7 +34,7 @@ from training.energy_results import (
     to_markdown,
     write,
 )
-from training.energy_study import CACHED, Complete, Line, Options, measure, own_ways, quality, replay
+from training.bench.energy_study import CACHED, Complete, Line, Options, measure, own_ways, quality, replay
 
 PROMPTS = [[1, 2], [3], [4]]
 

@@ -9,8 +9,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from tests.training_fakes import MANIFEST, rollouts
-from training.env import ExitEnv, ExitVecEnv, Walk
-from training.rewards import COST_WEIGHT, Reward
+from training.exits.environment import ExitEnv, ExitVecEnv, Walk
+from training.exits.rewards import COST_WEIGHT, Reward
 
 GO_ON, LEAVE = 0, 1
 FULL = 7.0  # 6 layers and a head of 1

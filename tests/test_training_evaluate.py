@@ -12,14 +12,14 @@ import torch
 from greencode_lsp.models.manifest import CalibrationRow, Manifest
 from greencode_lsp.records import DecodeConfig
 from tests import training_toy as toy
-from training import heldout, pipeline
+from training import steps
 from training.__main__ import main
-from training.calibrate import Subject
-from training.evaluate import HeldOut, best_fixed_ratio, contract, of_language, summary
-from training.export import export
-from training.families import build_model
-from training.heldout import HeldOutLine, Pointer
-from training.protocols import (
+from training.checkpoint.export import export
+from training.data import heldout
+from training.data.heldout import HeldOutLine, Pointer
+from training.evaluation.calibrate import Subject
+from training.evaluation.evaluate import HeldOut, best_fixed_ratio, contract, of_language, summary
+from training.evaluation.protocols import (
     CONTEXT_TOKENS,
     FRACTIONS,
     PREFERENCES,
@@ -29,8 +29,9 @@ from training.protocols import (
     score,
     tasks_of,
 )
-from training.report import to_markdown
-from training.sweep import subject_of
+from training.evaluation.results_table import to_markdown
+from training.evaluation.sweep import subject_of
+from training.lm.families import build_model
 
 TEXT = toy.TEXT * 4
 LINE = HeldOutLine(Pointer("toy", "1", "MIT", "toy.py", "0", 2, 12), TEXT, TEXT.index("return") + len("return "))
@@ -128,9 +129,9 @@ def test_without_the_held_out_packages_the_way_to_get_them_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heldout, "read_lines", lambda sources, language: ([], 1000))
-    pipeline._heldout_lines.cache_clear()
+    steps._heldout_lines.cache_clear()
     assert main(["evaluate", "--model", "bundled", "--runs", str(tmp_path), "--heldout-sources", "nowhere"]) == 1
-    pipeline._heldout_lines.cache_clear()
+    steps._heldout_lines.cache_clear()
     assert "pip install '.[eval]'" in capsys.readouterr().err
 
 

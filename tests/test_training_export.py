@@ -19,10 +19,10 @@ from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.records import FixedControl
 from tests import reference
 from tests import training_toy as toy
-from training import export as exporting
-from training import tokenizer as tokenizers
-from training.export import dequantise, export
-from training.families import build_model
+from training.checkpoint import bpe as tokenizers
+from training.checkpoint import export as exporting
+from training.checkpoint.export import dequantise, export
+from training.lm.families import build_model
 
 
 def exported(tmp_path: Path, family: str = "llama") -> Path:
@@ -101,7 +101,7 @@ import re, sys
 from pathlib import Path
 import torch
 from greencode_lsp.engine.load import load_engine
-from training.export import _save_stored, dequantise
+from training.checkpoint.export import _save_stored, dequantise
 def peak():  # of this process; getrusage's figure is inherited from the one that started it
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 torch.ones(8, 8) @ torch.ones(8, 8)

@@ -8,8 +8,8 @@ from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from tests.fakes import FIM, tokenizer
 from tests.test_prompt_fim import published, qwen
-from training import samples
-from training.tokenizer import fim_marks
+from training.checkpoint.bpe import fim_marks
+from training.data import samples
 
 CODE = "".join(f"def f{n}(x):\n    return x + {n}\n" for n in range(6))
 

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError, UnsupportedModelError
 from tests import gguf_files
-from training import tokenizer as tokenizers
-from training.importer import import_folder
+from training.checkpoint import bpe as tokenizers
+from training.checkpoint.importer import import_folder
 
 MODEL = gguf_files.model("llama")
 TOKENS = ["<|endoftext|>", *"!\"#$%&'()abcdef", "Ġ", "1", "2", "12", "ab", "abc"]

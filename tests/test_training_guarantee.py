@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from training.guarantee import fixed_sequence, lower_bound, p_value
+from training.evaluation.risk_control import fixed_sequence, lower_bound, p_value
 
 TRUE_RISKS = np.linspace(0.0, 0.15, 16)
 """From the most careful row to the boldest."""

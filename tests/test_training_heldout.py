@@ -10,9 +10,9 @@ import pytest
 
 from greencode_lsp.errors import CorpusError
 from tests.training_corpora import code, write_package
-from training import archives, heldout
-from training.packages import Package
-from training.sources import manifest_of
+from training.data import archives, heldout
+from training.data.packages import Package
+from training.data.sources import manifest_of
 
 
 def frozen(language: str) -> list[heldout.Pointer]:

@@ -17,7 +17,7 @@ from greencode_lsp.errors import GreenCodeError, ModelDamagedError, ModelNotFoun
 from greencode_lsp.records import FixedControl
 from tests import reference
 from training.__main__ import main
-from training.importer import import_folder
+from training.checkpoint.importer import import_folder
 
 MERGES = ["d e", "de f", "Ġ de", "i n"]
 

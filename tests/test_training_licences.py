@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.licences import without_notice
+from training.data.licences import without_notice
 
 BODY = "import os\n\nLICENCE = 'MIT'  # the licence of what we write\n"
 

@@ -19,14 +19,14 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.store import bundled_folder
 from tests import training_corpora
 from tests import training_toy as toy
-from training import lite
-from training import start as starting
-from training import tokenizer as tokenizers
-from training.batches import Batches, Share
-from training.families import build_model
-from training.lite import Budget, learning_rate_factor, train
-from training.lite_loss import Objective
-from training.prepare import prepare
+from training.checkpoint import base_checkpoint as starting
+from training.checkpoint import bpe as tokenizers
+from training.data.prepare import prepare
+from training.lm import lite
+from training.lm.batches import Batches, Share
+from training.lm.families import build_model
+from training.lm.lite import Budget, learning_rate_factor, train
+from training.lm.lite_loss import Objective
 from training.preset import ModelOptions, Preset, Stage
 
 Weights = dict[str, torch.Tensor]

@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from greencode_lsp.engine.load import load_engine
 from tests import reference
-from training import lite_loss
-from training.families import exit_states, to_head
-from training.lite_loss import Head, Objective
-from training.schedules import build
+from training.lm import lite_loss
+from training.lm.families import exit_states, to_head
+from training.lm.lite_loss import Head, Objective
+from training.lm.schedules import build
 
 IDS = torch.tensor([[5, 17, 101, 3, 42, 42, 7, 190, 11, 60, 61, 62]])
 MODELS = {

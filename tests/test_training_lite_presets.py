@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from tests import training_toy as toy
 from training.__main__ import main
-from training.batches import Batches, Share
-from training.families import build_model, exit_states
-from training.lite import train
-from training.plan import layer_bytes, plan
+from training.lm.batches import Batches, Share
+from training.lm.families import build_model, exit_states
+from training.lm.lite import train
+from training.lm.plan import layer_bytes, plan
 from training.preset import ModelOptions, Preset, Stage, load_preset
 
 PAPER = {

@@ -18,7 +18,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tests import training_toy as toy
-from training.lite import train
+from training.lm.lite import train
 train(toy.preset(stages=toy.STAGES[:1]), Path(sys.argv[1]))
 """
 

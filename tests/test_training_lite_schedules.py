@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from greencode_lsp.errors import CorpusError
-from training.schedules import build, paper_weights
+from training.lm.schedules import build, paper_weights
 
 LLAMA_3B = [4, 6, 8, 10, 12, 14, 18, 22, 26, 28]
 OPT_2_7B = [4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32]

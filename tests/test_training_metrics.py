@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training import metrics
+from training.evaluation import metrics
 
 
 def test_an_exact_match_ignores_blanks_at_the_ends_only() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.test_prompt_fim import qwen
-from training.heldout import HeldOutLine, Pointer
-from training.peer_lines import LINE_TOKENS, score
+from training.data.heldout import HeldOutLine, Pointer
+from training.evaluation.peer_lines import LINE_TOKENS, score
 
 TEXT = "def f(items):\n    return append_items(items)\n\nx = 1\n"
 

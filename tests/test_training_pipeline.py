@@ -17,15 +17,17 @@ from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests.training_fakes import Scripted
-from training import cursors, heldout, pipeline
+from training import steps
 from training.__main__ import main
-from training.corpus import discover
-from training.env import Walk
-from training.evaluate import HeldOut, contract, evaluate
-from training.forced import ForcedExits
+from training.data import heldout
+from training.data.corpus import discover
+from training.evaluation.evaluate import HeldOut, contract, evaluate
+from training.exits import cursors
+from training.exits.environment import Walk
+from training.exits.rewards import COST_WEIGHT, Reward
+from training.exits.rollout import Prompt, Rollouts, Setup, roll
+from training.exits.teacher_forcing import ForcedExits
 from training.preset import load_preset
-from training.rewards import COST_WEIGHT, Reward
-from training.rollout import Prompt, Rollouts, Setup, roll
 
 NOT_INSTALLED = "--heldout-sources=stdlib"  # so that the evaluation is left out, installed packages or not
 
@@ -79,12 +81,12 @@ def test_nothing_is_done_twice(work: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_later_step_before_an_earlier_one_is_not_done(work: Path) -> None:
-    job = pipeline.Job(load_preset("nano"), work, work / "out")
+    job = steps.Job(load_preset("nano"), work, work / "out")
     stamp = work / "steps" / "rollout"
     before = stamp.stat().st_mtime_ns
     try:
         stamp.touch()
-        assert [pipeline.is_done(job, name) for name in ("export", "rollout", "agent")] == [True, True, False]
+        assert [steps.is_done(job, name) for name in ("export", "rollout", "agent")] == [True, True, False]
     finally:
         os.utime(stamp, ns=(before, before))
 
@@ -182,10 +184,10 @@ def test_rollouts_read_back_memory_mapped(work: Path) -> None:
 
 def test_the_newest_weights_are_exported(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no trained model"):
-        pipeline._trained(tmp_path)
+        steps._trained(tmp_path)
     for age, folder in enumerate(["checkpoints/checkpoint-5", "lite", "checkpoints/checkpoint-9"]):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "complete.json").touch()
         (tmp_path / folder / "config.json").touch()
         os.utime(tmp_path / folder / "config.json", (age, age))
-        assert pipeline._trained(tmp_path) == tmp_path / folder
+        assert steps._trained(tmp_path) == tmp_path / folder

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tests import reference
-from training.precision import compare
+from training.bench.precision import compare
 
 TEXTS = [[i * seed % reference.VOCAB for i in range(1, 40)] for seed in (7, 11)]
 

@@ -15,8 +15,8 @@ from greencode_lsp.engine.policy import AgentPolicy, observation_size
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
-from training.replay import ORACLE, Completion, Replayer, Tree
-from training.rollout import emit
+from training.exits.replay import ORACLE, Completion, Replayer, Tree
+from training.exits.rollout import emit
 
 EXITS = reference.EXITS
 NEW_TOKENS = 9

@@ -9,7 +9,7 @@ import pytest
 
 from greencode_lsp.errors import CorpusError
 from training import preset
-from training.rewards import Reward, energy_reward, paper_reward
+from training.exits.rewards import Reward, energy_reward, paper_reward
 
 EXITS = (4, 8, 12)
 

@@ -17,13 +17,13 @@ from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
 from tests.training_fakes import Scripted, rollouts
-from training import experience
-from training.cursors import Cursor
-from training.env import Walk
-from training.forced import ForcedExits
+from training.exits import experience
+from training.exits.cursors import Cursor
+from training.exits.environment import Walk
+from training.exits.rewards import Reward
+from training.exits.rollout import Prompt, Rollouts, Setup, Writer, follow, roll
+from training.exits.teacher_forcing import ForcedExits
 from training.preset import RolloutOptions
-from training.rewards import Reward
-from training.rollout import Prompt, Rollouts, Setup, Writer, follow, roll
 
 EXITS = reference.EXITS
 NEW_TOKENS = 8
@@ -125,7 +125,7 @@ def test_what_is_written_part_by_part_reads_back_as_one(tmp_path: Path) -> None:
 
 
 def test_a_copy_in_pieces_is_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.rollout.COPIED_TOKENS", 2)
+    monkeypatch.setattr("training.exits.rollout.COPIED_TOKENS", 2)
     stored = rollouts([[(True, False)] * 3, [(False, False)] * 2])
     with Writer(tmp_path / "copy") as writer:
         writer.copy(stored)

@@ -6,9 +6,9 @@ import random
 from typing import Any
 
 from tests.training_corpora import code
-from training import samples
-from training import tokenizer as tokenizers
-from training.tokenizer import SPECIAL_TOKENS
+from training.checkpoint import bpe as tokenizers
+from training.checkpoint.bpe import SPECIAL_TOKENS
+from training.data import samples
 
 TEXT = code(7)
 TOKENIZER = tokenizers.build([code(seed) for seed in range(20)], 400)

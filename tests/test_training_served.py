@@ -12,14 +12,14 @@ from greencode_lsp.records import DecodeConfig
 from greencode_lsp.settings import Settings
 from tests import training_toy as toy
 from tests.fakes import meter
-from training.calibrate import Subject
-from training.cursors import Cursor
-from training.export import export
-from training.families import build_model
-from training.replay import Completion
-from training.rollout import emit_served
-from training.served import Served
-from training.sweep import subject_of
+from training.checkpoint.export import export
+from training.evaluation.calibrate import Subject
+from training.evaluation.sweep import subject_of
+from training.exits.cursors import Cursor
+from training.exits.replay import Completion
+from training.exits.rollout import emit_served
+from training.exits.served import Served
+from training.lm.families import build_model
 
 TEXT = toy.TEXT * 4
 PLACES = ["return fi", "index in ra", "index", "    ", "for index in range(10):"]

@@ -11,12 +11,12 @@ import torch
 
 from greencode_lsp.errors import CorpusError
 from tests import training_toy as toy
-from training import calibrate, sweep
-from training.calibrate import Setting
-from training.cursors import Cursor
-from training.export import export
-from training.families import build_model
-from training.sweep import Sweep
+from training.checkpoint.export import export
+from training.evaluation import calibrate, sweep
+from training.evaluation.calibrate import Setting
+from training.evaluation.sweep import Sweep
+from training.exits.cursors import Cursor
+from training.lm.families import build_model
 
 SETTINGS = [Setting("confidence", 2.0), Setting("confidence", -3.0), Setting("fixed", 1.5, every=2)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.tokens import exit_histogram, token_class
+from training.evaluation.token_classes import exit_histogram, token_class
 
 
 @pytest.mark.parametrize(

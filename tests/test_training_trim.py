@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from greencode_lsp.errors import CorpusError, UnsupportedModelError
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from tests.training_corpora import code
-from training import tokenizer as tokenizers
-from training.tokenizer import SPECIAL_TOKENS
-from training.trim import rows_for, trim, trim_folder
+from training.checkpoint import bpe as tokenizers
+from training.checkpoint.bpe import SPECIAL_TOKENS
+from training.checkpoint.trim import rows_for, trim, trim_folder
 
 CODE = [code(seed) for seed in range(30)]
 PROSE = [" ".join(f"wherefore{n} notwithstanding" for n in range(200)) for _ in range(30)]

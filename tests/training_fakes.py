@@ -9,7 +9,7 @@ import numpy as np
 from greencode_lsp.engine.policy import ExitState, observation
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.models.manifest import Manifest
-from training.rollout import Rollouts
+from training.exits.rollout import Rollouts
 
 MANIFEST = Manifest("toy", "llama", exits=(2, 4, 6), cost_curve={1: 1.0, 2: 1.5}, head_layers=1.0)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from training import tokenizer as tokenizers
+from training.checkpoint import bpe as tokenizers
 from training.preset import ModelOptions, Preset, Stage, load_preset
 
 VOCAB = 300

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from greencode_lsp.errors import GreenCodeError, SettingError
 from greencode_lsp.models.store import resolve
-from training import pipeline
+from training import steps
 from training.preset import load_preset
 
 HOME = Path("~/.cache/greencode-lsp")
@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m training`."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Train, calibrate and judge a model.")
     parser.add_argument(
-        "step", choices=[*pipeline.STEPS, "heldout", "import", "bench", "energy-study", "precision", "all"]
+        "step", choices=[*steps.STEPS, "heldout", "import", "bench", "energy-study", "precision", "all"]
     )
     parser.add_argument("folders", nargs="*", type=Path, help="`import FOLDER OUT`, `export --dequantise FOLDER OUT`")
     parser.add_argument("--dequantise", action="store_true", help="`export` FOLDER as float32 for transformers")
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, help=f"folder to work in (default: {HOME}/PRESET)")
     parser.add_argument("--out", type=Path, help="checkpoint folder to write (default: WORK/out)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop `lite` after so long; it can go on later")
-    parser.add_argument("--runs", type=Path, default=pipeline.RUNS, help="where `evaluate` and `energy-study` write")
+    parser.add_argument("--runs", type=Path, default=steps.RUNS, help="where `evaluate` and `energy-study` write")
     parser.add_argument("--limit", type=int, help="`evaluate` so many held-out lines of each language only")
     parser.add_argument(
         "--model", help="`evaluate`, `bench`, `precision` or `energy-study` this: `bundled` or a folder"
@@ -82,11 +82,11 @@ def _convert(options: argparse.Namespace) -> bool:
         raise SettingError(f"Two folders are needed: `python -m training {command} FOLDER OUT`.")
     folder, out = (path.expanduser() for path in options.folders)
     if options.step == "import":
-        from training.importer import import_folder  # imports transformers: seconds
+        from training.checkpoint.importer import import_folder  # imports transformers: seconds
 
         import_folder(folder, out)
     else:
-        from training.export import dequantise
+        from training.checkpoint.export import dequantise
 
         dequantise(folder, out)
     print(out)
@@ -94,7 +94,7 @@ def _convert(options: argparse.Namespace) -> bool:
 
 
 def _energy_study(options: argparse.Namespace) -> None:
-    from training import energy_results, energy_study  # imports transformers: seconds
+    from training.bench import energy_results, energy_study  # imports transformers: seconds
 
     model, device = options.model or "bundled", options.device
     wanted = energy_study.Options(model, device, options.window_s, options.repeats, seed=options.seed)
@@ -105,21 +105,21 @@ def _energy_study(options: argparse.Namespace) -> None:
 
 
 def _pack_shards(work: Path) -> None:
-    from training.shards import pack_shards
+    from training.data.shards import pack_shards
 
     packed = pack_shards(work, work / "shards")
     print(f"{work / 'shards'}: {packed['tokens']:,} tokens in {packed['bytes'] / 1e6:.1f} MB")
 
 
 def _unpack_shards(shards: Path, work: Path) -> None:
-    from training.shards import unpack
+    from training.data.shards import unpack
 
     print(f"{work}: {unpack(shards, work)['train_tokens_unique']:,} training tokens")
 
 
 def _evaluate_peer(options: argparse.Namespace) -> None:
-    from training.heldout import read_lines
-    from training.peer_lines import evaluate
+    from training.data.heldout import read_lines
+    from training.evaluation.peer_lines import evaluate
 
     lines = {name: read_lines(list(options.heldout_sources), name)[0] for name in options.languages}
     there = {name: found[: options.limit] for name, found in lines.items() if found}
@@ -129,7 +129,7 @@ def _evaluate_peer(options: argparse.Namespace) -> None:
 
 
 def _decay(work: Path, options: argparse.Namespace) -> None:
-    from training import decay  # imports transformers: seconds
+    from training.lm import decay  # imports transformers: seconds
 
     if options.decay_undo:
         decay.undo(work)
@@ -144,18 +144,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if _convert(options):
             return 0
         if options.step == "bench":
-            from training import bench  # imports transformers: seconds
+            from training.bench import bench_engine  # imports transformers: seconds
 
-            wanted = bench.Options(
+            wanted = bench_engine.Options(
                 options.model or "bundled", options.random_weights, options.quick, options.device, options.gguf
             )
-            bench.main(wanted, as_json=options.json)
+            bench_engine.main(wanted, as_json=options.json)
             return 0
         if options.step == "evaluate" and options.gguf:
             _evaluate_peer(options)
             return 0
         if options.step == "precision":
-            from training import precision  # imports numpy and more
+            from training.bench import precision  # imports numpy and more
 
             precision.main(resolve(options.model or "bundled"), options.runs)
             return 0
@@ -164,13 +164,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         preset = load_preset(options.preset)
         if options.step == "lite" and options.dry_run:
-            from training.plan import dry_run  # imports transformers: seconds
+            from training.lm.plan import dry_run  # imports transformers: seconds
 
             dry_run(preset)
             return 0
         work = (options.work or HOME / options.preset).expanduser()
         work.mkdir(parents=True, exist_ok=True)
-        job = pipeline.Job(
+        job = steps.Job(
             preset,
             work,
             resolve(options.model) if options.model else options.out or work / "out",
@@ -188,13 +188,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.step == "corpus" and options.shards:
             _unpack_shards(options.shards.expanduser(), work)
         elif options.step == "all":
-            pipeline.run_all(job)
+            steps.run_all(job)
         elif options.step == "heldout":
-            pipeline.run_heldout(job)
+            steps.run_heldout(job)
         elif options.step == "evaluate" and options.model:
-            pipeline.run_evaluate(job)  # no step of the preset's work
+            steps.run_evaluate(job)  # no step of the preset's work
         else:
-            pipeline.run_step(job, options.step)
+            steps.run_step(job, options.step)
         if options.step == "corpus" and options.pack:
             _pack_shards(work)
     except GreenCodeError as error:

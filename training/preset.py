@@ -13,7 +13,7 @@ else:
     import tomli as tomllib
 
 from greencode_lsp.errors import CorpusError
-from training.rewards import COST_WEIGHT, Reward, RewardName
+from training.exits.rewards import COST_WEIGHT, Reward, RewardName
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -75,7 +75,7 @@ class LiteOptions:
     eval_every_steps: int
     seed: int
     schedule: str = "protect"
-    """The loss: `protect`, `paper`, `uniform` or `plain` (training/schedules.py)."""
+    """The loss: `protect`, `paper`, `uniform` or `plain` (training/lm/schedules.py)."""
     exit_weight: float = 0.4
     """`protect`: weight of the sampled exit's loss; the last layer keeps weight 1."""
     exit_position_stride: int = 4
@@ -156,7 +156,7 @@ class AgentOptions:
     seed: int
     ppo: PpoOptions = PpoOptions()
     reward: RewardName = "energy"
-    """`energy` or `paper` (training/rewards.py)."""
+    """`energy` or `paper` (training/exits/rewards.py)."""
     cost_weight: float = COST_WEIGHT
     """`energy`: lambda, what a token at full depth costs in units of one right token."""
 

@@ -37,7 +37,7 @@ class CalibrationRow:
 
     Of a bolder row never more than of the rows before it."""
     agreement_lower_95: float
-    """Proven lower bound of it, one-sided 95 %, for this row and all before it together (training/guarantee.py)."""
+    """Proven lower bound of it, one-sided 95 %, of this row and those before it."""
     mean_exit_layer: float
     layer_equivalents_ratio: float
     early_share: float

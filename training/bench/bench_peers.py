@@ -1,0 +1,177 @@
+"""What is timed: this engine, transformers' `generate` and llama.cpp, each over the same ids and the same weights.
+
+A peer that is not installed is None, never a failure. llama.cpp and its converter are the extra `bench`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.records import DecodeConfig, FixedControl
+from training.checkpoint.gguf_export import export_gguf
+
+CONTEXT = 512
+"""Positions of the prompt before every step."""
+NEW_TOKENS = 16
+BATCH = 8
+ONE, MANY, WHOLE, PREFILL = "step", f"{BATCH}-token step", f"{NEW_TOKENS} tokens", "cold prompt"
+
+
+class Peer(Protocol):
+    """One way to run a model."""
+
+    def set_threads(self, count: int) -> None:
+        """Take so many threads from now on."""
+        ...
+
+    def measure(self, ids: Sequence[int]) -> dict[str, float]:
+        """Return seconds by figure, after the prompt `ids`; a step is the mean one of a whole completion."""
+        ...
+
+
+class Ours:
+    """The engine at full depth, segment by segment as served; the cache is the prompt's."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def set_threads(self, count: int) -> None:
+        """Leave them: a process has them once for all: `bench --threads N`."""
+
+    def _step(self, ids: Sequence[int]) -> None:
+        """Run all layers over ids, the head over each, and forget them."""
+        state = self._engine.state
+        state.feed(ids)
+        int(state.full_depth_logits(len(ids), lambda: False)[-1].argmax())
+        state.crop(len(state) - len(ids))
+
+    def measure(self, ids: Sequence[int]) -> dict[str, float]:
+        """See `Peer`."""
+        self._engine.state.crop(0)
+        prefill_s = _timed(lambda: self._step_over_prompt(ids))
+        many_s = _timed(lambda: self._step(ids[:BATCH]))
+        whole_s = decode_s(self._engine, ids, DecodeConfig())
+        return {PREFILL: prefill_s, ONE: whole_s / NEW_TOKENS, MANY: many_s, WHOLE: whole_s}
+
+    def _step_over_prompt(self, ids: Sequence[int]) -> None:
+        self._engine.full_depth_argmax(ids, [0], FixedControl())
+
+
+def decode_s(engine: Engine, ids: Sequence[int], config: DecodeConfig, count: int = NEW_TOKENS) -> float:
+    """Return the seconds that `count` tokens take after the first, which ends the prompt's part."""
+    tokens = engine.generate(ids, FixedControl(config), max_new_tokens=count + 1)
+    next(tokens)
+    return _timed(lambda: list(tokens))
+
+
+class HuggingFace:
+    """transformers' `generate`, greedy; a step is what each further token adds to one call."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+        from transformers import AutoModelForCausalLM  # an extra's, and seconds
+
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        self.set_threads = torch.set_num_threads
+
+    @torch.inference_mode()
+    def _generate(self, ids: Sequence[int], count: int) -> None:
+        prompt = torch.tensor([list(ids)], device=self._model.device)
+        wanted = {"min_new_tokens": count, "max_new_tokens": count, "do_sample": False, "pad_token_id": 0}
+        self._model.generate(prompt, attention_mask=torch.ones_like(prompt), **wanted)
+
+    def measure(self, ids: Sequence[int]) -> dict[str, float]:
+        """See `Peer`."""
+        first_s = _timed(lambda: self._generate(ids, 1))
+        whole_s = _timed(lambda: self._generate(ids, 1 + NEW_TOKENS)) - first_s
+        return {PREFILL: first_s, ONE: whole_s / NEW_TOKENS, WHOLE: whole_s}
+
+
+class LlamaCpp:
+    """llama.cpp through llama-cpp-python's plain bindings: its own cache, greedy by argmax."""
+
+    def __init__(self, file: Path) -> None:
+        import llama_cpp  # an extra's
+
+        self._api = llama_cpp
+        self._llama = llama_cpp.Llama(str(file), n_ctx=2 * CONTEXT, n_batch=CONTEXT, n_threads=1, verbose=False)
+        self._context = self._llama._ctx.ctx
+        self._vocabulary = self._llama.n_vocab()
+
+    def set_threads(self, count: int) -> None:
+        """See `Peer`."""
+        self._api.llama_set_n_threads(self._context, count, count)
+
+    def _decode(self, ids: Sequence[int], start: int, *, all_logits: bool = False) -> int:
+        """Run ids at positions from `start`; return the last one's likeliest next id."""
+        batch = self._api.llama_batch_init(len(ids), 0, 1)
+        batch.n_tokens = len(ids)
+        for i, token in enumerate(ids):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, start + i, 1
+            batch.seq_id[i][0] = 0
+            batch.logits[i] = all_logits or i == len(ids) - 1
+        if self._api.llama_decode(self._context, batch):
+            raise RuntimeError("llama_decode failed")
+        self._api.llama_batch_free(batch)
+        logits = self._api.llama_get_logits_ith(self._context, -1)
+        address = ctypes.cast(logits, ctypes.POINTER(ctypes.c_float))
+        return int(np.ctypeslib.as_array(address, (self._vocabulary,)).argmax())
+
+    def _crop(self, length: int) -> None:
+        self._api.llama_memory_seq_rm(self._api.llama_get_memory(self._context), 0, length, -1)
+
+    def generate(self, ids: Sequence[int], count: int) -> list[int]:
+        """Return greedy tokens."""
+        self._crop(0)
+        tokens = [self._decode(ids, 0)]
+        while len(tokens) < count:
+            tokens.append(self._decode(tokens[-1:], len(ids) + len(tokens) - 1))
+        return tokens
+
+    def measure(self, ids: Sequence[int]) -> dict[str, float]:
+        """See `Peer`."""
+        self._crop(0)
+        prefill_s = _timed(lambda: self._decode(ids, 0))
+        many_s = _timed(lambda: self._decode(ids[:BATCH], len(ids), all_logits=True))
+        self._crop(len(ids))
+
+        def whole() -> None:
+            token = ids[0]
+            for i in range(NEW_TOKENS):
+                token = self._decode([token], len(ids) + i)
+
+        whole_s = _timed(whole)
+        return {PREFILL: prefill_s, ONE: whole_s / NEW_TOKENS, MANY: many_s, WHOLE: whole_s}
+
+
+def open_peers(engine: Engine, folder: Path, work: Path) -> dict[str, Peer]:
+    """Return the peers that are installed, by name, over one float folder."""
+    peers: dict[str, Peer] = {f"greencode {engine.numeric}": Ours(engine)}
+    if importlib.util.find_spec("transformers"):
+        peers["Hugging Face float32"] = HuggingFace(folder, torch.float32)
+        peers["Hugging Face bfloat16"] = HuggingFace(folder, torch.bfloat16)
+    if importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("gguf"):
+        peers["llama.cpp Q8_0"] = LlamaCpp(export_gguf(folder, work / "q8_0.gguf"))
+    return peers
+
+
+def open_gguf_peers(engine: Engine, file: Path) -> dict[str, Peer]:
+    """Return ours and llama.cpp, where it is installed, over one GGUF file."""
+    peers: dict[str, Peer] = {f"greencode {engine.numeric}": Ours(engine)}
+    if importlib.util.find_spec("llama_cpp"):
+        peers["llama.cpp"] = LlamaCpp(file)
+    return peers
+
+
+def _timed(call: Any) -> float:
+    start_s = time.perf_counter()
+    call()
+    return time.perf_counter() - start_s

@@ -1,0 +1,1 @@
+"""Checkpoint folders: tokenizer, export, import, trimming, and what a training starts from."""

@@ -1,0 +1,206 @@
+"""CodeXGLUE's token streams (py150, javaCorpus) turned back into source code.
+
+The data sets are lists of tokens between `<s>` and `</s>`, with `<EOL>` at the ends of lines and, in the place of
+literals, `<STR_LIT>`, `<NUM_LIT>` or `<CHAR_LIT>`, the text behind a colon where it is common (quotes stay outside,
+blanks and commas in it are `U+0020` and `U+002C`). Blanks, comments and Python's INDENT and DEDENT are gone.
+
+py150's line ends come back exactly; javaCorpus has none, so a line ends with `;`, `{` and `}`. Blanks come back by the
+usual style, Java's indentation by its braces, Python's blocks by a guess: what opens one is in the stream, what ends
+one is not. Files whose guess does not parse are left out.
+
+The splits are the hub's own; py150 has no validation split, so some of its training repositories are kept for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from greencode_lsp.errors import CorpusError
+from training.data.archives import SUFFIXES
+from training.data.packages import Split
+
+DATASET = "google/code_x_glue_cc_code_completion_token"
+SPLITS: dict[str, tuple[Split, ...]] = {"python": ("train",), "java": ("train", "validation")}
+"""Of the hub's, those that are used; its test splits are for tests."""
+INDENT = "    "
+_LITERAL = re.compile(r"<(STR|NUM|CHAR)_LIT(?::(.*?))?>(?=[\"']*\Z)", re.DOTALL)
+_STAND_INS = {"STR": "", "NUM": "0", "CHAR": "x"}
+_WORD_END = re.compile(r"[\w\"')\]}]\Z")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_TIGHT_BEFORE = _words(") ] , : ; .")
+_TIGHT_AFTER = _words("( [ . @ ~ !")
+_KEYWORDS = {
+    "python": frozenset(keyword.kwlist) - _words("None True False") | {"print"},
+    "java": _words("assert case catch do else for if return switch synchronized throw try while"),
+}
+_BLOCKS = _words("async class def elif else except finally for if try while with")
+_CONTINUES = {
+    "else": _words("if elif for while try except"),
+    "elif": _words("if elif"),
+    "except": _words("try except"),
+    "finally": _words("try except else"),
+}
+_AFTER_BRACE = _words("; , ) . else catch finally while")
+_LAST_OF_BLOCK = _words("return raise break continue pass")
+
+
+def with_literals(token: str) -> str:
+    """Return the token with its placeholder filled: the text behind the colon, or else a stand-in of that kind."""
+
+    def fill(match: re.Match[str]) -> str:
+        text = _STAND_INS[match[1]] if match[2] is None else match[2]
+        return text.replace("U+0020", " ").replace("U+002C", ",")
+
+    return _LITERAL.sub(fill, token)
+
+
+def lines_of(tokens: Iterable[str]) -> list[list[str]]:
+    """Return the tokens line by line, literals filled in, without marks and empty lines."""
+    lines: list[list[str]] = [[]]
+    for token in tokens:
+        if token == "<EOL>":
+            lines.append([])
+        elif token not in ("<s>", "</s>", ""):
+            lines[-1].append(with_literals(token))
+    return [line for line in lines if line]
+
+
+def _java_lines(tokens: Sequence[str]) -> list[list[str]]:
+    """Return the tokens line by line; without line ends in the stream, statements and blocks end them.
+
+    What stands in brackets goes on, as in a `for`; so does what follows a closing brace and belongs to it.
+    """
+    lines = lines_of(tokens)
+    if len(lines) != 1:
+        return lines
+    found: list[list[str]] = [[]]
+    depth = 0
+    for token, following in zip(lines[0], [*lines[0][1:], ""], strict=True):
+        found[-1].append(token)
+        depth += (token in ("(", "[")) - (token in (")", "]"))
+        goes_on = token == "}" and following in _AFTER_BRACE
+        if (token in (";", "{", "}") and depth <= 0 and not goes_on) or _ends_annotation(found[-1], following):
+            found.append([])
+    return [line for line in found if line]
+
+
+def _ends_annotation(line: Sequence[str], following: str) -> bool:
+    """Say whether a line holds an annotation without arguments, as `@ Override`."""
+    return len(line) == 2 and line[0] == "@" and line[1] != "interface" and following not in ("(", ".")
+
+
+def _is_tight(left: str, right: str, language: str, depth: int) -> bool:
+    """Say whether no blank stands between two tokens, `depth` brackets deep."""
+    if right in ("(", "["):
+        return left not in _KEYWORDS[language] and bool(_WORD_END.search(left))
+    if right in _TIGHT_BEFORE:
+        return left not in _KEYWORDS[language] or right != "."
+    if left in _TIGHT_AFTER or (left in ("++", "--") and right not in ("=", "+", "-")):
+        return True
+    if language == "python":
+        return ("=" in (left, right) and depth > 0) or left == "{" or right == "}"
+    generic = (left[:1].isupper() and right == "<") or (left == "<" and right[:1].isupper())
+    return generic or (right in (">", "++", "--") and bool(_WORD_END.search(left)))
+
+
+def join(tokens: Sequence[str], language: str) -> str:
+    """Return one line's text with blanks where the language's usual style has them."""
+    text, depth, left = "", 0, ""
+    for token in tokens:
+        depth -= token in (")", "]", "}")
+        text += token if not left or _is_tight(left, token, language, depth) else " " + token
+        depth += token in ("(", "[", "{")
+        left = token
+    return text
+
+
+def _definition_depth(line: Sequence[str], openers: Sequence[str]) -> int:
+    """Return how deep a `def` stands: in the class around it where it takes self or cls, or else at the left."""
+    if "class" in openers and ("self" in line or "cls" in line):
+        return openers.index("class") + 1
+    return 0
+
+
+def _depths(lines: Sequence[Sequence[str]]) -> Iterator[int]:
+    """Yield each line's guessed block depth.
+
+    A line after an opening colon is one deeper; a clause goes back to the nearest statement that it can continue; a
+    definition goes to its class or to the left; behind `return` and the like the block is over; others stay.
+    """
+    openers: list[str] = []  # the statement that opened each block around the line
+    for number, line in enumerate(lines):
+        first, before = line[0], lines[number - 1] if number else [""]
+        # a decorator stands where its definition does
+        head = next(later for later in lines[number:] if later[0] != "@" or later is lines[-1])
+        if (before[-1] == ":" and before[0] in _BLOCKS) or before[0] == "@":
+            depth = len(openers)
+        elif first in _CONTINUES:
+            depth = max((d for d, opener in enumerate(openers) if opener in _CONTINUES[first]), default=0)
+        elif head[0] in ("def", "async") and "def" in head:
+            depth = _definition_depth(head, openers)
+        elif head[0] == "class" or line[:2] == ["if", "__name__"]:
+            depth = 0
+        else:
+            depth = max(len(openers) - (before[0] in _LAST_OF_BLOCK), 0)
+        del openers[depth:]
+        yield depth
+        if line[-1] == ":" and first in _BLOCKS:
+            openers.append(first)
+
+
+def python_source(tokens: Iterable[str]) -> str:
+    """Return Python source for py150's tokens; where a block's end was guessed wrongly it may not parse."""
+    lines = lines_of(tokens)
+    return "".join(INDENT * d + join(line, "python") + "\n" for line, d in zip(lines, _depths(lines), strict=True))
+
+
+def java_source(tokens: Iterable[str]) -> str:
+    """Return Java source for javaCorpus' tokens."""
+    text, depth = "", 0
+    for line in _java_lines(list(tokens)):
+        closed_first = len(line) - len("".join(line).lstrip("}")) if line[0] == "}" else 0
+        leading = 1 if closed_first or line[0] == "}" else 0
+        text += INDENT * max(depth - leading, 0) + join(line, "java") + "\n"
+        depth = max(depth + line.count("{") - line.count("}"), 0)
+    return text
+
+
+def _parses(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+def members(language: str, split: Split = "train") -> Iterator[tuple[str, bytes]]:
+    """Yield `package/file` and content of one of the hub's splits, from there or its cache.
+
+    py150 names the repository of each file; javaCorpus does not, and is one package a split. Raises CorpusError without
+    a network.
+    """
+    try:
+        import datasets
+
+        rows = datasets.load_dataset(DATASET, language, split=split)
+    except Exception as error:  # the hub's errors have no common class
+        raise CorpusError(
+            f"CodeXGLUE's {language} data cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]}); "
+            "connect to a network, or take the source out of the manifest."
+        ) from error
+    whole = "javacorpus" if split == "train" else f"javacorpus-{split}"
+    for number, row in enumerate(rows):
+        source = python_source(row["code"]) if language == "python" else java_source(row["code"])
+        if language == "python" and not _parses(source):
+            continue
+        # py150: (data/)owner/repository/...
+        package = "--".join(row["path"].removeprefix("data/").split("/")[:2]) if row.get("path") else whole
+        yield f"{package}/{number:07}{SUFFIXES[language]}", source.encode()

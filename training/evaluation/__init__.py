@@ -1,0 +1,1 @@
+"""Threshold tables and results: calibration, metrics, held-out lines, the paper's protocol."""

@@ -1,0 +1,302 @@
+"""Calibration: what each threshold of each policy keeps and costs, of what is served.
+
+    python -m training calibrate --preset mini --processes 2
+
+Free-running on the exported weights, at cursors of packages that neither the model nor the agent was trained on, by
+replay (training/exits/replay.py), one table per language. Prompt, healing, lengths and the end of a completion are the
+server's (training/exits/served.py): losses are counted over what is shown and the token that ends it. A token agrees
+when it equals the full-depth argmax after the same emitted tokens; the unit is the completion, and what is promised of
+a row is in training/evaluation/risk_control.py. A share of all (completion, row) pairs is run again through the engine
+itself and must come out the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.policy import AgentPolicy, ExitPolicy, ExitState
+from greencode_lsp.engine.state import Vector
+from greencode_lsp.models.manifest import CalibrationRow
+from greencode_lsp.preference import DEFAULT, required_agreement
+from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from greencode_lsp.records import DecodeConfig
+from training.evaluation.metrics import line_scores
+from training.evaluation.risk_control import DELTA, fixed_sequence
+from training.exits.cursors import Cursor
+from training.exits.replay import ORACLE, Completion, Grower, Tree
+from training.exits.rollout import LANGUAGES, Rollouts, emit_served
+from training.exits.served import Served, serve
+
+AGREEMENTS = (
+    *(0.9995, 0.999, 0.998, 0.9965, 0.995, 0.993, 0.991, 0.9885, 0.986, 0.983),
+    *(0.98, 0.976, 0.97, 0.96, 0.95, 0.935, 0.92, 0.90, 0.88, 0.85),
+)
+"""A threshold is tried for each: the boldest that keeps this share on the rollouts."""
+GRID_TOKENS = 8_000
+"""Stored tokens that thresholds are placed by."""
+METHOD = (
+    f"Learn then Test with Hoeffding-Bentkus p-values, delta {DELTA} shared by the served policies, fixed sequence "
+    "from `never` downwards; unit: a completion's mean loss"
+)
+SERVED = ("agent", "confidence", "fixed")
+"""`auto` is chosen among them on the same completions, so they share DELTA."""
+NEAR_TIE = 1e-3
+"""Replay and the engine may differ where two numbers are this close: float32 rounds differently in other batches."""
+REPORTED_ONLY = ("probe", ORACLE)
+"""Measured beside the policies that are served, for comparison."""
+CAREFUL = 0.945
+SPARSE_EVERY = 5
+"""Bold rows, and fixed exits, leave the full model's path for good and cost most to replay; a looser bound serves them:
+those that keep less than CAREFUL on the rollouts, and what is only reported, are measured on each fifth completion."""
+DRAFTERS = ("agent", "confidence", "never")
+"""Policies that verified drafts may come from, beside those copied from the text; `never` has no others."""
+CHECKED_PROMPTS, CHECKED_ROWS = 0.05, 0.2
+"""Shares whose product is that of the pairs run again; a checked prompt's cache serves its rows."""
+FIGURES = (
+    *("agreement", "tokens", "exit_layers", "early", "layer_equivalents", "full_layer_equivalents"),
+    *("exact_match", "edit_similarity", "rouge_l", "codebleu"),
+)
+"""What is kept of a completion under a row: shares and scores of it, sums over its tokens."""
+Tables = Mapping[str, tuple[CalibrationRow, ...]]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row to measure; each policy's stand from careful to bold."""
+
+    policy: str
+    threshold: float
+    every: int = 1
+    """Measured on each n-th completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The loaded checkpoint and how it is completed with."""
+
+    engine: Engine
+    tokenizer: CodeTokenizer
+    grower: Grower
+    new_tokens: int
+
+    def tree(self, cursor: Cursor) -> tuple[Served, Tree]:
+        """Return what the server would do at the cursor, and all its completions."""
+        request = Request(cursor.document, cursor.offset, cursor.language)
+        served = serve(self.engine, self.tokenizer, request, self.new_tokens)
+        return served, Tree(self.engine, self.grower, served.prompt_ids)
+
+
+def agent_logits(policy: ExitPolicy, rollouts: Rollouts, exits: tuple[int, ...]) -> Vector:
+    """Return the policy's exit logits [N, S - 1] on stored states, nothing skipped before."""
+
+    def no_head() -> Vector:
+        raise AssertionError("the agent decides without the head")
+
+    rows = [
+        [policy.exit_logit(ExitState(hidden, i, exits, 1, int(position), no_head)) for i, hidden in enumerate(states)]
+        for states, position in zip(rollouts.hidden, rollouts.position, strict=True)
+    ]
+    return np.asarray(rows, np.float32)
+
+
+def thresholds(logits: Vector, rollouts: Rollouts) -> list[tuple[float, float]]:
+    """Return quantiles of the exit logit [N, S - 1] and the share that each keeps on the rollouts, careful to bold.
+
+    One for each of AGREEMENTS, if they differ; the calibration then measures what is kept.
+    """
+    right = rollouts.right[:, :-1]
+    candidates = np.unique(np.quantile(logits, np.linspace(1, 0, 400)))[::-1]
+    kept = []
+    for threshold in candidates:
+        leaves = logits > threshold
+        kept.append(np.where(leaves.any(axis=1), right[np.arange(len(right)), leaves.argmax(axis=1)], True).mean())
+    shares = np.minimum.accumulate(kept)
+    picked = {int(np.flatnonzero(shares >= wanted)[-1]) for wanted in AGREEMENTS if (shares >= wanted).any()}
+    return [(float(candidates[i]), float(shares[i])) for i in sorted(picked)]
+
+
+def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[Setting]:
+    """Return what to measure: agent, confidence, fixed exits, and the policies that are reported only."""
+    spoken = np.asarray(rollouts.language) == LANGUAGES.index(language)
+    chosen = spoken if spoken.any() else np.ones(len(rollouts), bool)
+    rank = np.cumsum(chosen)
+    rollouts = rollouts.rows(chosen & (rank % max(1, rank[-1] // GRID_TOKENS) == 0))
+    logits = {"confidence": np.asarray(rollouts.confidence)}
+    for name in ("agent", "probe"):
+        policy = engine.policies.get(name)
+        if isinstance(policy, AgentPolicy):
+            logits[name] = agent_logits(policy, rollouts, engine.exits)
+    out = [
+        Setting(name, threshold, 1 if kept >= CAREFUL and name not in REPORTED_ONLY else SPARSE_EVERY)
+        for name, found in logits.items()
+        for threshold, kept in thresholds(found, rollouts)
+    ]
+    out += [Setting("fixed", exit_layer - 0.5, SPARSE_EVERY) for exit_layer in reversed(engine.exits[:-1])]
+    return [*out, Setting("never", 0.0), Setting(ORACLE, 0.0)]
+
+
+def measure(subject: Subject, cursor: Cursor, index: int, settings: Sequence[Setting]) -> dict[str, Any]:
+    """Return one cursor's record: a row of FIGURES per setting (None where left out), and what the check found.
+
+    On each SPARSE_EVERY-th also what every row costs with its early tokens as verified drafts, `verified`.
+    """
+    served, tree = subject.tree(cursor)
+    reference = cursor.text[cursor.offset :].split("\n", 1)[0].rstrip()
+    rng = random.Random(index)
+    is_checked = rng.random() < CHECKED_PROMPTS
+    rows: list[list[float] | None] = []
+    checks: dict[str, Any] = {"pairs": 0, "mismatches": []}
+    for setting in settings:
+        if index % setting.every:
+            rows.append(None)
+            continue
+        config = DecodeConfig(setting.policy, setting.threshold)
+        completion = tree.serve(served, config)
+        scores = line_scores(served.first_line(completion.token_ids), reference, cursor.language)
+        rows.append([*_figures(completion, subject.engine.layers), *scores])
+        if is_checked and setting.policy != ORACLE and rng.random() < CHECKED_ROWS:
+            checks["pairs"] += 1
+            steps = emit_served(subject.engine, served, replace(config, batch_invariant=True))
+            if tuple(steps) != completion.steps:
+                gap = tree.margin(config, completion.token_ids, served.constraint)
+                checks["mismatches"].append({**asdict(setting), "cursor": index, "gap": gap})
+    drafts = [] if index % SPARSE_EVERY else [_verified(served, tree, setting) for setting in settings]
+    return {"cursor": index, "rows": rows, "verified": drafts, "checks": checks}
+
+
+def _verified(served: Served, tree: Tree, setting: Setting) -> tuple[float, float]:
+    """Return the layer-equivalents of the lossless completion that drafts by this row, and those at full depth.
+
+    A draft beyond its end is wasted.
+    """
+    if setting.policy not in DRAFTERS:
+        return 0.0, 0.0
+    config = DecodeConfig(setting.policy, setting.threshold, verified=True)
+    work = tree.serve(served, config).work
+    return work.layer_equivalents, work.full_depth_layer_equivalents
+
+
+def _figures(completion: Completion, layers: int) -> list[float]:
+    exits = [step.exit_layer for step in completion.steps]
+    work = completion.work
+    early = sum(exit_layer < layers for exit_layer in exits)
+    equivalents = (work.layer_equivalents, work.full_depth_layer_equivalents)
+    return [completion.agreement, len(exits), sum(exits), early, *equivalents]
+
+
+def tables_of(records: Sequence[dict[str, Any]], settings: Sequence[Setting]) -> Tables:
+    """Return the rows per policy. One that is bolder than another and no cheaper is left out: no one would take it."""
+    tables: dict[str, tuple[CalibrationRow, ...]] = {}
+    for policy in dict.fromkeys(setting.policy for setting in settings):
+        found = [(i, setting.threshold) for i, setting in enumerate(settings) if setting.policy == policy]
+        measured = [
+            np.asarray([record["rows"][i] for record in records if record["rows"][i] is not None], np.float64)
+            for i, _ in found
+        ]
+        if not all(len(rows) for rows in measured):
+            continue
+        bounds = fixed_sequence([1 - rows[:, 0] for rows in measured], DELTA / len(SERVED))
+        rows = [_row(t, figures, bound) for (_, t), figures, bound in zip(found, measured, bounds, strict=True)]
+        rows = [
+            replace(row, verified_ratio=_verified_ratio(records, i)) for row, (i, _) in zip(rows, found, strict=True)
+        ]
+        shares = np.minimum.accumulate([row.agreement for row in rows])  # a bolder row is not better: that is luck
+        rows = [replace(row, agreement=float(share)) for row, share in zip(rows, shares, strict=True)]
+        tables[policy] = _cheaper_and_cheaper(rows)
+    return tables
+
+
+def _row(threshold: float, figures: Floats, bound: float) -> CalibrationRow:
+    """Return the row of completions [n, len(FIGURES)]: means over completions, and over tokens of what each costs."""
+    total = dict(zip(FIGURES, figures.sum(axis=0).tolist(), strict=True))
+    mean = dict(zip(FIGURES, figures.mean(axis=0).tolist(), strict=True))
+    return CalibrationRow(
+        threshold=threshold,
+        agreement=round(mean["agreement"], 4),
+        agreement_lower_95=int(bound * 10_000) / 10_000,  # rounded down: it is a promise
+        mean_exit_layer=round(total["exit_layers"] / total["tokens"], 2),
+        layer_equivalents_ratio=round(total["layer_equivalents"] / total["full_layer_equivalents"], 4),
+        early_share=round(total["early"] / total["tokens"], 4),
+        **{name: round(mean[name], 4) for name in ("exact_match", "edit_similarity", "rouge_l", "codebleu")},
+        completions=len(figures),
+    )
+
+
+def _verified_ratio(records: Sequence[dict[str, Any]], index: int) -> float | None:
+    drafts = [record["verified"][index] for record in records if record.get("verified")]
+    full = sum(at_full_depth for _, at_full_depth in drafts)
+    return round(sum(cost for cost, _ in drafts) / full, 4) if full else None
+
+
+def _cheaper_and_cheaper(rows: Sequence[CalibrationRow]) -> tuple[CalibrationRow, ...]:
+    kept: list[CalibrationRow] = []
+    for row in rows:
+        if not kept or row.layer_equivalents_ratio < kept[-1].layer_equivalents_ratio:
+            kept.append(row)
+    return tuple(kept)
+
+
+def expect_same(records: Sequence[dict[str, Any]]) -> None:
+    """Raise AssertionError where the engine itself decoded otherwise than replay, near-ties apart."""
+    found = [mismatch for record in records for mismatch in record["checks"]["mismatches"]]
+    wrong = [mismatch for mismatch in found if mismatch["gap"] > NEAR_TIE]
+    if wrong:
+        raise AssertionError(f"Replay is not what is served: {len(wrong)} completions differ, the first is {wrong[0]}.")
+
+
+def served(tables: Tables) -> Tables:
+    """Return the tables of policies that a server can run."""
+    return {policy: rows for policy, rows in tables.items() if policy not in REPORTED_ONLY}
+
+
+def best_rows(tables: Tables) -> dict[str, CalibrationRow]:
+    """Return each policy's cheapest row that is proven to keep what the default preference asks, where one is."""
+    wanted = required_agreement(DEFAULT)
+    proven = {p: [row for row in rows if row.agreement_lower_95 >= wanted] for p, rows in tables.items()}
+    return {p: min(rows, key=lambda row: row.layer_equivalents_ratio) for p, rows in proven.items() if rows}
+
+
+def winner(tables: Tables) -> str:
+    """Return the policy that is cheapest at what the default preference asks, ties to the agent.
+
+    Where no row is proven to keep that, the policy with the best bound; the service then verifies.
+    """
+    best = best_rows(served(tables))
+    if best:
+        return min(best, key=lambda policy: (best[policy].layer_equivalents_ratio, policy != "agent"))
+    rows = served(tables)
+    return max(rows, key=lambda p: (max(row.agreement_lower_95 for row in rows[p]), p == "agent"))
+
+
+def notes_of(records: Sequence[dict[str, Any]], places: Sequence[Cursor], tables: Tables) -> dict[str, Any]:
+    """Return what a language's table rests on: counts, the check against the engine, the policies compared."""
+    best = best_rows(tables)
+    return {
+        "completions": len(records),
+        "packages": sorted({place.package for place in places}),
+        "checked_pairs": sum(record["checks"]["pairs"] for record in records),
+        "mismatches": [found for record in records for found in record["checks"]["mismatches"]],
+        "compared_at_agreement_lower_95": required_agreement(DEFAULT),
+        "layer_equivalents_ratio": {policy: row.layer_equivalents_ratio for policy, row in best.items()},
+        "reported_only": {p: [asdict(row) for row in tables[p]] for p in REPORTED_ONLY if p in tables},
+    }
+
+
+def to_text(tables: Tables) -> str:
+    """Return one line per row, to be read on a terminal."""
+    return "\n".join(
+        f"{policy:>10} {row.threshold:8.3f}  agreement {row.agreement:.4f} (>= {row.agreement_lower_95:.4f})"
+        f"  mean exit layer {row.mean_exit_layer:5.2f}  ratio {row.layer_equivalents_ratio:.3f}"
+        f"  early {row.early_share:.2f}  exact {row.exact_match:.3f}  edit {row.edit_similarity:.3f}"
+        for policy, rows in tables.items()
+        for row in rows
+    )

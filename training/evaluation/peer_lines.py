@@ -1,0 +1,105 @@
+"""Held-out lines through llama.cpp on a GGUF file, with this project's prompts and healing (extra `bench`).
+
+    python -m training evaluate --gguf FILE --limit 100 --languages python --json
+
+What a line is scored on is what the model writes of it, filters and early stopping left out: the figure that this
+project's own engine is compared with on the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greencode_lsp.prompt.context import build_prompt
+from greencode_lsp.prompt.fim import document_name
+from greencode_lsp.prompt.heal import Healed, heal
+from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from training.data.heldout import HeldOutLine
+from training.evaluation.metrics import edit_similarity, exact_match
+from training.exits.cursors import Cursor
+
+PROMPT_TOKENS = 448
+"""The server's default."""
+LINE_TOKENS = 48
+THREADS = 2
+
+
+class Logits(Protocol):
+    """A model that says what may follow."""
+
+    def after(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return the logits [V] of the id after `ids`."""
+        ...
+
+
+class LlamaLogits:
+    """llama.cpp through llama-cpp-python; what two prompts begin with is computed once."""
+
+    def __init__(self, file: Path, threads: int = THREADS) -> None:
+        import llama_cpp  # an extra's
+
+        positions = PROMPT_TOKENS + LINE_TOKENS + 16
+        self._llama = llama_cpp.Llama(
+            str(file), n_ctx=positions, n_threads=threads, n_threads_batch=threads, verbose=False
+        )
+
+    def after(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """See `Logits`."""
+        cached = self._llama.input_ids[: self._llama.n_tokens]
+        kept = 0
+        while kept < min(len(cached), len(ids) - 1) and cached[kept] == ids[kept]:
+            kept += 1
+        self._llama.n_tokens = kept  # what follows is forgotten by `eval`
+        self._llama.eval(list(ids[kept:]))
+        address = self._llama._ctx.get_logits_ith(-1)
+        return np.ctypeslib.as_array(address, shape=(self._llama.n_vocab(),))
+
+
+def complete_line(model: Logits, tokenizer: CodeTokenizer, healed: Healed, stop_ids: frozenset[int]) -> str:
+    """Return what the model writes, greedily, up to the end of the line."""
+    emitted: list[int] = []
+    written = b""
+    while len(emitted) < LINE_TOKENS and b"\n" not in written[len(healed.dropped) :]:
+        logits = model.after([*healed.prompt_ids, *emitted])
+        allowed = healed.constraint(emitted) if healed.constraint else None
+        ids = np.arange(len(logits)) if allowed is None else np.asarray(allowed)
+        token_id = int(ids[logits[ids].argmax()])
+        if token_id in stop_ids:
+            break
+        emitted.append(token_id)
+        written += tokenizer.token_bytes(token_id)
+    return written[len(healed.dropped) :].decode("utf-8", "replace").partition("\n")[0]
+
+
+def score(
+    model: Logits, tokenizer: CodeTokenizer, lines: Sequence[HeldOutLine], language: str, *, healed: bool = True
+) -> dict[str, Any]:
+    """Return the means over the lines, 0 to 1, and the lines' number."""
+    fim = tokenizer.fim({})
+    exact, similar, tokens = [], [], []
+    for line in lines:
+        cursor = Cursor(line.text, line.offset)
+        name = document_name(line.pointer.file, language)
+        ids = build_prompt(cursor.document, cursor.offset, tokenizer, fim, PROMPT_TOKENS, name)
+        text = complete_line(model, tokenizer, heal(ids, tokenizer) if healed else Healed(tuple(ids)), fim.stop_ids)
+        exact.append(exact_match(text, line.rest_of_line))
+        similar.append(edit_similarity(text, line.rest_of_line))
+        tokens.append(len(ids))
+    return {
+        "lines": len(lines),
+        "exact_match": float(np.mean(exact)),
+        "edit_similarity": float(np.mean(similar)),
+        "prompt_tokens": float(np.mean(tokens)),
+    }
+
+
+def evaluate(file: Path, held_out: Mapping[str, Sequence[HeldOutLine]]) -> dict[str, Any]:
+    """Return what `evaluate --gguf` prints: the scores by language of one file."""
+    model, tokenizer = LlamaLogits(file), CodeTokenizer.of(file)
+    languages = {name: score(model, tokenizer, lines, name) for name, lines in held_out.items()}
+    return {"model": file.stem, "engine": "llama.cpp", "languages": languages}

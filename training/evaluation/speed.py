@@ -1,0 +1,68 @@
+"""Tokens per second against transformers: the same weights, the same prompts, the same process, in turns."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.preference import decode_config
+from greencode_lsp.records import DecodeConfig, FixedControl
+from greencode_lsp.settings import Settings
+from training.checkpoint.export import dequantise
+
+PROMPTS = 4
+ROUNDS = 3
+"""The first warms up and is left out."""
+NEW_TOKENS = 32
+
+
+def compare(engine: Engine, folder: Path, prompts: Sequence[Sequence[int]], seed: int) -> dict[str, Any]:
+    """Return median tokens/s at full depth, with exits at the default preference, and of Hugging Face `generate`.
+
+    Greedy, Hugging Face in float32 and the engine as served, `NEW_TOKENS` without a stop, the prompt's time included:
+    the engine forgets what it has cached before each prompt.
+    """
+    room = engine.max_positions - NEW_TOKENS
+    usable = [list(prompt)[-room:] for prompt in prompts]
+    chosen = random.Random(seed).sample(usable, min(PROMPTS, len(usable)))
+    with tempfile.TemporaryDirectory() as temporary:
+        model = AutoModelForCausalLM.from_pretrained(dequantise(folder, Path(temporary)), dtype=torch.float32).eval()
+
+    def hugging_face(prompt: Sequence[int]) -> None:
+        ids = torch.tensor([prompt])
+        wanted = {"min_new_tokens": NEW_TOKENS, "max_new_tokens": NEW_TOKENS, "do_sample": False}
+        with torch.inference_mode():
+            model.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **wanted)
+
+    def ours(config: DecodeConfig) -> Callable[[Sequence[int]], None]:
+        def run(prompt: Sequence[int]) -> None:
+            engine.sequences.forget()
+            for _ in engine.generate(prompt, FixedControl(config), max_new_tokens=NEW_TOKENS):
+                pass
+
+        return run
+
+    contenders = {
+        "hugging_face": hugging_face,
+        "full_depth": ours(DecodeConfig("never")),
+        "with_exits": ours(decode_config(Settings(), engine.manifest, "python")),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(ROUNDS):
+        for name, run in contenders.items():
+            start_s = time.perf_counter()
+            for prompt in chosen:
+                run(prompt)
+            rates[name].append(len(chosen) * NEW_TOKENS / (time.perf_counter() - start_s))
+    medians = {name: statistics.median(values[1:]) for name, values in rates.items()}
+    shape = {"prompts": len(chosen), "prompt_tokens": statistics.mean(map(len, chosen)), "new_tokens": NEW_TOKENS}
+    return {"tokens_per_s": medians, "rounds": ROUNDS - 1, **shape}

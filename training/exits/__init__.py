@@ -1,0 +1,1 @@
+"""When to exit: rollouts, the agent's environment, rewards, PPO, probe and baselines."""

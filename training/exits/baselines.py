@@ -1,0 +1,198 @@
+"""What the exit agent is compared with, on the same stored tokens: each policy's agreement and cost per threshold.
+
+Policies are walked through the environment's own accounting (environment.py), so that skipped positions are caught up
+with as the engine does; the stored tokens are given, not the policy's own (teacher-forced). The oracle leaves at the
+first exit whose token is the full model's: no policy that reads one exit at a time keeps as much for less, but one that
+plans catch-up might.
+
+Letters: n walks, N tokens, S exits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greencode_lsp.engine.policy import AgentPolicy
+from greencode_lsp.models.manifest import Manifest
+from training.exits.environment import Walk
+from training.exits.probe import ExitNetwork
+from training.exits.rewards import Booleans, Floats, Integers
+from training.exits.rollout import Rollouts
+
+Logits = Callable[[Walk], NDArray[np.floating[Any]]]
+"""Exit logits [n] of the walks as they stand."""
+THRESHOLDS = 400
+"""Candidates per policy, of which bisection finds the boldest that keeps the agreement wanted."""
+AGREEMENTS = (0.99, 0.98, 0.95)
+"""Policies are compared where they keep these shares."""
+WANTED_AGREEMENT = 0.98
+"""The share by which the agent is judged."""
+CANDIDATES = ("ppo", "start")
+"""What may be the agent: the trained network, or its start where PPO made that no cheaper."""
+RIVALS = ("fixed", "confidence", "probe")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A way to decide, as it can be replayed."""
+
+    name: str
+    logits: Logits
+    thresholds: Sequence[float]
+    """From careful to bold."""
+    needs_head: bool = False
+    """Each check costs a pass through the LM head, which the token that leaves there needs anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One policy at one threshold, over all stored tokens."""
+
+    policy: str
+    threshold: float
+    agreement: float
+    """Share of tokens that are the full model's."""
+    layer_equivalents_ratio: float
+    """Against full depth; decode only, heads included."""
+    mean_exit_layer: float
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Where each token left, and what its completion cost."""
+
+    exit_index: Integers
+    """[N] from 0; S - 1 is full depth."""
+    correct: Booleans
+    """[N]"""
+    layer_equivalents: Floats
+    """[completions]"""
+
+
+def replay(rollouts: Rollouts, manifest: Manifest, policy: Policy, threshold: float) -> Replay:
+    """Walk every completion once, side by side, leaving where the exit logit is above the threshold."""
+    count = len(rollouts.lengths)
+    walk = Walk(rollouts, manifest, count)
+    walk.begin(np.ones(count, bool), np.arange(count))
+    exit_index, correct = np.zeros(len(rollouts), np.int64), np.zeros(len(rollouts), bool)
+    cost, alive = np.zeros(count), np.ones(count, bool)
+    while alive.any():
+        row, here = walk.row, walk.exit
+        leave = policy.logits(walk) > threshold
+        taken = walk.take(leave)
+        checks = manifest.head_layers * (policy.needs_head & ~leave)
+        cost += alive * (taken.layer_equivalents + checks)
+        emits = taken.emits & alive
+        exit_index[row[emits]] = np.where(leave, here, len(manifest.exits) - 1)[emits]
+        correct[row[emits]] = taken.correct[emits]
+        alive &= ~taken.ended
+        # a walk that is over stands at its own beginning and counts no more
+        walk.begin(taken.ended, np.flatnonzero(taken.ended))
+    return Replay(exit_index, correct, cost)
+
+
+def measure(rollouts: Rollouts, manifest: Manifest, policy: Policy, threshold: float) -> Figures:
+    """Replay one policy at one threshold and sum it up."""
+    found = replay(rollouts, manifest, policy, threshold)
+    tokens, completions = len(rollouts), len(rollouts.lengths)
+    full = manifest.exits[-1] * (tokens - completions) + manifest.head_layers * tokens  # as WorkLog.finish has it
+    return Figures(
+        policy=policy.name,
+        threshold=round(float(threshold), 4),
+        agreement=round(float(found.correct.mean()), 4),
+        layer_equivalents_ratio=round(float(found.layer_equivalents.sum() / full), 4),
+        mean_exit_layer=round(float(np.asarray(manifest.exits)[found.exit_index].mean()), 2),
+    )
+
+
+def fixed(manifest: Manifest) -> Policy:
+    """Leave every token at one layer."""
+    layers = np.asarray(manifest.exits, np.float64)
+    return Policy("fixed", lambda walk: layers[walk.exit], [layer - 0.5 for layer in reversed(manifest.exits)])
+
+
+def confidence(rollouts: Rollouts) -> Policy:
+    """Leave where the exit is sure of its own token; needs the head at every exit."""
+    odds = np.asarray(rollouts.confidence, np.float64)
+    return Policy("confidence", lambda walk: odds[walk.row, walk.exit], _quantiles(odds), needs_head=True)
+
+
+def oracle(rollouts: Rollouts) -> Policy:
+    """Leave at the first exit whose token is the full model's."""
+    right = rollouts.right.astype(np.float64)
+    return Policy("oracle", lambda walk: right[walk.row, walk.exit], [0.5])
+
+
+def network(name: str, agent: AgentPolicy, rollouts: Rollouts, manifest: Manifest) -> Policy:
+    """Leave as a network says, the agent's or the supervised probe's."""
+    walk = Walk(rollouts, manifest, min(256, len(rollouts.lengths)))
+    seen = []
+    for _ in range(8 * len(manifest.exits)):  # logits where nothing leaves: only the thresholds are placed by them
+        seen.append(agent.exit_logits(walk.observe()))
+        walk.begin(walk.take(np.zeros(len(seen[0]), bool)).ended)
+    return Policy(name, lambda walk: agent.exit_logits(walk.observe()), _quantiles(np.concatenate(seen)))
+
+
+def _quantiles(logits: NDArray[np.floating]) -> list[float]:
+    return [float(value) for value in np.unique(np.quantile(logits, np.linspace(1, 0, THRESHOLDS)))[::-1]]
+
+
+def cheapest(rollouts: Rollouts, manifest: Manifest, policy: Policy, agreement: float) -> Figures | None:
+    """Return the boldest threshold that keeps the share wanted, found by bisection; None where the first does not."""
+    low, high, best = 0, len(policy.thresholds), None
+    while low < high:
+        middle = (low + high) // 2
+        found = measure(rollouts, manifest, policy, policy.thresholds[middle])
+        if found.agreement >= agreement:
+            best, low = found, middle + 1
+        else:
+            high = middle
+    return best
+
+
+def compare(rollouts: Rollouts, manifest: Manifest, networks: Mapping[str, ExitNetwork]) -> dict[str, Any]:
+    """Return the cheapest threshold of every policy at each of AGREEMENTS, which network is the agent, and a verdict.
+
+    `networks` hold CANDIDATES and the probe. A policy that keeps an agreement at no threshold has no row there.
+    """
+    policies = [fixed(manifest), confidence(rollouts), oracle(rollouts)]
+    for name, weights in networks.items():
+        policies.append(network(name, AgentPolicy(weights.tensors(), manifest.exits), rollouts, manifest))
+    found = {p.name: [cheapest(rollouts, manifest, p, share) for share in AGREEMENTS] for p in policies}
+    rows = [
+        asdict(figures) | {"wanted": share}
+        for several in found.values()
+        for share, figures in zip(AGREEMENTS, several, strict=True)
+        if figures
+    ]
+    return {"tokens": len(rollouts), "rows": rows} | _judge(rows)
+
+
+def _judge(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return which of CANDIDATES is the agent, and in a sentence what it is no better than at WANTED_AGREEMENT."""
+    ratio = {row["policy"]: row["layer_equivalents_ratio"] for row in rows if row["wanted"] == WANTED_AGREEMENT}
+    agent = min(CANDIDATES, key=lambda name: ratio.get(name, np.inf))
+    beaten_by = [name for name in RIVALS if ratio.get(name, np.inf) <= ratio.get(agent, np.inf)]
+    if agent not in ratio:
+        verdict = f"The agent keeps an agreement of {WANTED_AGREEMENT} at no threshold."
+    elif beaten_by:
+        verdict = f"The agent ({agent}) is no better than {' and '.join(beaten_by)} at {WANTED_AGREEMENT}."
+    else:
+        verdict = f"The agent ({agent}) is the cheapest at an agreement of {WANTED_AGREEMENT}, the oracle apart."
+    return {"agent": agent, "verdict": verdict}
+
+
+def as_text(table: Mapping[str, Any]) -> str:
+    """Return the comparison as lines of one table."""
+    lines = [f"{'policy':>14} {'wanted':>6} {'threshold':>9} {'agreement':>9} {'ratio':>6} {'layer':>6}"]
+    for row in table["rows"]:
+        lines.append(
+            f"{row['policy']:>14} {row['wanted']:6.2f} {row['threshold']:9.3f} {row['agreement']:9.4f}"
+            f" {row['layer_equivalents_ratio']:6.3f} {row['mean_exit_layer']:6.2f}"
+        )
+    return "\n".join([*lines, table["verdict"]])

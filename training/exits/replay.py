@@ -1,0 +1,227 @@
+"""One prompt under any policy and threshold, for little more than the cost of one completion.
+
+With exact KV (design, invariant I1) what every exit would say at a position depends on the ids before it alone. So the
+completions of one prompt form a tree keyed by the emitted ids: a node holds one full-depth pass, made when a completion
+first comes by, and the engine's own decode loop runs over a `DecoderState` whose layers are the recorded ones.
+
+Letters: S exits, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from greencode_lsp.engine.cost import WorkLog
+from greencode_lsp.engine.decode import Decoder, Limits, pick
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.policy import ExitPolicy, ExitState
+from greencode_lsp.engine.state import DecoderState, Vector
+from greencode_lsp.records import Constraint, DecodeConfig, FixedControl, Step, Work
+from training.exits.served import Served
+from training.exits.teacher_forcing import load_state
+
+ORACLE = "oracle"
+"""The policy that leaves at the first exit whose token is the full model's, and pays no head to know it."""
+
+
+@dataclass(slots=True)
+class Node:
+    """What every exit would say after the prompt and some emitted ids."""
+
+    ids: tuple[int, ...]
+    """Emitted so far."""
+    hidden: Vector
+    """[S - 1, D] normalised states of the early exits."""
+    logits: Vector
+    """[S, V]"""
+    tokens: tuple[int, ...]
+    """[S] each exit's likeliest token."""
+    children: dict[int, Node] = field(default_factory=dict)
+    exit_logits: dict[tuple[str, int, int], tuple[float, bool]] = field(default_factory=dict)
+    """(policy, exit, pending) -> the exit logit, and whether the head was run for it."""
+
+    @property
+    def full_depth(self) -> int:
+        """The full model's token."""
+        return self.tokens[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What `Engine.generate` would have yielded, and its work."""
+
+    steps: tuple[Step, ...]
+    agrees: tuple[bool, ...]
+    """Whether each token is the full model's after the same emitted tokens."""
+    work: Work
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The emitted ids, a stop id included."""
+        return tuple(step.token_id for step in self.steps)
+
+    @property
+    def agreement(self) -> float:
+        """Share of its tokens that agree: one less the loss that calibration bounds."""
+        return sum(self.agrees) / len(self.agrees)
+
+
+class Grower(Protocol):
+    """Makes nodes."""
+
+    def node(self, prompt: Sequence[int], ids: tuple[int, ...]) -> Node:
+        """Return the node after the prompt and the emitted ids."""
+        ...
+
+
+class Replayer:
+    """A checkpoint's layers, run at full depth along the trees; the cache is cropped to the branch in question."""
+
+    def __init__(self, folder: Path, exits: tuple[int, ...]) -> None:
+        self._model, self._state = load_state(folder, exits)
+
+    def node(self, prompt: Sequence[int], ids: tuple[int, ...]) -> Node:
+        """Feed what the cache lacks and run all segments over it."""
+        state = self._state
+        state.reuse([*prompt, *ids])
+        for index in range(state.last + 1):
+            state.advance(index, lambda: False, batch_invariant=True)
+        normalised = np.stack([state.normalised(index) for index in range(state.last + 1)])  # [S, D]
+        logits = self._model.head(normalised)  # [S, V]
+        return Node(ids, normalised[:-1], logits, tuple(int(i) for i in logits.argmax(-1)))
+
+
+class _Recorded:
+    """See `Runner`: a sequence whose states are those of a tree's nodes; nothing is run."""
+
+    def __init__(self, tree: Tree, max_positions: int) -> None:
+        self._tree, self.max_positions, self.max_bytes = tree, max_positions, 1
+        self._ids: list[int] = []
+
+    def embed(self, ids: Sequence[int], start: int) -> None:
+        """See `Runner`."""
+        self._ids[start:] = ids
+
+    def run(self, segment: int, start: int, stop: int, *, batch_invariant: bool) -> None:
+        """See `Runner`."""
+
+    def node(self) -> Node:
+        """Return the node of the last position."""
+        return self._tree.node(self._ids)
+
+    def _nodes(self, start: int, stop: int) -> Iterator[Node]:
+        return (self._tree.node(self._ids[: position + 1]) for position in range(start, stop))
+
+    def normalised(self, segment: int, start: int, stop: int) -> Vector:
+        """See `Runner`."""
+        return np.stack([node.hidden[segment] for node in self._nodes(start, stop)])
+
+    def logits(self, segment: int, start: int, stop: int) -> Vector:
+        """See `Runner`."""
+        return np.stack([node.logits[segment] for node in self._nodes(start, stop)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """See `ExitPolicy`: another one, asked once for each state of the tree."""
+
+    name: str
+    policy: ExitPolicy | None
+    """None is the oracle."""
+    recorded: _Recorded
+
+    def exit_logit(self, state: ExitState) -> float:
+        """Return the logit; the head is run anew where the policy has it run, so that it is counted."""
+        node, key = self.recorded.node(), (self.name, state.exit_index, state.pending)
+        if key in node.exit_logits:
+            logit, used_head = node.exit_logits[key]
+            if used_head:
+                state.logits()
+            return logit
+        used: list[bool] = []
+
+        def logits() -> Vector:
+            used.append(True)
+            return state.logits()
+
+        if self.policy is None:
+            logit = 1.0 if node.tokens[state.exit_index] == node.full_depth else -1.0
+        else:
+            logit = self.policy.exit_logit(replace(state, logits=logits))
+        node.exit_logits[key] = logit, bool(used)
+        return logit
+
+
+class Tree:
+    """All completions of one prompt."""
+
+    def __init__(self, engine: Engine, grower: Grower, prompt: Sequence[int]) -> None:
+        self._engine, self._grower, self._prompt = engine, grower, list(prompt)
+        self.root = grower.node(prompt, ())
+
+    def node(self, ids: Sequence[int]) -> Node:
+        """Return the node at the last of the ids, which begin with the prompt; a new one runs the model."""
+        node = self.root
+        for token in ids[len(self._prompt) :]:
+            if token not in node.children:
+                node.children[token] = self._grower.node(self._prompt, (*node.ids, token))
+            node = node.children[token]
+        return node
+
+    def complete(
+        self,
+        config: DecodeConfig,
+        new_tokens: int,
+        stop_ids: frozenset[int] = frozenset(),
+        served: Served | None = None,
+    ) -> Completion:
+        """Return what `generate` yields under `config`, up to and with the first stop id, or the served end."""
+        engine = self._engine
+        recorded = _Recorded(self, engine.max_positions)
+        state = DecoderState(recorded, len(engine.exits))
+        state.chunk_positions = engine.sequences.chunk_positions
+        state.feed(self._prompt)
+        log = WorkLog(engine.manifest, len(self._prompt), 0)
+        policy = None if config.policy == ORACLE else engine.policies[config.policy]
+        policies = {config.policy: _Remembered(config.policy, policy, recorded)}
+        decoder = Decoder(state, engine.exits, policies, engine.draft_lengths, log)
+        steps, agrees = list[Step](), list[bool]()
+        limits = Limits(new_tokens, likely_last_ids=stop_ids)
+        if served is not None:
+            limits = Limits(new_tokens, likely_last_ids=served.likely_last_ids, constraint=served.constraint)
+        with closing(decoder.steps(FixedControl(config), limits)) as generation:
+            for step in generation:
+                emitted = [done.token_id for done in steps]
+                full, _ = pick(self.node([*self._prompt, *emitted]).logits[-1], emitted, limits.constraint)
+                agrees.append(step.token_id == full)
+                steps.append(step)
+                if step.token_id in stop_ids or (served and served.is_over([*emitted, step.token_id])):
+                    break
+        return Completion(tuple(steps), tuple(agrees), log.finish(len(state) - state.filled[-1]))
+
+    def serve(self, served: Served, config: DecodeConfig) -> Completion:
+        """Return what the server generates under `config`; the tree is of the served prompt."""
+        return self.complete(config, served.new_tokens, served=served)
+
+    def margin(self, config: DecodeConfig, token_ids: Sequence[int], constraint: Constraint | None = None) -> float:
+        """Return how near the completion was to another: the least gap between a logit and what it was compared with.
+
+        Exit logits against the threshold, and the two likeliest tokens of each exit, at the positions after the ids.
+        """
+        node, gaps = self.root, list[float]()
+        for index, token in enumerate(token_ids):
+            allowed = constraint(token_ids[:index]) if constraint else None
+            considered = node.logits if allowed is None else node.logits[:, np.asarray(allowed)]
+            exit_logits = [v for (policy, _, _), (v, _) in node.exit_logits.items() if policy == config.policy]
+            gaps += [abs(logit - config.threshold) for logit in exit_logits]
+            if considered.shape[-1] > 1:
+                top = np.partition(considered, -2, axis=-1)[:, -2:]  # [S, 2]
+                gaps.append(float(np.diff(top).min()))
+            node = node.children.get(token, node)
+        return min(gaps, default=float("inf"))

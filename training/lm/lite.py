@@ -1,0 +1,335 @@
+"""LITE training (GREEN-CODE section III-B; LITE, arXiv 2310.18581): exits share the one norm and LM head.
+
+    python -m training lite --preset mini --work ~/.cache/greencode-lsp/mini        # 2 h on two idle cores; resumes
+    python -m training lite --preset opt-2.7b --dry-run                             # memory and time, nothing is run
+    accelerate launch --multi_gpu --num_processes 2 -m training lite --preset base  # they share the rows; CPUs too
+
+The step itself is `training.lm.lite_loss.Objective`; what it sums is a schedule (`training.lm.schedules`). A checkpoint
+counts once its `complete.json` is there, which is written last and says what it belongs to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from greencode_lsp.errors import CorpusError
+from greencode_lsp.models.manifest import sha256
+from training.checkpoint.base_checkpoint import load_start
+from training.lm import decay, schedules
+from training.lm.batches import Batches, Share
+from training.lm.families import body, build_model, exit_states, to_head
+from training.lm.lite_loss import Objective, piece_loss
+from training.preset import LiteOptions, Preset
+
+EVAL_ROWS = 12
+SAVE_AFTER_S = 600.0
+"""No more than this is lost where a slow run is cut off; a fast one saves with every evaluation."""
+COMPLETE = "complete.json"
+BYTES_PER_PARAMETER = 12
+"""Of a checkpoint: weight and AdamW's two moments in float32."""
+
+
+@torch.no_grad()
+def evaluate_exits(model: Any, rows: NDArray[Any], exits: list[int]) -> dict[str, dict[str, float]]:
+    """Return loss, top-1 accuracy and agreement with the last layer for each exit, over rows [N, T + 1]."""
+    sums = np.zeros((len(exits), 3))
+    count = 0
+    for row in rows:
+        ids = torch.from_numpy(row.astype(np.int64)).to(model.device)
+        states = exit_states(model, ids[None, :-1], exits)
+        logits = [F.linear(to_head(model, s[0]), model.lm_head.weight) for s in states]  # [T, V] each
+        last = logits[-1].argmax(-1)
+        for i, scores in enumerate(logits):
+            top = scores.argmax(-1)
+            loss = F.cross_entropy(scores, ids[1:], reduction="sum")
+            sums[i] += torch.stack([loss, (top == ids[1:]).sum(), (top == last).sum()]).tolist()
+        count += len(ids) - 1
+    keys = ("loss", "accuracy", "agreement")
+    return {str(e): dict(zip(keys, (sums[i] / count).tolist(), strict=True)) for i, e in enumerate(exits)}
+
+
+def _only(items: list[dict[str, Any]]) -> dict[str, Any]:
+    return items[0]
+
+
+class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types mypy can follow
+    """Hugging Face's Trainer over laid-out batches, with complete checkpoints and a line of metrics per evaluation."""
+
+    def __init__(self, work: Path, preset: Preset, model: Any, args: TrainingArguments, **kwargs: Any) -> None:
+        self._preset, self._work = preset, work
+        self._held = np.load(work / "validation.npy", mmap_mode="r")[:EVAL_ROWS]
+        self._evaluated: dict[str, float] = {}
+        super().__init__(model, args, **kwargs)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Tensor:
+        """Return the step's loss; `model` may be wrapped, its forward is the `Objective`."""
+        loss: Tensor = model(**inputs)
+        return loss
+
+    def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Batches are laid out beforehand, in order: a resumed run sees exactly what an uninterrupted one would."""
+        return DataLoader(
+            self.train_dataset,
+            batch_size=1,
+            collate_fn=_only,
+            generator=torch.Generator(),  # so that beginning to read draws nothing from the model's random numbers
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        ids = inputs["input_ids"].to(self.args.device, non_blocking=True)
+        return inputs | {"input_ids": ids}
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise CorpusError(_diverged(step, self._work))
+        folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+        with _writing(folder, self._work):
+            super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                identity = json.dumps(_identity(self._preset, self._work), indent=1)
+                (folder / COMPLETE).write_text(identity, encoding="utf8")
+                decay.keep(folder, self._work, step)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Score every exit on the validation rows; append one line to `metrics.jsonl`, once per step."""
+        if self._evaluated.get("step") == self.state.global_step:
+            return self._evaluated
+        self.model.eval()
+        exits = evaluate_exits(self.model, self._held, self._preset.model.exits)
+        self.model.train()
+        line = {"step": self.state.global_step, "time_s": round(time.time()), "exits": exits}
+        if self.args.should_save:
+            with (self._work / "metrics.jsonl").open("a", encoding="utf8") as file:
+                file.write(json.dumps(line) + "\n")
+            text = "  ".join(f"{e}: loss {m['loss']:.3f} acc {m['accuracy']:.3f}" for e, m in exits.items())
+            print(f"step {self.state.global_step}  {text}", flush=True)
+        loss = exits[str(self._preset.model.exits[-1])]["loss"]
+        self._evaluated = {"eval_loss": loss, "step": self.state.global_step}
+        self.log({"eval_loss": loss})
+        return self._evaluated
+
+
+class Budget(TrainerCallback):  # type: ignore[misc]  # transformers has no types mypy can follow
+    """Saves at times, and stops when the time is up; stops without saving where the loss is no number."""
+
+    def __init__(self, minutes: float, work: Path, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s, self._work = clock_s, work
+        self._end_s, self._saved_s = clock_s() + 60 * minutes, clock_s()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Check the clock: the first process's, so that all save and stop at the same step."""
+        now_s = self._clock_s()
+        over, due = now_s > self._end_s, now_s > self._saved_s + SAVE_AFTER_S
+        if args.world_size > 1:
+            flags = torch.tensor([float(over), float(due)], device=args.device)
+            torch.distributed.broadcast(flags, 0)
+            over, due = (bool(flag) for flag in flags.tolist())
+        if over or due:
+            control.should_save = True
+        if over:
+            control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Remember when."""
+        self._saved_s = self._clock_s()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """Check the loss."""
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            raise CorpusError(_diverged(state.global_step, self._work))
+
+
+def _identity(preset: Preset, work: Path) -> dict[str, Any]:
+    """Return what must not change between the parts of one run."""
+    stages = [dataclasses.asdict(stage) for stage in preset.lite.stages]
+    model = dataclasses.asdict(preset.model)
+    options = {key: getattr(preset.lite, key) for key in ("schedule", "accumulation", "seed")}
+    return {"tokenizer_sha256": sha256(work / "tokenizer.json"), "model": model, "stages": stages, **options}
+
+
+def _complete(work: Path) -> list[Path]:
+    """Return the whole checkpoints, oldest first."""
+    found = [path.parent for path in (work / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def _kept(work: Path) -> str:
+    whole = _complete(work)
+    return f"{whole[-1]} is kept" if whole else "there is none before it"
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, work: Path) -> Iterator[None]:
+    """Turn what a full disk makes the writers raise into one sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CorpusError(
+            f"{folder} could not be written ({error}); {_kept(work)}; free some space and run again."
+        ) from error
+
+
+def _diverged(step: int, work: Path) -> str:
+    return f"The training diverged before step {step} (NaN): {_kept(work)}; lower [lite] learning_rate and run again."
+
+
+def last_checkpoint(preset: Preset, work: Path) -> Path | None:
+    """Return the checkpoint to go on from, if any; those cut off while they were written are removed.
+
+    Raises CorpusError where it belongs to another run, or where there are only checkpoints that no run called whole.
+    """
+    whole = _complete(work)
+    cut_off = sorted(set((work / "checkpoints").glob("checkpoint-*")) - set(whole))
+    if cut_off and not whole:
+        raise CorpusError(f"{cut_off[-1]} has no {COMPLETE}: it was cut off, or made by another trainer; remove it.")
+    for folder in cut_off:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not whole:
+        return None
+    stated = json.loads((whole[-1] / COMPLETE).read_text(encoding="utf8"))
+    differing = [name for name, value in _identity(preset, work).items() if stated.get(name) != value]
+    if differing:
+        raise CorpusError(
+            f"{whole[-1]} was made with another {' and '.join(differing)}; remove {work / 'checkpoints'} or name "
+            "another --work."
+        )
+    return whole[-1]
+
+
+def learning_rate_factor(options: LiteOptions) -> Callable[[int], float]:
+    """Return the learning rate at a step, as a share of the preset's. Raises CorpusError for an unknown schedule."""
+    if options.learning_rate_schedule not in ("wsd", "constant"):
+        raise CorpusError(
+            f"There is no learning-rate schedule {options.learning_rate_schedule!r}; it is wsd or constant."
+        )
+    warmup, decay_steps = max(1, options.warmup_steps), max(1, round(options.decay_share * options.steps))
+
+    def factor(step: int) -> float:
+        warm = min(1.0, (step + 1) / warmup)
+        if options.learning_rate_schedule == "constant":
+            return warm
+        return min(warm, max(0.0, (options.steps - step) / decay_steps))
+
+    return factor
+
+
+def _optimiser(
+    model: nn.Module, options: LiteOptions, left: Callable[[int], float]
+) -> tuple[torch.optim.Optimizer, Any]:
+    """AdamW with decay on matrices only, and its learning-rate schedule, of which a share is `left` at a step."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, options.adam_beta2), fused=True)
+    factor = learning_rate_factor(options)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: factor(step) * left(step))
+
+
+def _arguments(options: LiteOptions, work: Path) -> TrainingArguments:
+    on_cpu = not torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(work / "checkpoints"),
+        max_steps=options.steps,
+        per_device_train_batch_size=1,  # one prepared batch
+        gradient_accumulation_steps=options.accumulation,
+        eval_strategy="steps",
+        eval_steps=options.eval_every_steps,
+        save_steps=options.eval_every_steps,
+        save_total_limit=2,
+        logging_steps=25,
+        logging_nan_inf_filter=False,  # the filter hides a diverging run, and waits for the device at each step
+        max_grad_norm=1.0,
+        bf16=options.bf16,
+        tf32=True if not on_cpu and torch.cuda.get_device_capability() >= (8, 0) else None,
+        remove_unused_columns=False,
+        report_to="tensorboard",
+        use_cpu=on_cpu,
+        ddp_find_unused_parameters=False,
+        seed=options.seed,
+    )
+
+
+def _check_room(model: nn.Module, work: Path) -> None:
+    """Raise CorpusError where the disk cannot hold three checkpoints: two are kept while the next is written."""
+    needed = 3 * BYTES_PER_PARAMETER * sum(p.numel() for p in model.parameters())
+    free = shutil.disk_usage(work).free
+    if free < needed:
+        raise CorpusError(
+            f"{work} has {free >> 20} MiB free, the checkpoints need {needed >> 20} MiB; free some space."
+        )
+
+
+def _model(preset: Preset, work: Path) -> Any:
+    """Return the model to train, its forward replaced by the step's loss."""
+    options = preset.lite
+    torch.manual_seed(options.seed)
+    if options.start:
+        model = load_start(options.start, preset.model, work)
+    else:
+        model = build_model(preset.model, preset.corpus.vocab_size)
+    model.train()
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    longest = max(stage.context for stage in options.stages)
+    if longest > model.config.max_position_embeddings:
+        raise CorpusError(f"Rows of {longest} do not fit the model's {model.config.max_position_embeddings} positions.")
+    piece = piece_loss
+    if options.compile:
+        for layer in body(model).layers:
+            layer.compile(dynamic=False)
+        piece = torch.compile(piece_loss, dynamic=False)
+    schedule = schedules.build(options.schedule, preset.model.exits, options.exit_weight, options.exit_position_stride)
+    model.forward = Objective(model, schedule, piece)
+    return model
+
+
+def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
+    """Train or resume; returns the folder of the trained checkpoint (`work/lite`, an ordinary Hugging Face folder).
+
+    Raises CorpusError, before any step where it can: for data, checkpoints or a disk that do not fit the preset, and
+    where the run diverges; the last whole checkpoint is kept.
+    """
+    args = _arguments(preset.lite, work)
+    if args.n_gpu > 1:
+        raise CorpusError(
+            f"One process sees {args.n_gpu} GPUs; run `accelerate launch --multi_gpu -m training lite`, or show it one "
+            "of them (CUDA_VISIBLE_DEVICES=0)."
+        )
+    with args.main_process_first(local=False):  # a start may have to be made in the work folder
+        model = _model(preset, work)
+    _check_room(model, work)
+    batches = Batches(work, preset.lite, model.config.vocab_size, Share(args.process_index, args.world_size))
+    resume = last_checkpoint(preset, work)
+    on_request = decay.OnRequest(work)
+    optimisers = _optimiser(model, preset.lite, on_request.factor)
+    kwargs = {"train_dataset": batches, "eval_dataset": batches, "optimizers": optimisers}
+    trainer = LiteTrainer(work, preset, model, args, callbacks=[Budget(budget_minutes, work), on_request], **kwargs)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    trainer.evaluate()
+    if args.should_save:
+        part = work / "lite.part"  # renamed when whole: what is under the final name can be exported
+        shutil.rmtree(part, ignore_errors=True)
+        with _writing(part, work):
+            model.save_pretrained(part)
+        shutil.rmtree(work / "lite", ignore_errors=True)
+        part.rename(work / "lite")
+    return work / "lite"
