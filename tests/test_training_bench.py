@@ -68,7 +68,7 @@ def test_the_last_line_has_the_promised_keys(monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setattr(bench_exits, "TYPED_CHARACTERS", 10)
     for name in ("QUICK_ROUNDS", "QUICK_PROMPTS", "QUICK_STARTS", "LAZY_PROMPTS", "THREAD_ROUNDS"):
         monkeypatch.setattr(bench_engine, name, 1)
-    bench_engine.main(bench_engine.Options(random_weights="nano", quick=True), as_json=True)
+    bench_engine.main(bench_engine.BenchOptions(random_weights="nano", quick=True), as_json=True)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert tuple(figures) == KEYS
     assert figures["full_vs_llamacpp_q8"] is None

@@ -7,9 +7,9 @@ import pytest
 
 from greencode_lsp.models.manifest import CalibrationRow
 from tests.training_fakes import rollouts
-from training.evaluation.calibrate import FIGURES, Setting, best_rows, served, tables_of, thresholds, winner
+from training.evaluation.calibrate import FIGURES, Candidate, best_rows, served, tables_of, thresholds, winner
 
-SETTINGS = [Setting("agent", 2.0), Setting("agent", 1.0), Setting("agent", 0.0)]
+CANDIDATES = [Candidate("agent", 2.0), Candidate("agent", 1.0), Candidate("agent", 0.0)]
 
 
 def row(bound: float, ratio: float) -> CalibrationRow:
@@ -37,7 +37,7 @@ def test_thresholds_run_from_careful_to_bold() -> None:
 
 
 def test_a_row_states_means_over_completions_and_costs_over_tokens() -> None:
-    (found,) = tables_of(records((0.95, 0.8)), SETTINGS[:1])["agent"]
+    (found,) = tables_of(records((0.95, 0.8)), CANDIDATES[:1])["agent"]
     assert (found.agreement, found.mean_exit_layer, found.layer_equivalents_ratio) == (0.95, 2.0, 0.8)
     assert (found.early_share, found.codebleu, found.completions) == (0.5, 0.25, 400)
     assert 0.9 < found.agreement_lower_95 < 0.95
@@ -45,7 +45,7 @@ def test_a_row_states_means_over_completions_and_costs_over_tokens() -> None:
 
 
 def test_rows_are_monotone_and_a_bolder_one_that_is_no_cheaper_is_left_out() -> None:
-    found = tables_of(records((0.97, 0.9), (0.99, 0.8), (0.9, 0.85)), SETTINGS)["agent"]
+    found = tables_of(records((0.97, 0.9), (0.99, 0.8), (0.9, 0.85)), CANDIDATES)["agent"]
     assert [found_row.threshold for found_row in found] == [2.0, 1.0]
     assert [found_row.agreement for found_row in found] == [0.97, 0.97]  # what the second had more was luck
     assert found[0].agreement_lower_95 == found[1].agreement_lower_95
@@ -56,16 +56,16 @@ def test_a_row_that_was_measured_on_some_completions_is_bounded_by_those() -> No
     for i, record in enumerate(sparse):
         if i % 5:
             record["rows"] = [*record["rows"][:1], None]  # type: ignore[index]  # a list here
-    careful, bold = tables_of(sparse, SETTINGS[:2])["agent"]
-    assert (careful.completions, bold.completions) == (400, 80)
+    conservative, aggressive = tables_of(sparse, CANDIDATES[:2])["agent"]
+    assert (conservative.completions, aggressive.completions) == (400, 80)
     # three policies share the 5 %: the one that `auto` means is picked on these completions
-    assert bold.agreement_lower_95 == pytest.approx((0.05 / 3) ** (1 / 80), abs=1e-3)
+    assert aggressive.agreement_lower_95 == pytest.approx((0.05 / 3) ** (1 / 80), abs=1e-3)
 
 
 def test_the_cost_of_verified_drafts_is_that_of_the_completions_it_was_measured_on() -> None:
     some = records((0.95, 0.8))
     some[0]["verified"], some[5]["verified"] = [(30.0, 40.0)], [(50.0, 60.0)]
-    (found,) = tables_of(some, SETTINGS[:1])["agent"]
+    (found,) = tables_of(some, CANDIDATES[:1])["agent"]
     assert found.verified_ratio == 0.8
 
 

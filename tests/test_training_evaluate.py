@@ -17,7 +17,7 @@ from training.__main__ import main
 from training.checkpoint.export import export
 from training.data import heldout
 from training.data.heldout import HeldOutLine, Pointer
-from training.evaluation.calibrate import Subject
+from training.evaluation.calibrate import LoadedCheckpoint
 from training.evaluation.evaluate import HeldOut, best_fixed_ratio, contract, of_language, summary
 from training.evaluation.protocols import (
     CONTEXT_TOKENS,
@@ -30,7 +30,7 @@ from training.evaluation.protocols import (
     tasks_of,
 )
 from training.evaluation.results_table import to_markdown
-from training.evaluation.sweep import subject_of
+from training.evaluation.sweep import load_checkpoint
 from training.lm.families import build_model
 
 TEXT = toy.TEXT * 4
@@ -44,14 +44,14 @@ def completion(agrees: list[int], exits: list[int], exact: float = 0.0) -> dict[
 
 
 @pytest.fixture(scope="module")
-def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedCheckpoint:
     """An exported random model."""
     folder = tmp_path_factory.mktemp("evaluate")
     recipe = toy.preset()
     work = toy.work_folder(folder / "work", recipe)
     torch.manual_seed(3)
     build_model(recipe.model, toy.VOCAB).save_pretrained(work / "lite")
-    return subject_of(export(recipe, work, work / "lite", folder / "out"), work, 6)
+    return load_checkpoint(export(recipe, work, work / "lite", folder / "out"), work, 6)
 
 
 def test_agreement_is_the_mean_over_completions_and_costs_are_over_tokens() -> None:
@@ -79,29 +79,29 @@ def test_only_full_depth_agrees_where_no_fixed_exit_does() -> None:
     assert best_fixed_ratio(rows(balanced=(0.98, 0.7), fixed_3=(0.97, 0.8))) == 1.0
 
 
-def test_the_rest_of_the_line_is_asked_without_what_follows_and_served_with_it(subject: Subject) -> None:
-    rest, served = tasks_of(subject, LINE, "python", is_compared=False)
+def test_the_rest_of_the_line_is_asked_without_what_follows_and_served_with_it(loaded: LoadedCheckpoint) -> None:
+    rest, served = tasks_of(loaded, LINE, "python", is_compared=False)
     assert rest.reference == served.reference == "first + second"
     assert len(rest.prompt) < len(served.prompt)
-    suffix = subject.tokenizer.token_id("<|fim_suffix|>")
+    suffix = loaded.tokenizer.token_id("<|fim_suffix|>")
     assert suffix in served.prompt
     assert suffix not in rest.prompt
 
 
-def test_the_papers_prompts_are_heads_of_the_file_and_the_reference_what_follows(subject: Subject) -> None:
-    ids = subject.tokenizer.encode(TEXT)
-    tasks = list(context_tasks(subject, [LINE], "python"))
+def test_the_papers_prompts_are_heads_of_the_file_and_the_reference_what_follows(loaded: LoadedCheckpoint) -> None:
+    ids = loaded.tokenizer.encode(TEXT)
+    tasks = list(context_tasks(loaded, [LINE], "python"))
     assert len(tasks) == len(FRACTIONS)
     for task, fraction in zip(tasks, FRACTIONS, strict=True):
         start = int(len(ids) * fraction)
         assert task.prompt[-5:] == ids[start - 5 : start]
-        assert task.reference == subject.tokenizer.decode(ids[start : start + CONTEXT_TOKENS])
+        assert task.reference == loaded.tokenizer.decode(ids[start : start + CONTEXT_TOKENS])
 
 
-def test_a_line_is_scored_under_every_preference_and_where_it_is_due_under_every_exit(subject: Subject) -> None:
-    (few, _), (all_, _) = (tuple(tasks_of(subject, LINE, "python", due)) for due in (False, True))
-    assert set(score(subject, few)) == {"full_depth", "oracle", *PREFERENCES}
-    assert set(score(subject, all_)) - set(score(subject, few)) == {"fixed 1", "fixed 2"}
+def test_a_line_is_scored_under_every_preference_and_where_it_is_due_under_every_exit(loaded: LoadedCheckpoint) -> None:
+    (few, _), (all_, _) = (tuple(tasks_of(loaded, LINE, "python", due)) for due in (False, True))
+    assert set(score(loaded, few)) == {"full_depth", "oracle", *PREFERENCES}
+    assert set(score(loaded, all_)) - set(score(loaded, few)) == {"fixed 1", "fixed 2"}
 
 
 def test_points_of_a_policys_table_are_compared() -> None:
@@ -111,10 +111,10 @@ def test_points_of_a_policys_table_are_compared() -> None:
     assert preferences(manifest, "python")["balanced"] == DecodeConfig("agent", 1.5)
 
 
-def test_the_printed_object_has_the_keys_that_others_read(subject: Subject) -> None:
-    tasks = [*tasks_of(subject, LINE, "python", is_compared=True), *context_tasks(subject, [LINE], "python")]
-    scored = [(task, score(subject, task)) for task in tasks]
-    python = of_language(subject.engine, scored, HeldOut([LINE], missing=2))
+def test_the_printed_object_has_the_keys_that_others_read(loaded: LoadedCheckpoint) -> None:
+    tasks = [*tasks_of(loaded, LINE, "python", is_compared=True), *context_tasks(loaded, [LINE], "python")]
+    scored = [(task, score(loaded, task)) for task in tasks]
+    python = of_language(loaded.engine, scored, HeldOut([LINE], missing=2))
     printed = json.loads(json.dumps(contract({"model": "toy", "languages": {"python": python}})))
     found = printed["languages"]["python"]
     assert printed["model"] == "toy"
@@ -158,7 +158,7 @@ def test_the_report_says_how_much_of_the_gap_is_closed() -> None:
             "loss_per_exit": {},
             "speed": speed,
             "threads": 1,
-            "samples": {"python": [{"before": "a|b", "author": "", "model": "`x`", "exit_layers": [2]}]},
+            "samples": {"python": [{"before": "a|b", "reference": "", "model": "`x`", "exit_layers": [2]}]},
         }
     )
     assert "closes 40% of the gap" in text

@@ -10,7 +10,7 @@ import pytest
 from training.evaluation.risk_control import fixed_sequence, lower_bound, p_value
 
 TRUE_RISKS = np.linspace(0.0, 0.15, 16)
-"""From the most careful row to the boldest."""
+"""From the most conservative row to the most aggressive."""
 
 
 def selected(bounds: list[float], share: float) -> int | None:

@@ -23,7 +23,7 @@ from training.checkpoint import base_checkpoint as starting
 from training.checkpoint import bpe as tokenizers
 from training.data.prepare import prepare
 from training.lm import lite
-from training.lm.batches import Batches, Share
+from training.lm.batches import SequenceBatches, Share
 from training.lm.families import build_model
 from training.lm.lite import Budget, learning_rate_factor, train
 from training.lm.lite_loss import Objective
@@ -218,15 +218,15 @@ def test_rows_are_read_in_a_circle(tmp_path: Path) -> None:
     work = toy.work_folder(tmp_path, recipe)
     rows = np.load(work / "stage0.npy")
     np.save(work / "stage0.npy", rows[:6])
-    batches = Batches(work, recipe.lite, toy.VOCAB, Share())
+    batches = SequenceBatches(work, recipe.lite, toy.VOCAB, Share())
     assert np.array_equal(batches[1]["input_ids"].numpy(), rows[[4, 5, 0, 1]])
 
 
 def test_two_processes_share_each_steps_rows(tmp_path: Path) -> None:
     recipe = toy.preset(accumulation=1)
     work = toy.work_folder(tmp_path, recipe)
-    whole = Batches(work, recipe.lite, toy.VOCAB, Share())
-    halves = [Batches(work, recipe.lite, toy.VOCAB, Share(rank, 2)) for rank in (0, 1)]
+    whole = SequenceBatches(work, recipe.lite, toy.VOCAB, Share())
+    halves = [SequenceBatches(work, recipe.lite, toy.VOCAB, Share(rank, 2)) for rank in (0, 1)]
     for step in range(len(whole)):
         joined = torch.cat([half[step]["input_ids"] for half in halves])
         assert torch.equal(joined, whole[step]["input_ids"])

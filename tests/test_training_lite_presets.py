@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests import training_toy as toy
 from training.__main__ import main
-from training.lm.batches import Batches, Share
+from training.lm.batches import SequenceBatches, Share
 from training.lm.families import build_model, exit_states
 from training.lm.lite import train
 from training.lm.plan import layer_bytes, plan
@@ -148,7 +148,7 @@ def test_a_dry_run_fits_a_screen_and_ends_with_json(tmp_path: Path, capsys: pyte
 def test_a_step_of_the_papers_batch_is_sixteen_parts(tmp_path: Path) -> None:
     lite = load_preset("opt-2.7b").lite
     lite = dataclasses.replace(lite, stages=[dataclasses.replace(lite.stages[0], tokens=128 * 256)])
-    batches = Batches(toy.work_folder(tmp_path, toy.preset(stages=lite.stages)), lite, toy.VOCAB, Share())
+    batches = SequenceBatches(toy.work_folder(tmp_path, toy.preset(stages=lite.stages)), lite, toy.VOCAB, Share())
     assert len(batches) == 16
     assert {tuple(batches[i]["input_ids"].shape) for i in range(16)} == {(8, 257)}
     assert {batches[i]["step"] for i in range(16)} == {0}

@@ -23,10 +23,10 @@ from training.data import heldout
 from training.data.corpus import discover
 from training.evaluation.evaluate import HeldOut, contract, evaluate
 from training.exits import cursors
-from training.exits.environment import Walk
+from training.exits.environment import ParallelEpisodes
 from training.exits.rewards import COST_WEIGHT, Reward
 from training.exits.rollout import Prompt, Rollouts, Setup, roll
-from training.exits.teacher_forcing import ForcedExits
+from training.exits.teacher_forcing import TeacherForcing
 from training.preset import load_preset
 
 NOT_INSTALLED = "--heldout-sources=stdlib"  # so that the evaluation is left out, installed packages or not
@@ -47,7 +47,7 @@ def engine(work: Path) -> Engine:
 
 @pytest.fixture
 def setup(work: Path, engine: Engine) -> Setup:
-    return Setup(engine, ForcedExits(work / "out", engine.exits), new_tokens=8, stop_ids=frozenset())
+    return Setup(engine, TeacherForcing(work / "out", engine.exits), new_tokens=8, stop_ids=frozenset())
 
 
 @pytest.fixture
@@ -115,30 +115,30 @@ def test_rollouts_along_early_choices_keep_the_full_models_token_as_label(
 def test_the_authors_text_before_the_cursor_is_stored_in_completions_of_its_own(
     setup: Setup, prompts: list[list[int]]
 ) -> None:
-    (stored,) = roll(setup, [Prompt([0, *range(2, 22)])], author=True)
+    (stored,) = roll(setup, [Prompt([0, *range(2, 22)])], with_reference=True)
     emitted = len(stored) - 20
     assert stored.position.tolist() == [*range(8), *range(8), *range(4), *range(emitted)]
     assert stored.completion.tolist() == [0] * 8 + [1] * 8 + [2] * 4 + [3] * emitted
 
 
 def test_the_environment_charges_and_shows_what_the_engine_runs(setup: Setup, prompts: list[list[int]]) -> None:
-    leaves_at = [0, 1, 0, 0, 2, 0, 1, 0]
-    (stored,), scripted, engine = roll(setup, [Prompt(prompts[0])]), Scripted(leaves_at), setup.engine
+    exits_at = [0, 1, 0, 0, 2, 0, 1, 0]
+    (stored,), scripted, engine = roll(setup, [Prompt(prompts[0])]), Scripted(exits_at), setup.engine
     labels = stored.labels.tolist()
     engine.policies["scripted"] = scripted
     control = FixedControl(DecodeConfig("scripted", 0.0))
     for _ in engine.generate(prompts[0], control, max_new_tokens=8, constraint=lambda so_far: [labels[len(so_far)]]):
         pass
     always_right = dataclasses.replace(stored, choices=np.repeat(stored.labels[:, None], 3, axis=1))
-    walk = Walk(always_right, engine.manifest, 1)
+    episodes = ParallelEpisodes(always_right, engine.manifest, 1)
     reward, shown = 0.0, []
-    for leave in leaves_at:
-        for action in [0] * leave + [1] * (leave < 2):
-            shown.append(walk.observe()[0])
-            reward += float(walk.step(np.array([action]), Reward(), COST_WEIGHT)[0][0])
+    for exit_at in exits_at:
+        for action in [0] * exit_at + [1] * (exit_at < 2):
+            shown.append(episodes.observe()[0])
+            reward += float(episodes.step(np.array([action]), Reward(), COST_WEIGHT)[0][0])
     full = engine.layers + engine.manifest.head_layers
     assert np.allclose(shown, scripted.seen, atol=0.01)  # states are stored in half precision
-    assert (len(leaves_at) - reward) * full / COST_WEIGHT == pytest.approx(engine.work.layer_equivalents)
+    assert (len(exits_at) - reward) * full / COST_WEIGHT == pytest.approx(engine.work.layer_equivalents)
 
 
 def test_the_rest_of_the_line_is_hidden_from_the_prompt(work: Path) -> None:

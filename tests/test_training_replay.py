@@ -1,4 +1,4 @@
-"""A walk over the tree of a prompt is a generation of the engine: same tokens, same exits, same work."""
+"""Completing over the tree of a prompt is a generation of the engine: same tokens, same exits, same work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from greencode_lsp.engine.policy import AgentPolicy, observation_size
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
-from training.exits.replay import ORACLE, Completion, Replayer, Tree
+from training.exits.replay import ORACLE, ReplayedCompletion, Replayer, Tree
 from training.exits.rollout import emit
 
 EXITS = reference.EXITS
@@ -55,7 +55,7 @@ def trees(folder: Path, engine: Engine) -> list[Tree]:
 
 
 def assert_equal(
-    walked: Completion, engine: Engine, prompt: list[int], config: DecodeConfig, stop: frozenset[int]
+    walked: ReplayedCompletion, engine: Engine, prompt: list[int], config: DecodeConfig, stop: frozenset[int]
 ) -> None:
     engine.full_depth_argmax([OTHER_ID], [OTHER_ID], FixedControl())  # nothing of the prompt is cached
     steps = emit(engine, prompt, config, NEW_TOKENS, stop)
@@ -93,15 +93,15 @@ def test_a_walk_ends_at_a_stop_id_as_the_engine_does(engine: Engine, trees: list
 
 
 def test_policies_leave_at_different_layers_so_that_the_comparison_compares(trees: list[Tree]) -> None:
-    walks = [trees[0].complete(config, NEW_TOKENS) for config in CONFIGS]
-    assert len({tuple(step.exit_layer for step in walk.steps) for walk in walks}) > 10
-    assert len({walk.token_ids for walk in walks}) > 5
+    completions = [trees[0].complete(config, NEW_TOKENS) for config in CONFIGS]
+    assert len({tuple(step.exit_layer for step in completion.steps) for completion in completions}) > 10
+    assert len({completion.token_ids for completion in completions}) > 5
 
 
 def test_agreement_is_with_the_full_model_after_the_same_tokens(engine: Engine, trees: list[Tree]) -> None:
-    walk = trees[2].complete(DecodeConfig("fixed", EXITS[0] - 0.5), NEW_TOKENS)
-    full = engine.full_depth_argmax(PROMPTS[2], walk.token_ids, FixedControl())
-    assert walk.agrees == tuple(a == b for a, b in zip(walk.token_ids, full, strict=True))
+    completion = trees[2].complete(DecodeConfig("fixed", EXITS[0] - 0.5), NEW_TOKENS)
+    full = engine.full_depth_argmax(PROMPTS[2], completion.token_ids, FixedControl())
+    assert completion.agrees == tuple(a == b for a, b in zip(completion.token_ids, full, strict=True))
 
 
 def test_the_oracle_says_what_the_full_model_says_and_costs_less(trees: list[Tree]) -> None:

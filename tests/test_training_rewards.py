@@ -14,8 +14,8 @@ from training.exits.rewards import Reward, energy_reward, paper_reward
 EXITS = (4, 8, 12)
 
 
-def paper(index: int, best: int, right: bool, leave: bool) -> float:
-    arrays = (np.array([index]), np.array([best]), np.array([right]), np.array([leave]))
+def paper(index: int, best: int, right: bool, exit_here: bool) -> float:
+    arrays = (np.array([index]), np.array([best]), np.array([right]), np.array([exit_here]))
     return float(paper_reward(EXITS, *arrays)[0])
 
 
@@ -25,31 +25,33 @@ def test_energy_reward_is_quality_less_weighted_cost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "best", "right", "leave", "expected"),
+    ("index", "best", "right", "exit_here", "expected"),
     [
-        pytest.param(0, 0, True, True, 1 / 12, id="leave at the first right exit"),
-        pytest.param(1, 0, True, True, -4 / 12, id="leave late but right"),
-        pytest.param(0, 1, False, True, -4 / 12, id="leave early and wrong"),
-        pytest.param(1, 0, False, True, -0.1 / 12, id="leave late and wrong"),
+        pytest.param(0, 0, True, True, 1 / 12, id="exit at the first right exit"),
+        pytest.param(1, 0, True, True, -4 / 12, id="exit late but right"),
+        pytest.param(0, 1, False, True, -4 / 12, id="exit early and wrong"),
+        pytest.param(1, 0, False, True, -0.1 / 12, id="exit late and wrong"),
         pytest.param(0, 2, False, False, 1 / 12, id="go on before the first right exit"),
         pytest.param(0, 0, True, False, -4 / 12, id="go on past the first right exit"),
     ],
 )
-def test_paper_reward_is_as_its_table_says(index: int, best: int, right: bool, leave: bool, expected: float) -> None:
-    assert paper(index, best, right, leave) == pytest.approx(expected)
+def test_paper_reward_is_as_its_table_says(
+    index: int, best: int, right: bool, exit_here: bool, expected: float
+) -> None:
+    assert paper(index, best, right, exit_here) == pytest.approx(expected)
 
 
 def test_going_on_to_the_last_layer_weighs_as_much_as_any_other_right_choice() -> None:
-    assert paper(1, 2, right=False, leave=False) == paper(0, 0, right=True, leave=True)
+    assert paper(1, 2, right=False, exit_here=False) == paper(0, 0, right=True, exit_here=True)
 
 
 def test_paper_reward_stays_between_minus_one_and_one() -> None:
     grid = [
-        paper(index, best, right, leave)
+        paper(index, best, right, exit_here)
         for index in (0, 1)
         for best in (0, 1, 2)
         for right in (False, True)
-        for leave in (False, True)
+        for exit_here in (False, True)
     ]
     assert -1 <= min(grid) < max(grid) <= 1
 

@@ -19,17 +19,17 @@ from tests import reference
 from tests.training_fakes import Scripted, rollouts
 from training.exits import experience
 from training.exits.cursors import Cursor
-from training.exits.environment import Walk
+from training.exits.environment import ParallelEpisodes
 from training.exits.rewards import Reward
 from training.exits.rollout import Prompt, Rollouts, Setup, Writer, follow, roll
-from training.exits.teacher_forcing import ForcedExits
+from training.exits.teacher_forcing import TeacherForcing
 from training.preset import RolloutOptions
 
 EXITS = reference.EXITS
 NEW_TOKENS = 8
 STOP = 151
 TEXT = [9, STOP, *range(20, 41)]
-"""A special token, then 21 of the author's, of which all but the first have one before them."""
+"""A special token, then 21 of reference text, of which all but the first have one before them."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def engine(folder: Path) -> Engine:
 
 @pytest.fixture(scope="module")
 def setup(folder: Path, engine: Engine) -> Setup:
-    return Setup(engine, ForcedExits(folder, EXITS), NEW_TOKENS, frozenset({STOP}))
+    return Setup(engine, TeacherForcing(folder, EXITS), NEW_TOKENS, frozenset({STOP}))
 
 
 def test_rollouts_of_the_full_model_are_its_own_tokens(setup: Setup) -> None:
@@ -66,13 +66,13 @@ def test_rollouts_along_early_choices_keep_the_full_models_token_as_label(setup:
 
 
 def test_the_authors_text_is_stored_in_completions_of_its_own(setup: Setup) -> None:
-    (stored,) = roll(setup, [Prompt(TEXT)], author=True)
+    (stored,) = roll(setup, [Prompt(TEXT)], with_reference=True)
     assert stored.position.tolist() == [*range(8), *range(8), *range(4), *range(8)]
     assert stored.completion.tolist() == [0] * 8 + [1] * 8 + [2] * 4 + [3] * 8
 
 
 def test_following_the_author_says_what_completing_after_him_says_of_his_text(setup: Setup) -> None:
-    (both,) = roll(setup, [Prompt(TEXT)], author=True)
+    (both,) = roll(setup, [Prompt(TEXT)], with_reference=True)
     (alone,) = follow(setup, [Prompt(TEXT)])
     assert np.array_equal(alone.choices, both.choices[:20])
     assert alone.position.tolist() == both.position[:20].tolist()
@@ -89,26 +89,26 @@ def test_every_token_knows_its_language(setup: Setup) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_environment_charges_and_shows_what_the_engine_runs(setup: Setup, seed: int) -> None:
-    leaves_at = np.random.default_rng(seed).integers(len(EXITS), size=NEW_TOKENS).tolist()
-    (stored,), scripted, engine = roll(setup, [Prompt(TEXT)]), Scripted(leaves_at), setup.engine
+    exits_at = np.random.default_rng(seed).integers(len(EXITS), size=NEW_TOKENS).tolist()
+    (stored,), scripted, engine = roll(setup, [Prompt(TEXT)]), Scripted(exits_at), setup.engine
     labels = stored.labels.tolist()
     engine.policies["scripted"] = scripted
     control = FixedControl(DecodeConfig("scripted", 0.0))
     for _ in engine.generate(TEXT, control, max_new_tokens=8, constraint=lambda so_far: [labels[len(so_far)]]):
         pass
-    walk, charged, shown = Walk(stored, engine.manifest, 1), 0.0, []
-    for leave in leaves_at:
-        for action in [False] * leave + [True] * (leave < len(EXITS) - 1):
-            shown.append(walk.observe()[0])
-            charged += float(walk.take(np.array([action])).layer_equivalents[0])
+    episodes, charged, shown = ParallelEpisodes(stored, engine.manifest, 1), 0.0, []
+    for exit_at in exits_at:
+        for action in [False] * exit_at + [True] * (exit_at < len(EXITS) - 1):
+            shown.append(episodes.observe()[0])
+            charged += float(episodes.take(np.array([action])).layer_equivalents[0])
     assert np.allclose(shown, scripted.seen, atol=0.01)  # states are stored in half precision
     assert charged == pytest.approx(engine.work.layer_equivalents)
 
 
 def test_an_episodes_reward_is_its_right_tokens_less_its_weighted_cost(setup: Setup) -> None:
     (stored,) = roll(setup, [Prompt(TEXT)])
-    walk, manifest = Walk(stored, setup.engine.manifest, 1), setup.engine.manifest
-    rewards = [float(walk.step(np.array([0]), Reward(), 0.5)[0][0]) for _ in range(2 * NEW_TOKENS)]
+    episodes, manifest = ParallelEpisodes(stored, setup.engine.manifest, 1), setup.engine.manifest
+    rewards = [float(episodes.step(np.array([0]), Reward(), 0.5)[0][0]) for _ in range(2 * NEW_TOKENS)]
     full = manifest.exits[-1] * (NEW_TOKENS - 1) + manifest.head_layers * NEW_TOKENS
     assert sum(rewards) == pytest.approx(NEW_TOKENS - 0.5 * full / (manifest.exits[-1] + manifest.head_layers))
 

@@ -13,10 +13,10 @@ from greencode_lsp.settings import Settings
 from tests import training_toy as toy
 from tests.fakes import meter
 from training.checkpoint.export import export
-from training.evaluation.calibrate import Subject
-from training.evaluation.sweep import subject_of
+from training.evaluation.calibrate import LoadedCheckpoint
+from training.evaluation.sweep import load_checkpoint
 from training.exits.cursors import Cursor
-from training.exits.replay import Completion
+from training.exits.replay import ReplayedCompletion
 from training.exits.rollout import emit_served
 from training.exits.served import Served
 from training.lm.families import build_model
@@ -28,57 +28,57 @@ NEW_TOKENS = 12
 
 
 @pytest.fixture(scope="module")
-def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedCheckpoint:
     """An exported random model."""
     folder: Path = tmp_path_factory.mktemp("served")
     recipe = toy.preset()
     work = toy.work_folder(folder / "work", recipe)
     torch.manual_seed(5)
     build_model(recipe.model, toy.VOCAB).save_pretrained(work / "lite")
-    return subject_of(export(recipe, work, work / "lite", folder / "out"), work, NEW_TOKENS)
+    return load_checkpoint(export(recipe, work, work / "lite", folder / "out"), work, NEW_TOKENS)
 
 
-def at(subject: Subject, place: str) -> tuple[Cursor, Served, Completion]:
+def at(loaded: LoadedCheckpoint, place: str) -> tuple[Cursor, Served, ReplayedCompletion]:
     cursor = Cursor(TEXT, TEXT.index(place, 60) + len(place))
-    served, tree = subject.tree(cursor)
+    served, tree = loaded.tree(cursor)
     return cursor, served, tree.serve(served, DecodeConfig("never"))
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_tokens_are_those_of_the_completion_pipeline(subject: Subject, place: str) -> None:
-    cursor, _, completion = at(subject, place)
+def test_the_tokens_are_those_of_the_completion_pipeline(loaded: LoadedCheckpoint, place: str) -> None:
+    cursor, _, completion = at(loaded, place)
     settings = Settings(exit_policy="never", preference=1.0, max_new_tokens=NEW_TOKENS)
-    engine = subject.engine
+    engine = loaded.engine
     shown = complete(
-        Backend(engine, subject.tokenizer, engine.manifest),
+        Backend(engine, loaded.tokenizer, engine.manifest),
         Request(cursor.document, cursor.offset, "python", invoked=True),
         LiveControl.of(settings, engine.manifest, "python"),
         meter(),
     )
-    special = subject.tokenizer.special_ids
+    special = loaded.tokenizer.special_ids
     assert [t for t in completion.token_ids if t not in special] == [step.token_id for step in shown.steps]
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_engine_alone_generates_the_same(subject: Subject, place: str) -> None:
-    _, served, completion = at(subject, place)
-    steps = emit_served(subject.engine, served, DecodeConfig("never", batch_invariant=True))
+def test_the_engine_alone_generates_the_same(loaded: LoadedCheckpoint, place: str) -> None:
+    _, served, completion = at(loaded, place)
+    steps = emit_served(loaded.engine, served, DecodeConfig("never", batch_invariant=True))
     assert tuple(step.token_id for step in steps) == completion.token_ids
 
 
-def test_a_constrained_token_agrees_with_what_the_full_model_would_have_had_to_say(subject: Subject) -> None:
-    _, served, completion = at(subject, "return fi")
+def test_a_constrained_token_agrees_with_what_the_full_model_would_have_had_to_say(loaded: LoadedCheckpoint) -> None:
+    _, served, completion = at(loaded, "return fi")
     assert served.healed.dropped
     assert completion.agreement == 1.0
 
 
-def test_what_is_spelt_again_is_not_part_of_the_text(subject: Subject) -> None:
-    _, served, _ = at(subject, "return fi")
-    ids = subject.tokenizer.encode(served.healed.dropped.decode() + "rst\nx")
+def test_what_is_spelt_again_is_not_part_of_the_text(loaded: LoadedCheckpoint) -> None:
+    _, served, _ = at(loaded, "return fi")
+    ids = loaded.tokenizer.encode(served.healed.dropped.decode() + "rst\nx")
     assert served.text(ids) == "rst\nx"
     assert served.first_line(ids) == "rst"
 
 
-def test_lengths_are_the_servers(subject: Subject) -> None:
-    _, served, _ = at(subject, "return fi")
+def test_lengths_are_the_servers(loaded: LoadedCheckpoint) -> None:
+    _, served, _ = at(loaded, "return fi")
     assert served.new_tokens == NEW_TOKENS + 1

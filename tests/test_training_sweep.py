@@ -13,12 +13,12 @@ from greencode_lsp.errors import CorpusError
 from tests import training_toy as toy
 from training.checkpoint.export import export
 from training.evaluation import calibrate, sweep
-from training.evaluation.calibrate import Setting
+from training.evaluation.calibrate import Candidate
 from training.evaluation.sweep import Sweep
 from training.exits.cursors import Cursor
 from training.lm.families import build_model
 
-SETTINGS = [Setting("confidence", 2.0), Setting("confidence", -3.0), Setting("fixed", 1.5, every=2)]
+CANDIDATES = [Candidate("confidence", 2.0), Candidate("confidence", -3.0), Candidate("fixed", 1.5, every=2)]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def six(checkpoint: Path, tmp_path: Path) -> Sweep:
     """A sweep over six cursors."""
     places = [Cursor(toy.TEXT * 2, offset, "toy", "python") for offset in range(20, 80, 10)]
-    return Sweep(checkpoint, tmp_path, "python", 6, SETTINGS, places)
+    return Sweep(checkpoint, tmp_path, "python", 6, CANDIDATES, places)
 
 
 def test_every_cursor_has_a_record_with_a_row_per_setting(six: Sweep) -> None:
@@ -63,8 +63,8 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(six: Sweep, monkeypatch: 
 
 def test_records_of_other_thresholds_do_not_count(six: Sweep) -> None:
     sweep.run(six, 1)
-    bolder = replace(six, settings=[Setting("confidence", -9.0)])
-    assert [len(record["rows"]) for record in sweep.run(bolder, 1)] == [1] * 6
+    other = replace(six, candidates=[Candidate("confidence", -9.0)])
+    assert [len(record["rows"]) for record in sweep.run(other, 1)] == [1] * 6
 
 
 def test_the_engine_itself_says_the_same_as_the_replay(six: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

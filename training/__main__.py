@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="`bench` and `energy-study` on this device: auto, cpu or cuda")
     parser.add_argument("--window-s", type=float, default=5.0, help="`energy-study` windows of at least so long (5)")
-    parser.add_argument("--repeats", type=int, default=5, help="`energy-study` windows of each way (5)")
+    parser.add_argument("--repeats", type=int, default=5, help="`energy-study` windows of each method (5)")
     parser.add_argument("--seed", type=int, default=0, help="`energy-study` shuffles turns and draws lines by it (0)")
     return parser
 
@@ -97,11 +97,11 @@ def _energy_study(options: argparse.Namespace) -> None:
     from training.bench import energy_results, energy_study  # imports transformers: seconds
 
     model, device = options.model or "bundled", options.device
-    wanted = energy_study.Options(model, device, options.window_s, options.repeats, seed=options.seed)
-    found = energy_study.run(wanted, options.runs.expanduser())
-    print(energy_results.to_markdown(found))
+    wanted = energy_study.StudyOptions(model, device, options.window_s, options.repeats, seed=options.seed)
+    study = energy_study.run(wanted, options.runs.expanduser())
+    print(energy_results.to_markdown(study))
     if options.json:
-        print(json.dumps({key: found[key] for key in ("ways", "quality", "modelled_time")}))
+        print(json.dumps({key: study[key] for key in ("methods", "quality", "modelled_time")}))
 
 
 def _pack_shards(work: Path) -> None:
@@ -122,7 +122,7 @@ def _evaluate_peer(options: argparse.Namespace) -> None:
     from training.evaluation.peer_lines import evaluate
 
     lines = {name: read_lines(list(options.heldout_sources), name)[0] for name in options.languages}
-    there = {name: found[: options.limit] for name, found in lines.items() if found}
+    there = {name: drawn[: options.limit] for name, drawn in lines.items() if drawn}
     if not there:
         raise SettingError("No held-out line is here; name folders of them with --heldout-sources.")
     print(json.dumps(evaluate(options.gguf.expanduser(), there), indent=None if options.json else 1))
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.step == "bench":
             from training.bench import bench_engine  # imports transformers: seconds
 
-            wanted = bench_engine.Options(
+            wanted = bench_engine.BenchOptions(
                 options.model or "bundled", options.random_weights, options.quick, options.device, options.gguf
             )
             bench_engine.main(wanted, as_json=options.json)

@@ -75,7 +75,7 @@ class LiteOptions:
     eval_every_steps: int
     seed: int
     schedule: str = "protect"
-    """The loss: `protect`, `paper`, `uniform` or `plain` (training/lm/schedules.py)."""
+    """The loss: `protect`, `paper`, `uniform` or `plain` (lm/schedules.py)."""
     exit_weight: float = 0.4
     """`protect`: weight of the sampled exit's loss; the last layer keeps weight 1."""
     exit_position_stride: int = 4
@@ -109,8 +109,8 @@ class RolloutOptions:
     new_tokens: int
     fresh_share: float
     """Share of the prompts rolled out once more along the agent's own choices."""
-    author_prompts: int = 0
-    """Prompts more, of which the author's own text is stored without any generation."""
+    reference_prompts: int = 0
+    """Prompts more, of which the reference text alone is stored without any generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +129,10 @@ class PpoOptions:
     """Both rates fall linearly to zero."""
     fit_critic: bool = True
     """Before PPO, the critic is fitted to the start's Monte Carlo returns."""
-    walks: int = 64
+    environments: int = 64
     """Environments side by side."""
     steps_per_update: int = 4096
-    """Of all walks together."""
+    """Of all environments together."""
     batch: int = 1024
     epochs: int = 4
     discount: float = 1.0
@@ -144,8 +144,8 @@ class PpoOptions:
     def __post_init__(self) -> None:
         if self.start not in ("probe", "random"):
             raise ValueError(f"[agent.ppo] start is probe or random, not {self.start!r}")
-        if self.steps_per_update % self.walks:
-            raise ValueError("[agent.ppo] steps_per_update must be a multiple of walks")
+        if self.steps_per_update % self.environments:
+            raise ValueError("[agent.ppo] steps_per_update must be a multiple of environments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class AgentOptions:
     seed: int
     ppo: PpoOptions = PpoOptions()
     reward: RewardName = "energy"
-    """`energy` or `paper` (training/exits/rewards.py)."""
+    """`energy` or `paper` (exits/rewards.py)."""
     cost_weight: float = COST_WEIGHT
     """`energy`: lambda, what a token at full depth costs in units of one right token."""
 

@@ -27,7 +27,7 @@ from training.evaluation.risk_control import PROMISE
 from training.exits import agent, baselines, cost_curve, cursors, experience, probe, rollout
 from training.exits.rollout import Rollouts, Writer
 from training.exits.served import PROMPT_TOKENS
-from training.exits.teacher_forcing import DEVICE, ForcedExits
+from training.exits.teacher_forcing import DEVICE, TeacherForcing
 from training.preset import Preset
 
 RUNS = Path(__file__).parent / "runs"
@@ -72,8 +72,8 @@ class _Model:
 
     def rollout_setup(self, job: Job) -> rollout.Setup:
         """Return what completions for the agent are made with."""
-        forced = ForcedExits(job.out, self.engine.exits)
-        return rollout.Setup(self.engine, forced, job.preset.rollout.new_tokens, self.tokenizer.special_ids)
+        teacher_forcing = TeacherForcing(job.out, self.engine.exits)
+        return rollout.Setup(self.engine, teacher_forcing, job.preset.rollout.new_tokens, self.tokenizer.special_ids)
 
 
 def _load(job: Job) -> _Model:
@@ -115,26 +115,26 @@ def run_export(job: Job) -> None:
 
 def _trained(work: Path) -> Path:
     """Return the newest weights: the ended run's, or a running one's last checkpoint. Raises CorpusError."""
-    found = [
+    folders = [
         at.parent for at in (work / "lite" / "config.json", *work.glob("checkpoints/*/complete.json")) if at.exists()
     ]
-    if not found:
+    if not folders:
         raise CorpusError(f"There is no trained model in {work}; run `python -m training lite` first.")
-    return max(found, key=lambda folder: (folder / "config.json").stat().st_mtime_ns)
+    return max(folders, key=lambda folder: (folder / "config.json").stat().st_mtime_ns)
 
 
 def run_rollout(job: Job) -> None:
-    """Store the full model's completions, and the author's text before them, with every exit's state."""
+    """Store the full model's completions, and the reference text before them, with every exit's state."""
     options, model = job.preset.rollout, _load(job)
     token_bytes = 2 * job.preset.model.hidden_size * len(model.engine.exits)
     experience.check_disk(job.work, options, PROMPT_TOKENS, token_bytes)
-    places = cursors.draw(job.work, "agent", options.prompts + options.author_prompts)
+    places = cursors.draw(job.work, "agent", options.prompts + options.reference_prompts)
     setup = model.rollout_setup(job)
     for name, kept in zip((experience.LEARN, experience.CHECK), experience.keep_back(places), strict=True):
         share = math.ceil(len(kept) * options.prompts / len(places))
         prompts = [model.rollout_prompt(place, options.new_tokens) for place in kept]
         with Writer(job.work / name) as writer:
-            experience.store(writer, rollout.roll(setup, prompts[:share], author=True))
+            experience.store(writer, rollout.roll(setup, prompts[:share], with_reference=True))
             experience.store(writer, rollout.follow(setup, prompts[share:]))
         print(f"{name}: {writer.tokens:,} tokens at {len(prompts)} cursors, {share} of them completed")
 
@@ -168,7 +168,7 @@ def run_agent(job: Job) -> None:
 def _with_own_choices(job: Job, model: _Model, stored: Rollouts) -> Rollouts:
     """Return the stored rollouts and, after them, those along the agent's choices at its own price of energy."""
     options = job.preset.rollout
-    places, _ = experience.keep_back(cursors.draw(job.work, "agent", options.prompts + options.author_prompts))
+    places, _ = experience.keep_back(cursors.draw(job.work, "agent", options.prompts + options.reference_prompts))
     count = math.ceil(options.fresh_share * options.prompts)
     prompts = [model.rollout_prompt(place, options.new_tokens) for place in places[:count]]
     config = DecodeConfig("agent", threshold=-math.log(job.preset.agent.cost_weight))
@@ -181,12 +181,12 @@ def _with_own_choices(job: Job, model: _Model, stored: Rollouts) -> Rollouts:
 def run_calibrate(job: Job) -> None:
     """Measure thresholds in every language, choose the policy that `auto` means."""
     options, stored = job.preset.calibrate, Rollouts.load(job.work / experience.CHECK)
-    subject = sweep.subject_of(job.out, job.work, options.new_tokens)
+    loaded = sweep.load_checkpoint(job.out, job.work, options.new_tokens)
     tables: dict[str, calibrate.Tables] = {}
     notes: dict[str, Any] = {}
     for language, count in options.prompts.items():
         places = cursors.draw(job.work, "calibration", count, language=language)
-        settings = calibrate.grid(subject.engine, stored, language)
+        settings = calibrate.grid(loaded.engine, stored, language)
         records = sweep.run(
             sweep.Sweep(job.out, job.work, language, options.new_tokens, settings, places), job.processes
         )
@@ -194,12 +194,12 @@ def run_calibrate(job: Job) -> None:
         tables[language] = calibrate.tables_of(records, settings)
         notes[language] = calibrate.notes_of(records, places, tables[language])
     policy = calibrate.winner(next(iter(tables.values())))
-    manifest = read_manifest(job.out) or subject.engine.manifest
+    manifest = read_manifest(job.out) or loaded.engine.manifest
     figures: dict[str, Any] = {
         "promise": PROMISE,
         "method": calibrate.METHOD,
         "device": DEVICE,
-        "dtype": subject.engine.numeric,
+        "dtype": loaded.engine.numeric,
     }
     figures |= {"new_tokens": options.new_tokens, "prompt_tokens": PROMPT_TOKENS, "languages": notes}
     write_manifest(
@@ -229,17 +229,17 @@ def run_evaluate(job: Job) -> None:
     """
     from training.evaluation.evaluate import HeldOut, contract, evaluate  # imports transformers: seconds
 
-    found = {}
+    held_out = {}
     for language in job.languages:
         lines, missing = _heldout_lines(job.heldout_sources, language)
         if lines:
-            found[language] = HeldOut(lines[: job.limit], missing)
+            held_out[language] = HeldOut(lines[: job.limit], missing)
         else:
             print(f"Not evaluated in {language}: no held-out file is there; {heldout.HOW_TO[language]}.")
-    if not found:
-        ways = "; ".join(f"for {language}: {heldout.HOW_TO[language]}" for language in job.languages)
-        raise CorpusError(f"No held-out package is installed as pinned; {ways}.")
-    results = evaluate(job.out, found, job.runs, job.processes)
+    if not held_out:
+        how = "; ".join(f"for {language}: {heldout.HOW_TO[language]}" for language in job.languages)
+        raise CorpusError(f"No held-out package is installed as pinned; {how}.")
+    results = evaluate(job.out, held_out, job.runs, job.processes)
     print(job.runs / results["model"] / "results.md")
     if job.as_json:
         print(json.dumps(contract(results)))

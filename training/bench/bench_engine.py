@@ -3,7 +3,7 @@
 Rows against peers are of a shape with random weights (`--random-weights`, default `base`), the same for all, and of a
 GGUF file (`--gguf FILE`) that llama.cpp runs as it is; rows of exits, drafts and reuse are of a model (`--model`,
 default `bundled`); rows of the process are of the real server.
-Every peer runs at its own best thread count, peers take turns (A B A B), and medians with quartiles are told.
+Every peer runs at its own best thread count, peers take turns (A B A B), and medians with quartiles are printed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Times = dict[str, dict[str, list[float]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class BenchOptions:
     """What is asked for."""
 
     model: str = "bundled"
@@ -85,7 +85,7 @@ def best_threads(peer: Peer, ids: list[int]) -> int:
     return min(steps_s, key=lambda count: steps_s[count])
 
 
-def against_peers(options: Options, checkpoint: Path, context: int) -> tuple[Times, dict[str, int]]:
+def against_peers(options: BenchOptions, checkpoint: Path, context: int) -> tuple[Times, dict[str, int]]:
     """Return the times of every peer that is installed, over a folder or a GGUF file, in turns, and its threads."""
     ids = torch.randint(8, 1000, (context,), generator=torch.Generator().manual_seed(0)).tolist()
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
@@ -107,8 +107,8 @@ def against_peers(options: Options, checkpoint: Path, context: int) -> tuple[Tim
 
 def of_peer(times: Times, start: str, figure: str) -> float | None:
     """Return the best median among peers whose name begins so; None where none is there."""
-    found = [statistics.median(t[figure]) for name, t in times.items() if name.startswith(start) and figure in t]
-    return min(found, default=None)
+    medians_s = [statistics.median(t[figure]) for name, t in times.items() if name.startswith(start) and figure in t]
+    return min(medians_s, default=None)
 
 
 def share(ours: float | None, theirs: float | None) -> float | None:
@@ -116,7 +116,7 @@ def share(ours: float | None, theirs: float | None) -> float | None:
     return None if ours is None or not theirs else ours / theirs
 
 
-def run(options: Options) -> dict[str, Any]:
+def run(options: BenchOptions) -> dict[str, Any]:
     """Measure everything, print tables, return the figures of the last line."""
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     starts = [bench_server.start(options.model) for _ in range(QUICK_STARTS if options.quick else STARTS)]
@@ -135,20 +135,22 @@ def run(options: Options) -> dict[str, Any]:
     engine, tokenizer = load_engine(checkpoint, options.device), CodeTokenizer.from_folder(checkpoint)
     use_this_device(engine)
     own_threads = engine.model.threads
-    found = bench_exits.compare(engine, checkpoint, tokenizer, rounds, QUICK_PROMPTS if options.quick else PROMPTS)
-    print_modes(engine, found, own_threads)
+    against_modes = bench_exits.compare(
+        engine, checkpoint, tokenizer, rounds, QUICK_PROMPTS if options.quick else PROMPTS
+    )
+    print_modes(engine, against_modes, own_threads)
     shares = bench_exits.lazy_depth(engine, checkpoint, tokenizer, LAZY_PROMPTS)
     print("prompt never run through all layers: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
     trace = bench_exits.prompt_reused(engine, tokenizer, bench_exits.LONG_PROMPT_TOKENS)
     second = bench_exits.second_keystroke(engine, tokenizer, rounds)
     ours = "greencode"
-    against_itself = found["times_s"]
+    against_itself = against_modes["times_s"]
     return {
         "full_vs_hf": share(of_peer(times, ours, ONE), of_peer(times, "Hugging Face", ONE)),
         "full_vs_llamacpp_q8": share(of_peer(times, ours, ONE), of_peer(times, "llama.cpp", ONE)),
         "step8_vs_llamacpp_q8": share(of_peer(times, ours, MANY), of_peer(times, "llama.cpp", MANY)),
         "default_vs_full": bench_exits.ratio(against_itself, "balanced", "full depth")[0],
-        "layer_equivalents_ratio": found["ratio"],
+        "layer_equivalents_ratio": against_modes["ratio"],
         "never_exit_vs_no_exits": bench_exits.ratio(against_itself, "never exits", "no exits")[0],
         "verified_vs_full": bench_exits.ratio(against_itself, "accuracy", "full depth")[0],
         "second_keystroke_vs_first": statistics.median(second),
@@ -193,19 +195,19 @@ def print_peers(shape: str, times: Times, threads: Mapping[str, int], context: i
     figures = (PREFILL, ONE, MANY, WHOLE)
     print(f"{shape}, after {context} tokens, ms: median (quartiles)")
     print(f"{'':24}{'threads':>8}" + "".join(f"{figure:>26}" for figure in figures))
-    for name, found in times.items():
-        cells = "".join(f"{_spread(found[figure]) if figure in found else '-':>26}" for figure in figures)
+    for name, by_figure in times.items():
+        cells = "".join(f"{_spread(by_figure[figure]) if figure in by_figure else '-':>26}" for figure in figures)
         print(f"{name:24}{threads[name]:8}{cells}")
 
 
-def print_modes(engine: Engine, found: Mapping[str, Any], threads: int) -> None:
+def print_modes(engine: Engine, compared: Mapping[str, Any], threads: int) -> None:
     """Print milliseconds per token by mode, and the ratio to full depth by round."""
-    print(f"{engine.manifest.name}, {found['tokens']} tokens after warm prompts, {threads} thread(s)")
-    for name, times_s in found["times_s"].items():
-        middle, low, high = bench_exits.ratio(found["times_s"], name, "full depth")
-        per_token_ms = 1000 * statistics.median(times_s) / found["tokens"]
+    print(f"{engine.manifest.name}, {compared['tokens']} tokens after warm prompts, {threads} thread(s)")
+    for name, times_s in compared["times_s"].items():
+        middle, low, high = bench_exits.ratio(compared["times_s"], name, "full depth")
+        per_token_ms = 1000 * statistics.median(times_s) / compared["tokens"]
         print(f"{name:24}{per_token_ms:10.3f} ms/token   {middle:.3f} ({low:.3f} to {high:.3f}) of full depth")
-    print(f"balanced: layer_equivalents_ratio {found['ratio']:.3f}")
+    print(f"balanced: layer_equivalents_ratio {compared['ratio']:.3f}")
 
 
 def _spread(times_s: list[float]) -> str:
@@ -213,7 +215,7 @@ def _spread(times_s: list[float]) -> str:
     return f"{1000 * middle:.2f} ({1000 * low:.2f}-{1000 * high:.2f})"
 
 
-def main(options: Options, *, as_json: bool) -> None:
+def main(options: BenchOptions, *, as_json: bool) -> None:
     """Run, and end with one JSON object on a line where it is asked for."""
     figures = run(options)
     rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}

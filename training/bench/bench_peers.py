@@ -27,7 +27,7 @@ ONE, MANY, WHOLE, PREFILL = "step", f"{BATCH}-token step", f"{NEW_TOKENS} tokens
 
 
 class Peer(Protocol):
-    """One way to run a model."""
+    """One engine that runs a model."""
 
     def set_threads(self, count: int) -> None:
         """Take so many threads from now on."""
@@ -45,7 +45,7 @@ class Ours:
         self._engine = engine
 
     def set_threads(self, count: int) -> None:
-        """Leave them: a process has them once for all: `bench --threads N`."""
+        """Do nothing: a process chooses them once: `bench --threads N`."""
 
     def _step(self, ids: Sequence[int]) -> None:
         """Run all layers over ids, the head over each, and forget them."""

@@ -40,10 +40,10 @@ PAPER_CODEBLEU = {
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """One way's replay in one round, or the round's rest."""
+class StudyWindow:
+    """One method's replay in one round, or the round's rest."""
 
-    way: str
+    method: str
     round: int
     completions: int
     seconds: float
@@ -54,14 +54,14 @@ class Window:
     energy_tier: str
 
 
-def of_one_kind(windows: Sequence[Window], power_w: float) -> list[Window]:
-    """Return the windows as counted; where any could not be, all of the ways' by the stated power."""
+def of_one_kind(windows: Sequence[StudyWindow], power_w: float) -> list[StudyWindow]:
+    """Return the windows as counted; where any could not be, all of the methods' by the stated power."""
     if all(window.energy_tier != "modelled" for window in windows):
         return list(windows)
     return [
         replace(window, energy_j=power_w * window.busy_s, energy_tier="modelled")
         for window in windows
-        if window.way != REST
+        if window.method != REST
     ]
 
 
@@ -72,15 +72,15 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def summary(windows: Sequence[Window], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the named ways' means with intervals, and their ratios to full depth by round; net joules if counted."""
-    by_way: dict[str, dict[int, Window]] = {name: {} for name in (*names, REST)}
+def summary(windows: Sequence[StudyWindow], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return each method's means with intervals, and its ratios to full depth by round; net joules where counted."""
+    by_method: dict[str, dict[int, StudyWindow]] = {name: {} for name in (*names, REST)}
     for window in windows:
-        by_way[window.way][window.round] = window
-    base, rests = by_way[FULL], by_way.pop(REST)
+        by_method[window.method][window.round] = window
+    base, rests = by_method[FULL], by_method.pop(REST)
     idle_w = {number: rest.energy_j / rest.seconds for number, rest in rests.items()}
     out = {}
-    for name, rounds in by_way.items():
+    for name, rounds in by_method.items():
         each = [w.energy_j / w.completions for w in rounds.values()]
         out[name] = {
             "seconds": interval([w.seconds / w.completions for w in rounds.values()]),
@@ -105,36 +105,36 @@ def summary(windows: Sequence[Window], names: Sequence[str]) -> dict[str, dict[s
     return out
 
 
-def write(found: dict[str, Any], folder: Path) -> None:
+def write(study: dict[str, Any], folder: Path) -> None:
     """Write `energy-study.json`, `.md` and `.png`."""
-    (folder / "energy-study.json").write_text(json.dumps(found, indent=1), encoding="utf8")
-    (folder / "energy-study.md").write_text(to_markdown(found), encoding="utf8")
-    draw(found, folder / "energy-study.png")
+    (folder / "energy-study.json").write_text(json.dumps(study, indent=1), encoding="utf8")
+    (folder / "energy-study.md").write_text(to_markdown(study), encoding="utf8")
+    draw(study, folder / "energy-study.png")
 
 
-def to_markdown(found: dict[str, Any]) -> str:
+def to_markdown(study: dict[str, Any]) -> str:
     """Return the tables."""
-    options = found["options"]
+    options = study["options"]
     paper = [
         [name, f"{joules:g}", f"{joules / PAPER['no cache']:.3f}", f"{PAPER_CODEBLEU[name]:.3f}"]
         for name, joules in PAPER.items()
     ]
     return "\n\n".join(
         [
-            f"# Energy study of {found['model']}",
-            f"Made by `python -m training energy-study --model {options['model']}` on {found['device']} "
-            f"({found['device_name']}), {found['numeric']}, {found['threads']} thread(s). Cold prompts of "
-            f"{found['prompt_tokens']:.0f} tokens on average, {found['new_tokens']} new tokens, "
-            f"{options['repeats']} windows of at least {options['window_s']:g} s a way, in turns, the order shuffled "
-            f"by seed {options['seed']}; each cell is a completion's mean, with its 95 % interval over windows. "
-            f"{_joules_are(found)}",
-            _table(*_ways(found)),
-            "Edit similarity (with the author's rest of the line) and agreement (with this engine's full depth after "
-            f"the same tokens) are over {found['quality_lines']} held-out Python lines; Hugging Face runs the same "
+            f"# Energy study of {study['model']}",
+            f"Made by `python -m training energy-study --model {options['model']}` on {study['device']} "
+            f"({study['device_name']}), {study['precision']}, {study['threads']} thread(s). Cold prompts of "
+            f"{study['prompt_tokens']:.0f} tokens on average, {study['new_tokens']} new tokens, "
+            f"{options['repeats']} windows of at least {options['window_s']:g} s a method, in turns, the order "
+            f"shuffled by seed {options['seed']}; each cell is a completion's mean, with its 95 % interval. "
+            f"{_joules_are(study)}",
+            _table(*_methods(study)),
+            "Edit similarity (with the rest of the line) and agreement (with this engine's full depth after "
+            f"the same tokens) are over {study['quality_lines']} held-out Python lines; Hugging Face runs the same "
             "weights in float32.",
-            *_modelled_time(found["modelled_time"]),
+            *_modelled_time(study["modelled_time"]),
             "## The paper's own figures",
-            _table(["way", "energy, J", "of no cache", "CodeBLEU"], paper),
+            _table(["method", "energy, J", "of no cache", "CodeBLEU"], paper),
             "GREEN-CODE, Llama-3.2-3B on JavaCorpus, context 0.3, 15 new tokens, float32 on one GPU, gross, one run. "
             "Its savings are published against a model whose cache is off; compare the ratios of the two tables, not "
             "their joules.",
@@ -143,31 +143,31 @@ def to_markdown(found: dict[str, Any]) -> str:
     )
 
 
-def _is_counted(found: dict[str, Any]) -> bool:
-    return all(row["energy_tier"] != "modelled" for row in found["ways"].values())
+def _is_counted(study: dict[str, Any]) -> bool:
+    return all(row["energy_tier"] != "modelled" for row in study["methods"].values())
 
 
-def _joules_are(found: dict[str, Any]) -> str:
-    if _is_counted(found):
+def _joules_are(study: dict[str, Any]) -> str:
+    if _is_counted(study):
         return "Joules are the device's counter over the window, gross; net is without each round's power at rest."
     return (
-        f"There is no energy counter that was the study's alone: joules are a stated {found['power_w']:g} W times the "
+        f"There is no energy counter that was the study's alone: joules are a stated {study['power_w']:g} W times the "
         "busy seconds (this process' own; other programs' turns are in the plain ones alone), and say no more than "
         "they do."
     )
 
 
-def _ways(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the rows of the ways' table; net joules are in it where they were counted."""
+def _methods(study: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of the methods' table; net joules are in it where they were counted."""
     rows = []
-    for name, row in found["ways"].items():
-        scores = found["quality"].get(name, {})
+    for name, row in study["methods"].items():
+        scores = study["quality"].get(name, {})
         cells = {
-            "way": name,
+            "method": name,
             "ms": _span(row["seconds"], 1e3, 1),
             "busy ms": _span(row["busy_s"], 1e3, 1),
             "energy, J": _span(row["energy_j"], 1.0, 3),
-            **({"net, J": _span(row["net_j"], 1.0, 3)} if _is_counted(found) else {}),
+            **({"net, J": _span(row["net_j"], 1.0, 3)} if _is_counted(study) else {}),
             "a token, mJ": _span(row["token_j"], 1e3, 2),
             "of full depth": _span(row["of_full_depth"], 1.0, 3),
             "edit similarity": _share(scores.get("edit_similarity")),
@@ -178,13 +178,13 @@ def _ways(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return list(rows[0]), [list(cells.values()) for cells in rows]
 
 
-def _modelled_time(found: dict[str, float] | None) -> list[str]:
-    if found is None:
+def _modelled_time(comparison: dict[str, float] | None) -> list[str]:
+    if comparison is None:
         return []
     return [
-        f"Modelled time (`greencode-lsp calibrate`) over observed, {found['completions']:.0f} completions of held-out "
-        f"lines: median {found['ratio']:.3f}, {found['within_15_percent']:.0%} of them within 15 %; the share saved is "
-        f"off by {found['saved_share_error']:.1%} of full depth."
+        f"Modelled time (`greencode-lsp calibrate`) over observed, {comparison['completions']:.0f} completions of "
+        f"held-out lines: median {comparison['ratio']:.3f}, {comparison['within_15_percent']:.0%} of them within 15 %; "
+        f"the share saved is off by {comparison['saved_share_error']:.1%} of full depth."
     ]
 
 
@@ -193,8 +193,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _span(found: Sequence[float], scale: float, digits: int) -> str:
-    mean, low, high = (scale * value for value in found)
+def _span(bounds: Sequence[float], scale: float, digits: int) -> str:
+    mean, low, high = (scale * value for value in bounds)
     return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
@@ -202,7 +202,7 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
+def draw(study: dict[str, Any], path: Path) -> None:
     """Draw both as shares of Hugging Face without its cache: ours with intervals, the paper's beside."""
     import matplotlib as mpl
 
@@ -212,11 +212,11 @@ def draw(found: dict[str, Any], path: Path) -> None:
     figure, (ours, theirs) = pyplot.subplots(
         1, 2, figsize=(10.5, 4.6), dpi=110, layout="constrained", sharex=True, width_ratios=(3, 2)
     )
-    ways = found["ways"]
-    base = ways[UNCACHED]["energy_j"][0]
-    shares = {name: [value / base for value in row["energy_j"]] for name, row in ways.items()}
+    methods = study["methods"]
+    base = methods[UNCACHED]["energy_j"][0]
+    shares = {name: [value / base for value in row["energy_j"]] for name, row in methods.items()}
     least = min(shares[name][0] for name in shares) / 2
-    _bars(ours, shares, f"{found['model']} on {found['device']}, {_tiers(ways)}")
+    _bars(ours, shares, f"{study['model']} on {study['device']}, {_tiers(methods)}")
     _bars(theirs, {name: [joules / PAPER["no cache"]] for name, joules in PAPER.items()}, "GREEN-CODE, as published")
     ours.set_xlim(least, 4)
     for axes in (ours, theirs):
@@ -225,8 +225,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _tiers(ways: dict[str, Any]) -> str:
-    return "/".join(sorted({f"energy_tier: {row['energy_tier']}" for row in ways.values()}))
+def _tiers(methods: dict[str, Any]) -> str:
+    return "/".join(sorted({f"energy_tier: {row['energy_tier']}" for row in methods.values()}))
 
 
 def _bars(axes: Any, shares: dict[str, list[float]], title: str) -> None:

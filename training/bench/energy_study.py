@@ -1,11 +1,11 @@
-"""`python -m training energy-study`: joules, time and quality of ways to complete, in paired replay windows.
+"""`python -m training energy-study`: joules, time and quality by decoding method, in paired replay windows.
 
-    python -m training energy-study                     # 12 ways, 5 windows of 5 s each: about 10 minutes on two cores
-    python -m training energy-study --window-s 0.5      # a look
+    python -m training energy-study                   # 12 methods, 5 windows of 5 s each: 10 minutes on two cores
+    python -m training energy-study --window-s 0.5    # a look
 
-Every window replays the same cold prompts, whole passes over the list, for at least `window_s`; the ways take turns in
-an order shuffled by a seed, each after a pause and a warm-up. Where the device has a counter that this process has to
-itself, joules are measured over the window, and each round begins with a window of rest, whose power is taken off for
+Every window replays the same cold prompts, whole passes over the list, for at least `window_s`; the methods take turns
+in an order shuffled by a seed, each after a pause and a warm-up. Where the device has a counter that no other process
+uses, joules are measured over the window, and each round begins with a window of rest, whose power is taken off for
 the net ones; a window that others disturbed is taken again. Where that does not help, or there is no counter, the whole
 study's joules are a stated power times busy seconds, and say no more than those do: the two kinds cannot be compared.
 Intervals are 95 % (Student's t over windows; ratios by round). Windows are kept as they come, so that a run that was
@@ -45,7 +45,7 @@ from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig, FixedControl
 from greencode_lsp.settings import Settings
 from training.bench import bench_exits, energy_results
-from training.bench.energy_results import FULL, NEW_TOKENS, REST, UNCACHED, Window, of_one_kind, summary
+from training.bench.energy_results import FULL, NEW_TOKENS, REST, UNCACHED, StudyWindow, of_one_kind, summary
 from training.checkpoint.export import dequantise
 from training.data import heldout
 from training.evaluation.metrics import edit_similarity
@@ -61,7 +61,7 @@ Complete = Callable[[Sequence[int]], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class StudyOptions:
     """What is asked for."""
 
     model: str = "bundled"
@@ -77,7 +77,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A cursor, its prompt, and what the author wrote."""
+    """A cursor, its prompt, and its reference text."""
 
     place: CursorPosition
     prompt: list[int]
@@ -86,20 +86,20 @@ class Line:
 
 def lines_of(engine: Engine, tokenizer: CodeTokenizer, count: int, seed: int) -> list[Line]:
     """Return held-out lines where their packages are installed, else places in the standard library."""
-    found, _ = heldout.read_lines(["installed"], "python")
-    if not found:
+    held_out, _ = heldout.read_lines(["installed"], "python")
+    if not held_out:
         prompts = bench_exits.prompts(engine, tokenizer, count)
         return [Line(CursorPosition("", "", 0), ids[-engine.max_positions + NEW_TOKENS + 1 :], "") for ids in prompts]
     out = []
-    for line in random.Random(seed).sample(found, min(count, len(found))):
+    for line in random.Random(seed).sample(held_out, min(count, len(held_out))):
         cursor = Cursor(line.text, line.offset)
         place = CursorPosition(line.pointer.file, cursor.document, line.offset)
         out.append(Line(place, prompt_ids(engine, tokenizer, cursor, NEW_TOKENS), line.rest_of_line.rstrip()))
     return out
 
 
-def own_ways(engine: Engine) -> dict[str, Complete]:
-    """Return the engine's ways: full depth, fixed exits, the preferences, verified."""
+def own_methods(engine: Engine) -> dict[str, Complete]:
+    """Return the engine's methods: full depth, fixed exits, the preferences, verified."""
     configs = {FULL: DecodeConfig()}
     configs |= {f"fixed exit {layer}": DecodeConfig("fixed", layer - 0.5) for layer in engine.exits[1:-1]}
     for preference in PREFERENCES:
@@ -108,7 +108,7 @@ def own_ways(engine: Engine) -> dict[str, Complete]:
     lossless = decode_config(Settings(preference=1.0), engine.manifest, "python")
     configs["verified, preference 1"] = lossless
 
-    def way(config: DecodeConfig) -> Complete:
+    def method(config: DecodeConfig) -> Complete:
         def run(prompt: Sequence[int]) -> list[int]:
             engine.sequences.forget()
             steps = engine.generate(prompt, FixedControl(config), max_new_tokens=NEW_TOKENS)
@@ -116,10 +116,10 @@ def own_ways(engine: Engine) -> dict[str, Complete]:
 
         return run
 
-    return {name: way(config) for name, config in configs.items()}
+    return {name: method(config) for name, config in configs.items()}
 
 
-def peer_ways(folder: Path, device: str) -> dict[str, Complete]:
+def peer_methods(folder: Path, device: str) -> dict[str, Complete]:
     """Return transformers' `generate` on the same weights in float32, without and with its cache."""
     from transformers import AutoModelForCausalLM  # an extra's, and seconds
 
@@ -127,7 +127,7 @@ def peer_ways(folder: Path, device: str) -> dict[str, Complete]:
         model: Any = AutoModelForCausalLM.from_pretrained(dequantise(folder, Path(temporary)), dtype=torch.float32)
     model = model.eval().to(device)
 
-    def way(use_cache: bool) -> Complete:
+    def method(use_cache: bool) -> Complete:
         def run(prompt: Sequence[int]) -> list[int]:
             ids = torch.tensor([list(prompt)], device=device)
             wanted = {"min_new_tokens": NEW_TOKENS, "max_new_tokens": NEW_TOKENS, "do_sample": False}
@@ -139,11 +139,11 @@ def peer_ways(folder: Path, device: str) -> dict[str, Complete]:
 
         return run
 
-    return {UNCACHED: way(False), CACHED: way(True)}
+    return {UNCACHED: method(False), CACHED: method(True)}
 
 
 def replay(
-    way: Complete,
+    method: Complete,
     prompts: Sequence[Sequence[int]],
     window_s: float,
     counter: Counter | None,
@@ -155,64 +155,66 @@ def replay(
     start_s, completions, seconds = time.perf_counter(), 0, 0.0
     while seconds < window_s:
         for prompt in prompts:
-            way(prompt)
+            method(prompt)
         completions, seconds = completions + len(prompts), time.perf_counter() - start_s
-    found = {"completions": completions, "seconds": seconds, "busy_s": clock_s() - begun_s}
+    counts = {"completions": completions, "seconds": seconds, "busy_s": clock_s() - begun_s}
     after = counter.usage() if counter else None
     if counter is not None and before is not None and after is not None:
         own_s = after.own_s - before.own_s
         others_s = after.all_s - before.all_s - own_s
         if others_s <= OTHERS_SHARE * max(own_s, seconds):
             tier = "measured" if window_s >= energy_results.LEAST_WINDOW_S else "attributed"
-            return found | {"energy_j": counter.read_j() - before_j, "energy_tier": tier}
-    return found | {"energy_j": math.nan, "energy_tier": "modelled"}
+            return counts | {"energy_j": counter.read_j() - before_j, "energy_tier": tier}
+    return counts | {"energy_j": math.nan, "energy_tier": "modelled"}
 
 
 def measure(
-    ways: Mapping[str, Complete], prompts: Sequence[Sequence[int]], options: Options, kept: Path, device: str
-) -> list[Window]:
+    methods: Mapping[str, Complete], prompts: Sequence[Sequence[int]], options: StudyOptions, kept: Path, device: str
+) -> list[StudyWindow]:
     """Return every window, with joules of one kind; each is kept at once, and those in `kept` are not taken again."""
-    asked = json.dumps(asdict(options) | {"ways": list(ways), "threads": usable_threads()})
-    windows: list[Window] = []
+    asked = json.dumps(asdict(options) | {"methods": list(methods), "threads": usable_threads()})
+    windows: list[StudyWindow] = []
     if kept.exists():
         head, *lines = kept.read_text(encoding="utf8").splitlines()
-        windows = [Window(**json.loads(line)) for line in lines] if head == asked else []
+        windows = [StudyWindow(**json.loads(line)) for line in lines] if head == asked else []
     if not windows:
         kept.write_text(asked + "\n", encoding="utf8")
-    done = {(window.way, window.round) for window in windows}
+    done = {(window.method, window.round) for window in windows}
     is_modelled = any(window.energy_tier == "modelled" for window in windows)
     counter = None if is_modelled else find_counter(device)
     rng, clock_s = random.Random(options.seed), busy_clock(device, usable_threads())
     for number in range(options.repeats):
-        order = rng.sample(list(ways), len(ways))
+        order = rng.sample(list(methods), len(methods))
         for name in (REST, *order):
             if (name, number) in done or (name == REST and counter is None):
                 continue
-            found = _taken(ways.get(name, _rest), prompts, options, counter, clock_s)
-            if found["energy_tier"] == "modelled":
+            counts = _undisturbed(methods.get(name, _rest), prompts, options, counter, clock_s)
+            if counts["energy_tier"] == "modelled":
                 counter = None  # the study is: nothing is gained by counting on
-            windows.append(Window(name, number, **found))
+            windows.append(StudyWindow(name, number, **counts))
             with kept.open("a", encoding="utf8") as file:
                 file.write(json.dumps(asdict(windows[-1])) + "\n")
-            print(f"round {number + 1}: {name}: {1e3 * found['busy_s'] / found['completions']:.1f} busy ms", flush=True)
+            print(
+                f"round {number + 1}: {name}: {1e3 * counts['busy_s'] / counts['completions']:.1f} busy ms", flush=True
+            )
     return of_one_kind(windows, ACTIVE_POWER_W[device])
 
 
-def _taken(
-    way: Complete,
+def _undisturbed(
+    method: Complete,
     prompts: Sequence[Sequence[int]],
-    options: Options,
+    options: StudyOptions,
     counter: Counter | None,
     clock_s: Callable[[], float],
 ) -> dict[str, Any]:
     """Return a window's replay, the last of TRIES where there is a counter and others disturb it."""
     for _ in range(TRIES):
         time.sleep(options.pause_s)
-        way(prompts[0])  # wakes its threads and warms its caches after another's turn
-        found = replay(way, prompts, options.window_s, counter, clock_s)
-        if counter is None or found["energy_tier"] != "modelled":
+        method(prompts[0])  # wakes its threads and warms its caches after another's turn
+        counts = replay(method, prompts, options.window_s, counter, clock_s)
+        if counter is None or counts["energy_tier"] != "modelled":
             break
-    return found
+    return counts
 
 
 def _rest(prompt: Sequence[int]) -> list[int]:
@@ -221,26 +223,26 @@ def _rest(prompt: Sequence[int]) -> list[int]:
 
 
 def quality(
-    ways: Mapping[str, Complete], engine: Engine, tokenizer: CodeTokenizer, lines: Sequence[Line]
+    methods: Mapping[str, Complete], engine: Engine, tokenizer: CodeTokenizer, lines: Sequence[Line]
 ) -> dict[str, dict[str, float | None]]:
-    """Return each way's edit similarity with the author, and its agreement with the engine's own full depth.
+    """Return each method's edit similarity with the reference, and its agreement with the engine's own full depth.
 
     Hugging Face's two are one: the cache changes no token; in float32 its model is not the engine's int8 one.
     """
     out: dict[str, dict[str, float | None]] = {}
-    for name, way in ways.items():
+    for name, method in methods.items():
         if name == UNCACHED:
             continue
         edits, agreements = [], []
         for line in lines:
-            tokens = way(line.prompt)
+            tokens = method(line.prompt)
             kept = [token for token in tokens if token not in tokenizer.special_ids]
             edits.append(edit_similarity(tokenizer.decode(kept).split("\n", 1)[0].rstrip(), line.reference))
             full = engine.full_depth_argmax(line.prompt, tokens, FixedControl())
             agreements.append(statistics.fmean(a == b for a, b in zip(tokens, full, strict=True)))
-        has_authors = any(line.reference for line in lines)
+        has_references = any(line.reference for line in lines)
         out[name] = {
-            "edit_similarity": statistics.fmean(edits) if has_authors else None,
+            "edit_similarity": statistics.fmean(edits) if has_references else None,
             "agreement": statistics.fmean(agreements),
         }
     if CACHED in out:
@@ -248,49 +250,49 @@ def quality(
     return out
 
 
-def run(options: Options, runs: Path) -> dict[str, Any]:
+def run(options: StudyOptions, runs: Path) -> dict[str, Any]:
     """Measure everything, write `energy-study.{json,md,png}` into RUNS/<model>, and return the figures."""
     if options.repeats < 2 or options.window_s <= 0:
         raise SettingError("An interval needs two windows of some length; raise --repeats or --window-s.")
     folder = resolve(options.model)
     engine, tokenizer = load_engine(folder, options.device), CodeTokenizer.from_folder(folder)
     lines = lines_of(engine, tokenizer, options.quality_prompts, options.seed)
-    ways = peer_ways(folder, engine.device) | own_ways(engine)
+    methods = peer_methods(folder, engine.device) | own_methods(engine)
     out = runs / engine.manifest.name
     out.mkdir(parents=True, exist_ok=True)
     kept = out / "energy-study.part"
     chosen = [line.prompt for line in lines[: options.prompts]]
-    windows = measure(ways, chosen, options, kept, engine.device)
+    windows = measure(methods, chosen, options, kept, engine.device)
     calibration = time_checkpoint(engine)
-    found = {
+    study = {
         "model": engine.manifest.name,
         "device": engine.device,
         "device_name": calibration.device_name,
-        "numeric": engine.numeric,
+        "precision": engine.numeric,
         "threads": usable_threads(),
         "power_w": ACTIVE_POWER_W[engine.device],
         "options": asdict(options),
         "prompt_tokens": statistics.fmean(map(len, chosen)),
         "new_tokens": NEW_TOKENS,
-        "ways": summary(windows, list(ways)),
-        "quality": quality(ways, engine, tokenizer, lines),
+        "methods": summary(windows, list(methods)),
+        "quality": quality(methods, engine, tokenizer, lines),
         "quality_lines": len(lines),
         "modelled_time": modelled_time(Backend(engine, tokenizer, engine.manifest), calibration, lines),
         "windows": [asdict(window) for window in windows],
     }
-    energy_results.write(found, out)
+    energy_results.write(study, out)
     kept.unlink(missing_ok=True)
-    return found
+    return study
 
 
 def modelled_time(backend: Backend, calibration: Any, lines: Sequence[Line]) -> dict[str, float] | None:
     """Return how the stored times compare with completions of lines that nothing was timed on; None without such."""
     places = [line.place for line in lines if line.place.text]
-    found = list(trials(backend, calibration, Settings(), places))
-    if not found:
+    timed = list(trials(backend, calibration, Settings(), places))
+    if not timed:
         return None
-    ratios = [r for t in found for r in (t.modelled_full_depth_s / t.full_depth_s, t.modelled_served_s / t.served_s)]
-    verdict = judged(calibration, found)
+    ratios = [r for t in timed for r in (t.modelled_full_depth_s / t.full_depth_s, t.modelled_served_s / t.served_s)]
+    verdict = judged(calibration, timed)
     return {
         "completions": len(ratios),
         "ratio": float(verdict.time_ratio or math.nan),

@@ -37,9 +37,9 @@ def windows(tokenizer: CodeTokenizer, seed: int = 0) -> list[Window]:
     return [ids for ids, _ in zip(enough, range(WINDOWS), strict=False)]
 
 
-def measure(checkpoint: Path, numeric: str, texts: Sequence[Window]) -> tuple[NDArray[np.int64], float]:
+def measure(checkpoint: Path, precision: str, texts: Sequence[Window]) -> tuple[NDArray[np.int64], float]:
     """Return the likeliest id at every position, windows end to end, and the mean loss of the text."""
-    engine = load_engine(checkpoint, DEVICE, numeric)
+    engine = load_engine(checkpoint, DEVICE, precision)
     likeliest, losses = [], []
     for ids in texts:
         engine.state.crop(0)
@@ -55,19 +55,19 @@ def measure(checkpoint: Path, numeric: str, texts: Sequence[Window]) -> tuple[ND
 def compare(checkpoint: Path, texts: Sequence[Window]) -> dict[str, dict[str, float]]:
     """Return by precision the share of likeliest tokens kept and the loss."""
     reference, loss = measure(checkpoint, REFERENCE, texts)
-    found = {REFERENCE: {"argmax_kept": 1.0, "loss": loss}}
-    for numeric in NUMERICS[DEVICE]:
-        if numeric != REFERENCE:
-            likeliest, loss = measure(checkpoint, numeric, texts)
-            found[numeric] = {"argmax_kept": float((likeliest == reference).mean()), "loss": loss}
-    return found
+    by_precision = {REFERENCE: {"argmax_kept": 1.0, "loss": loss}}
+    for precision in NUMERICS[DEVICE]:
+        if precision != REFERENCE:
+            likeliest, loss = measure(checkpoint, precision, texts)
+            by_precision[precision] = {"argmax_kept": float((likeliest == reference).mean()), "loss": loss}
+    return by_precision
 
 
 def main(checkpoint: Path, runs: Path) -> None:
     """Compare, print, write."""
     texts = windows(CodeTokenizer.of(checkpoint))
-    found = {"tokens": sum(map(len, texts)), "precisions": compare(checkpoint, texts)}
+    comparison = {"tokens": sum(map(len, texts)), "precisions": compare(checkpoint, texts)}
     target = runs / checkpoint.stem
     target.mkdir(parents=True, exist_ok=True)
-    (target / "precision.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
-    print(json.dumps(found))
+    (target / "precision.json").write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf8")
+    print(json.dumps(comparison))

@@ -82,7 +82,7 @@ def json_members(path: Path, language: str) -> Iterator[tuple[str, bytes]]:
                 content = text.encode("utf8")
             except (ValueError, StopIteration, TypeError, AttributeError) as error:
                 raise CorpusError(
-                    f"{path}, line {number}: no JSON object with a string `text`; mend the file."
+                    f"{path}, line {number}: no JSON object with a string `text`; fix the file."
                 ) from error
             package = str(row.get("package") or row.get("repo") or path.stem).replace("/", "--")
             name = str(row.get("path") or f"{number:07}{SUFFIXES[language]}")

@@ -81,15 +81,15 @@ def _java_lines(tokens: Sequence[str]) -> list[list[str]]:
     lines = lines_of(tokens)
     if len(lines) != 1:
         return lines
-    found: list[list[str]] = [[]]
+    broken: list[list[str]] = [[]]
     depth = 0
     for token, following in zip(lines[0], [*lines[0][1:], ""], strict=True):
-        found[-1].append(token)
+        broken[-1].append(token)
         depth += (token in ("(", "[")) - (token in (")", "]"))
         goes_on = token == "}" and following in _AFTER_BRACE
-        if (token in (";", "{", "}") and depth <= 0 and not goes_on) or _ends_annotation(found[-1], following):
-            found.append([])
-    return [line for line in found if line]
+        if (token in (";", "{", "}") and depth <= 0 and not goes_on) or _ends_annotation(broken[-1], following):
+            broken.append([])
+    return [line for line in broken if line]
 
 
 def _ends_annotation(line: Sequence[str], following: str) -> bool:

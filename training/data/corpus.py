@@ -38,7 +38,7 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Selection:
     """The packages of some sources, sorted by name."""
 
     packages: list[Package]
@@ -46,7 +46,7 @@ class Found:
     """Those without a permissive licence, where the manifest does not allow them."""
 
 
-def find(sources: list[str], names: frozenset[str] | None = None) -> Found:
+def find(sources: list[str], names: frozenset[str] | None = None) -> Selection:
     """Return the packages of `sources` (words of a preset); only those called `names` where given.
 
     A name met twice counts once, as it was met first. Raises CorpusError where a source is missing, or holds nothing.
@@ -60,7 +60,7 @@ def find(sources: list[str], names: frozenset[str] | None = None) -> Found:
             (packages if allowed else left_out).setdefault(package.name, package)
     if not packages:
         raise CorpusError(f"No package that may be used was found in the sources {sources}; name others.")
-    return Found(*([part[name] for name in sorted(part)] for part in (packages, left_out)))
+    return Selection(*([part[name] for name in sorted(part)] for part in (packages, left_out)))
 
 
 def discover(sources: list[str], names: frozenset[str] | None = None) -> list[Package]:

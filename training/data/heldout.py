@@ -48,7 +48,7 @@ class HeldOutLine:
 
     @property
     def rest_of_line(self) -> str:
-        """What the author wrote from the cursor to the end of the line."""
+        """The reference text: from the cursor to the end of the line."""
         return self.text[self.offset :].split("\n", 1)[0]
 
 

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from greencode_lsp.errors import CorpusError
 from training.checkpoint import bpe as tokenizers
 from training.data.archives import disk_error
-from training.data.corpus import Found, SourceFile, files_of, find, split_of
+from training.data.corpus import Selection, SourceFile, files_of, find, split_of
 from training.data.heldout import eval_packages, held_out_texts
 from training.data.packages import is_permissive
 from training.data.samples import lay_out_rows, samples_of
@@ -52,11 +52,11 @@ def prepare(preset: Preset, work: Path, heldout_sources: Sequence[str] = ("insta
     if done.exists():
         manifest: dict[str, Any] = json.loads(done.read_text(encoding="utf8"))
         return manifest
-    found = find(preset.corpus.sources)
-    texts = choose(found, preset.corpus, heldout_sources)
+    selection = find(preset.corpus.sources)
+    texts = choose(selection, preset.corpus, heldout_sources)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        manifest = _write(preset, work, texts) | _account(found, texts)
+        manifest = _write(preset, work, texts) | _account(selection, texts)
         part = work / "corpus.json.part"
         part.write_text(json.dumps(manifest, indent=1), encoding="utf8")
         part.replace(done)
@@ -65,16 +65,16 @@ def prepare(preset: Preset, work: Path, heldout_sources: Sequence[str] = ("insta
     return manifest
 
 
-def choose(found: Found, options: CorpusOptions, heldout_sources: Sequence[str]) -> Texts:
+def choose(selection: Selection, options: CorpusOptions, heldout_sources: Sequence[str]) -> Texts:
     """Return the files to train on and to validate on.
 
     No package is on both sides, and nothing is like a held-out file that `heldout_sources` hold.
     """
     screen, refused, held = Screen(), Counter[str](), eval_packages()
-    for language in sorted({package.language for package in found.packages}):
+    for language in sorted({package.language for package in selection.packages}):
         for text in held_out_texts(list(heldout_sources), language):
             screen.show(text)
-    packages = [p for p in found.packages if p.name not in held]
+    packages = [p for p in selection.packages if p.name not in held]
     # validation first: a training file like one of them is the copy that goes
     judged = [p for p in packages if split_of(p) == "validation"]
     validation = list(files_of(judged, options.max_validation_bytes, screen, refused))
@@ -156,7 +156,7 @@ def _write_rows(preset: Preset, work: Path, texts: Texts, tokenizer: Tokenizer) 
     }
 
 
-def _account(found: Found, texts: Texts) -> dict[str, Any]:
+def _account(selection: Selection, texts: Texts) -> dict[str, Any]:
     """Name, version, licence, language, split and characters of every package used, and what was left out."""
     rows: list[dict[str, Any]] = []
     for split, files in (("train", texts.train), ("validation", texts.validation)):
@@ -178,6 +178,6 @@ def _account(found: Found, texts: Texts) -> dict[str, Any]:
     return {
         "packages": rows,
         "copyleft": sorted({r["package"] for r in rows if not is_permissive(r["licence"])}),
-        "packages_left_out": [{"package": p.name, "licence": p.licence} for p in found.left_out],
+        "packages_left_out": [{"package": p.name, "licence": p.licence} for p in selection.left_out],
         "files_left_out": dict(sorted(texts.refused.items())),
     }

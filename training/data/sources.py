@@ -159,10 +159,10 @@ def _paths(pattern: str) -> list[Path]:
 
 
 def _existing(pattern: str) -> list[Path]:
-    found = _paths(pattern)
-    if not found:
+    paths = _paths(pattern)
+    if not paths:
         raise CorpusError(f"The source {pattern} does not exist; fetch it or take it out of the manifest.")
-    return found
+    return paths
 
 
 def _kept(files: Iterator[str]) -> tuple[str, ...]:

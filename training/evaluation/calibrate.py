@@ -31,7 +31,7 @@ from greencode_lsp.records import DecodeConfig
 from training.evaluation.metrics import line_scores
 from training.evaluation.risk_control import DELTA, fixed_sequence
 from training.exits.cursors import Cursor
-from training.exits.replay import ORACLE, Completion, Grower, Tree
+from training.exits.replay import ORACLE, Grower, ReplayedCompletion, Tree
 from training.exits.rollout import LANGUAGES, Rollouts, emit_served
 from training.exits.served import Served, serve
 
@@ -39,7 +39,7 @@ AGREEMENTS = (
     *(0.9995, 0.999, 0.998, 0.9965, 0.995, 0.993, 0.991, 0.9885, 0.986, 0.983),
     *(0.98, 0.976, 0.97, 0.96, 0.95, 0.935, 0.92, 0.90, 0.88, 0.85),
 )
-"""A threshold is tried for each: the boldest that keeps this share on the rollouts."""
+"""A threshold is tried for each: the most aggressive one that keeps this share on the rollouts."""
 GRID_TOKENS = 8_000
 """Stored tokens that thresholds are placed by."""
 METHOD = (
@@ -52,12 +52,13 @@ NEAR_TIE = 1e-3
 """Replay and the engine may differ where two numbers are this close: float32 rounds differently in other batches."""
 REPORTED_ONLY = ("probe", ORACLE)
 """Measured beside the policies that are served, for comparison."""
-CAREFUL = 0.945
+CONSERVATIVE = 0.945
 SPARSE_EVERY = 5
-"""Bold rows, and fixed exits, leave the full model's path for good and cost most to replay; a looser bound serves them:
-those that keep less than CAREFUL on the rollouts, and what is only reported, are measured on each fifth completion."""
+"""Aggressive thresholds and fixed exits depart from the full model's path for good and cost most to replay; a looser
+bound serves them: those that keep less than CONSERVATIVE on the rollouts, and what is only reported, are measured on
+each fifth completion."""
 DRAFTERS = ("agent", "confidence", "never")
-"""Policies that verified drafts may come from, beside those copied from the text; `never` has no others."""
+"""Policies that may draft in self-speculative decoding, beside those copied from the text; `never` has no others."""
 CHECKED_PROMPTS, CHECKED_ROWS = 0.05, 0.2
 """Shares whose product is that of the pairs run again; a checked prompt's cache serves its rows."""
 FIGURES = (
@@ -70,8 +71,8 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """A row to measure; each policy's stand from careful to bold."""
+class Candidate:
+    """A threshold to measure; each policy's stand from conservative to aggressive."""
 
     policy: str
     threshold: float
@@ -80,7 +81,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class LoadedCheckpoint:
     """The loaded checkpoint and how it is completed with."""
 
     engine: Engine
@@ -109,7 +110,7 @@ def agent_logits(policy: ExitPolicy, rollouts: Rollouts, exits: tuple[int, ...])
 
 
 def thresholds(logits: Vector, rollouts: Rollouts) -> list[tuple[float, float]]:
-    """Return quantiles of the exit logit [N, S - 1] and the share that each keeps on the rollouts, careful to bold.
+    """Return quantiles of the exit logit [N, S - 1], most conservative first, and what each keeps on the rollouts.
 
     One for each of AGREEMENTS, if they differ; the calibration then measures what is kept.
     """
@@ -117,14 +118,16 @@ def thresholds(logits: Vector, rollouts: Rollouts) -> list[tuple[float, float]]:
     candidates = np.unique(np.quantile(logits, np.linspace(1, 0, 400)))[::-1]
     kept = []
     for threshold in candidates:
-        leaves = logits > threshold
-        kept.append(np.where(leaves.any(axis=1), right[np.arange(len(right)), leaves.argmax(axis=1)], True).mean())
+        exits_here = logits > threshold
+        kept.append(
+            np.where(exits_here.any(axis=1), right[np.arange(len(right)), exits_here.argmax(axis=1)], True).mean()
+        )
     shares = np.minimum.accumulate(kept)
     picked = {int(np.flatnonzero(shares >= wanted)[-1]) for wanted in AGREEMENTS if (shares >= wanted).any()}
     return [(float(candidates[i]), float(shares[i])) for i in sorted(picked)]
 
 
-def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[Setting]:
+def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[Candidate]:
     """Return what to measure: agent, confidence, fixed exits, and the policies that are reported only."""
     spoken = np.asarray(rollouts.language) == LANGUAGES.index(language)
     chosen = spoken if spoken.any() else np.ones(len(rollouts), bool)
@@ -136,56 +139,56 @@ def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[Setting]:
         if isinstance(policy, AgentPolicy):
             logits[name] = agent_logits(policy, rollouts, engine.exits)
     out = [
-        Setting(name, threshold, 1 if kept >= CAREFUL and name not in REPORTED_ONLY else SPARSE_EVERY)
-        for name, found in logits.items()
-        for threshold, kept in thresholds(found, rollouts)
+        Candidate(name, threshold, 1 if kept >= CONSERVATIVE and name not in REPORTED_ONLY else SPARSE_EVERY)
+        for name, policy_logits in logits.items()
+        for threshold, kept in thresholds(policy_logits, rollouts)
     ]
-    out += [Setting("fixed", exit_layer - 0.5, SPARSE_EVERY) for exit_layer in reversed(engine.exits[:-1])]
-    return [*out, Setting("never", 0.0), Setting(ORACLE, 0.0)]
+    out += [Candidate("fixed", exit_layer - 0.5, SPARSE_EVERY) for exit_layer in reversed(engine.exits[:-1])]
+    return [*out, Candidate("never", 0.0), Candidate(ORACLE, 0.0)]
 
 
-def measure(subject: Subject, cursor: Cursor, index: int, settings: Sequence[Setting]) -> dict[str, Any]:
-    """Return one cursor's record: a row of FIGURES per setting (None where left out), and what the check found.
+def measure(loaded: LoadedCheckpoint, cursor: Cursor, index: int, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Return one cursor's record: a row of FIGURES per candidate (None where left out), and what the check found.
 
     On each SPARSE_EVERY-th also what every row costs with its early tokens as verified drafts, `verified`.
     """
-    served, tree = subject.tree(cursor)
+    served, tree = loaded.tree(cursor)
     reference = cursor.text[cursor.offset :].split("\n", 1)[0].rstrip()
     rng = random.Random(index)
     is_checked = rng.random() < CHECKED_PROMPTS
     rows: list[list[float] | None] = []
     checks: dict[str, Any] = {"pairs": 0, "mismatches": []}
-    for setting in settings:
-        if index % setting.every:
+    for candidate in candidates:
+        if index % candidate.every:
             rows.append(None)
             continue
-        config = DecodeConfig(setting.policy, setting.threshold)
+        config = DecodeConfig(candidate.policy, candidate.threshold)
         completion = tree.serve(served, config)
         scores = line_scores(served.first_line(completion.token_ids), reference, cursor.language)
-        rows.append([*_figures(completion, subject.engine.layers), *scores])
-        if is_checked and setting.policy != ORACLE and rng.random() < CHECKED_ROWS:
+        rows.append([*_figures(completion, loaded.engine.layers), *scores])
+        if is_checked and candidate.policy != ORACLE and rng.random() < CHECKED_ROWS:
             checks["pairs"] += 1
-            steps = emit_served(subject.engine, served, replace(config, batch_invariant=True))
+            steps = emit_served(loaded.engine, served, replace(config, batch_invariant=True))
             if tuple(steps) != completion.steps:
                 gap = tree.margin(config, completion.token_ids, served.constraint)
-                checks["mismatches"].append({**asdict(setting), "cursor": index, "gap": gap})
-    drafts = [] if index % SPARSE_EVERY else [_verified(served, tree, setting) for setting in settings]
+                checks["mismatches"].append({**asdict(candidate), "cursor": index, "gap": gap})
+    drafts = [] if index % SPARSE_EVERY else [_verified(served, tree, candidate) for candidate in candidates]
     return {"cursor": index, "rows": rows, "verified": drafts, "checks": checks}
 
 
-def _verified(served: Served, tree: Tree, setting: Setting) -> tuple[float, float]:
+def _verified(served: Served, tree: Tree, candidate: Candidate) -> tuple[float, float]:
     """Return the layer-equivalents of the lossless completion that drafts by this row, and those at full depth.
 
     A draft beyond its end is wasted.
     """
-    if setting.policy not in DRAFTERS:
+    if candidate.policy not in DRAFTERS:
         return 0.0, 0.0
-    config = DecodeConfig(setting.policy, setting.threshold, verified=True)
+    config = DecodeConfig(candidate.policy, candidate.threshold, verified=True)
     work = tree.serve(served, config).work
     return work.layer_equivalents, work.full_depth_layer_equivalents
 
 
-def _figures(completion: Completion, layers: int) -> list[float]:
+def _figures(completion: ReplayedCompletion, layers: int) -> list[float]:
     exits = [step.exit_layer for step in completion.steps]
     work = completion.work
     early = sum(exit_layer < layers for exit_layer in exits)
@@ -193,23 +196,25 @@ def _figures(completion: Completion, layers: int) -> list[float]:
     return [completion.agreement, len(exits), sum(exits), early, *equivalents]
 
 
-def tables_of(records: Sequence[dict[str, Any]], settings: Sequence[Setting]) -> Tables:
-    """Return the rows per policy. One that is bolder than another and no cheaper is left out: no one would take it."""
+def tables_of(records: Sequence[dict[str, Any]], candidates: Sequence[Candidate]) -> Tables:
+    """Return the rows per policy. One that is more aggressive than another and no cheaper is left out."""
     tables: dict[str, tuple[CalibrationRow, ...]] = {}
-    for policy in dict.fromkeys(setting.policy for setting in settings):
-        found = [(i, setting.threshold) for i, setting in enumerate(settings) if setting.policy == policy]
+    for policy in dict.fromkeys(candidate.policy for candidate in candidates):
+        tried = [(i, candidate.threshold) for i, candidate in enumerate(candidates) if candidate.policy == policy]
         measured = [
             np.asarray([record["rows"][i] for record in records if record["rows"][i] is not None], np.float64)
-            for i, _ in found
+            for i, _ in tried
         ]
         if not all(len(rows) for rows in measured):
             continue
         bounds = fixed_sequence([1 - rows[:, 0] for rows in measured], DELTA / len(SERVED))
-        rows = [_row(t, figures, bound) for (_, t), figures, bound in zip(found, measured, bounds, strict=True)]
+        rows = [_row(t, figures, bound) for (_, t), figures, bound in zip(tried, measured, bounds, strict=True)]
         rows = [
-            replace(row, verified_ratio=_verified_ratio(records, i)) for row, (i, _) in zip(rows, found, strict=True)
+            replace(row, verified_ratio=_verified_ratio(records, i)) for row, (i, _) in zip(rows, tried, strict=True)
         ]
-        shares = np.minimum.accumulate([row.agreement for row in rows])  # a bolder row is not better: that is luck
+        shares = np.minimum.accumulate(
+            [row.agreement for row in rows]
+        )  # a more aggressive row is not better: that is luck
         rows = [replace(row, agreement=float(share)) for row, share in zip(rows, shares, strict=True)]
         tables[policy] = _cheaper_and_cheaper(rows)
     return tables
@@ -247,8 +252,8 @@ def _cheaper_and_cheaper(rows: Sequence[CalibrationRow]) -> tuple[CalibrationRow
 
 def expect_same(records: Sequence[dict[str, Any]]) -> None:
     """Raise AssertionError where the engine itself decoded otherwise than replay, near-ties apart."""
-    found = [mismatch for record in records for mismatch in record["checks"]["mismatches"]]
-    wrong = [mismatch for mismatch in found if mismatch["gap"] > NEAR_TIE]
+    mismatches = [mismatch for record in records for mismatch in record["checks"]["mismatches"]]
+    wrong = [mismatch for mismatch in mismatches if mismatch["gap"] > NEAR_TIE]
     if wrong:
         raise AssertionError(f"Replay is not what is served: {len(wrong)} completions differ, the first is {wrong[0]}.")
 
@@ -284,7 +289,7 @@ def notes_of(records: Sequence[dict[str, Any]], places: Sequence[Cursor], tables
         "completions": len(records),
         "packages": sorted({place.package for place in places}),
         "checked_pairs": sum(record["checks"]["pairs"] for record in records),
-        "mismatches": [found for record in records for found in record["checks"]["mismatches"]],
+        "mismatches": [mismatch for record in records for mismatch in record["checks"]["mismatches"]],
         "compared_at_agreement_lower_95": required_agreement(DEFAULT),
         "layer_equivalents_ratio": {policy: row.layer_equivalents_ratio for policy, row in best.items()},
         "reported_only": {p: [asdict(row) for row in tables[p]] for p in REPORTED_ONLY if p in tables},

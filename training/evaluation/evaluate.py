@@ -84,13 +84,13 @@ def best_fixed_ratio(rows: Mapping[str, dict[str, Any]]) -> float:
 def of_language(engine: Engine, scored: Scored, held_out: HeldOut) -> dict[str, Any]:
     """Return a language's results: the contract's keys from `rest_of_line`, every protocol below `protocols`."""
     protocols = {
-        protocol: _by_config([found for task, found in scored if task.protocol == protocol], engine.layers)
+        protocol: _by_config([figures for task, figures in scored if task.protocol == protocol], engine.layers)
         for protocol in dict.fromkeys(task.protocol for task, _ in scored)
     }
     rows = protocols["rest_of_line"]
-    lines = [found for task, found in scored if task.protocol == "rest_of_line" and task.is_compared]
+    lines = [figures for task, figures in scored if task.protocol == "rest_of_line" and task.is_compared]
     compared = _by_config(lines, engine.layers)  # three ratios of the same lines
-    filled = [found["balanced"] for task, found in scored if task.protocol == "fill_in_the_middle"]
+    filled = [figures["balanced"] for task, figures in scored if task.protocol == "fill_in_the_middle"]
     classes = [name for row in filled for name in row["classes"]]
     exits = [exit_layer for row in filled for exit_layer in row["exit_layers"]]
     return {
@@ -106,20 +106,20 @@ def of_language(engine: Engine, scored: Scored, held_out: HeldOut) -> dict[str, 
     }
 
 
-def _by_config(found: Sequence[dict[str, dict[str, Any]]], layers: int) -> dict[str, Any]:
+def _by_config(completions: Sequence[dict[str, dict[str, Any]]], layers: int) -> dict[str, Any]:
     """Return a summary per configuration, over the completions that it was scored on."""
-    names = dict.fromkeys(name for row in found for name in row)
-    return {name: summary([row[name] for row in found if name in row], layers) for name in names}
+    names = dict.fromkeys(name for row in completions for name in row)
+    return {name: summary([row[name] for row in completions if name in row], layers) for name in names}
 
 
 def samples(scored: Scored) -> list[dict[str, Any]]:
     """Return random held-out completions as the server would make them by default; drawn by seed, not picked."""
-    served = [(task, found["balanced"]) for task, found in scored if task.protocol == "fill_in_the_middle"]
+    served = [(task, figures["balanced"]) for task, figures in scored if task.protocol == "fill_in_the_middle"]
     return [
         {
             "file": task.name,
             "before": task.before,
-            "author": task.reference,
+            "reference": task.reference,
             "model": row["text"],
             "exit_layers": row["exit_layers"],
         }
@@ -134,7 +134,7 @@ def _score(checkpoint: Path, held_out: HeldOut, language: str, processes: int) -
     by_file: dict[str, list[HeldOutLine]] = {}
     for line in lines:
         by_file.setdefault(line.pointer.sha256, []).append(line)
-    firsts = [found[0] for found in by_file.values()]
+    firsts = [in_file[0] for in_file in by_file.values()]
     files = random.Random(0).sample(firsts, min(CONTEXT_FILES, len(firsts)))
     shares = [(checkpoint, lines[i::processes], files[i::processes], language) for i in range(processes)]
     if processes == 1:

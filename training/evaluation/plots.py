@@ -47,8 +47,8 @@ def _quality(rows: dict[str, Any], results: dict[str, Any], path: Path, language
         if policy in COLOURS:
             saved = 1 - row["layer_equivalents_ratio"]
             points.setdefault(policy, []).append((saved, row["agreement"]))
-    for policy, found in points.items():
-        x, y = zip(*sorted(found), strict=True)
+    for policy, curve in points.items():
+        x, y = zip(*sorted(curve), strict=True)
         axes.plot(x, y, marker="o", markersize=4, color=COLOURS[policy], label=policy)
     for name in PREFERENCES:
         place = 1 - rows[name]["layer_equivalents_ratio"], rows[name]["agreement"]
@@ -64,7 +64,7 @@ def _quality(rows: dict[str, Any], results: dict[str, Any], path: Path, language
 
 def _classes(histogram: dict[str, dict[int, int]], path: Path, language: str) -> None:
     figure, axes = _figure()
-    layers = sorted({int(layer) for found in histogram.values() for layer in found})
+    layers = sorted({int(layer) for counts in histogram.values() for layer in counts})
     names = list(histogram)[::-1]
     left = [0.0] * len(names)
     for rank, layer in enumerate(layers):
@@ -73,7 +73,7 @@ def _classes(histogram: dict[str, dict[int, int]], path: Path, language: str) ->
         shade = 0.15 + 0.75 * (rank + 1) / len(layers)
         axes.barh(names, widths, left=left, color=(0.1, 0.5, 0.2, shade), edgecolor="white", label=f"layer {layer}")
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.set_xlabel("share of the class's tokens, by the layer they left after")
+    axes.set_xlabel("share of the class's tokens, by the layer they exited after")
     axes.set_title(f"Exits by token class, balanced, {language}")
     axes.legend(ncols=len(layers), loc="upper center", bbox_to_anchor=(0.4, -0.15), frameon=False)
     _save(figure, path)

@@ -1,9 +1,9 @@
-"""The three ways a checkpoint is asked, and what a completion is scored for.
+"""The three protocols of evaluation, and what a completion is scored for.
 
 - `rest_of_line`: only what stands before the cursor is given; greedy to the end of the line (CodeXGLUE's line level).
 - `fill_in_the_middle`: the prompt the server builds, suffix included; greedy to the end of the line. Both are healed.
 - `context`: the paper's. The first 0.2 to 0.6 of a file's tokens (their end, where the model's window is shorter), then
-  15 tokens, against the author's next 15 (GREEN-CODE, arXiv 2501.11006).
+  15 tokens, against the next 15 of the file (GREEN-CODE, arXiv 2501.11006).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from greencode_lsp.records import DecodeConfig
 from greencode_lsp.settings import Settings
 from training.data.heldout import HeldOutLine
 from training.evaluation import metrics
-from training.evaluation.calibrate import Subject
-from training.evaluation.sweep import subject_of
+from training.evaluation.calibrate import LoadedCheckpoint
+from training.evaluation.sweep import load_checkpoint
 from training.evaluation.token_classes import token_class
 from training.exits.cursors import Cursor
-from training.exits.replay import ORACLE, Completion, Tree
+from training.exits.replay import ORACLE, ReplayedCompletion, Tree
 from training.exits.served import Served, serve
 
 LINE_TOKENS = Settings().max_new_tokens
@@ -44,7 +44,7 @@ COMPARED_EVERY = 5
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One prompt and what the author wrote there."""
+    """One prompt and its reference text."""
 
     protocol: str
     language: str
@@ -78,38 +78,38 @@ def compared(manifest: Manifest, language: str) -> dict[str, DecodeConfig]:
     return out
 
 
-def tasks_of(subject: Subject, line: HeldOutLine, language: str, is_compared: bool) -> Iterator[Task]:
+def tasks_of(loaded: LoadedCheckpoint, line: HeldOutLine, language: str, is_compared: bool) -> Iterator[Task]:
     """Yield a held-out line as the first two protocols ask it."""
-    engine, cursor = subject.engine, Cursor(line.text, line.offset)
+    engine, cursor = loaded.engine, Cursor(line.text, line.offset)
     where = f"{line.pointer.package} {line.pointer.version}, {line.pointer.file}:{line.pointer.line}"
     before = line.text[: line.offset]
     asked = ((before, "rest_of_line"), (cursor.document, "fill_in_the_middle"))
     reference, shown = line.rest_of_line.rstrip(), before.rsplit("\n", 1)[-1].lstrip()
     for text, protocol in asked:
         request = Request(text, line.offset, language)
-        served = serve(engine, subject.tokenizer, request, LINE_TOKENS, shape="line")
+        served = serve(engine, loaded.tokenizer, request, LINE_TOKENS, shape="line")
         yield Task(protocol, language, served.prompt_ids, reference, where, shown, is_compared, served)
 
 
-def context_tasks(subject: Subject, lines: Sequence[HeldOutLine], language: str) -> Iterator[Task]:
+def context_tasks(loaded: LoadedCheckpoint, lines: Sequence[HeldOutLine], language: str) -> Iterator[Task]:
     """Yield the paper's prompts, in the files of these lines."""
     texts = {f"{line.pointer.package}, {line.pointer.file}": line.text for line in lines}
-    opening = subject.tokenizer.fim(subject.engine.manifest.fim).opening
-    window = subject.engine.max_positions - CONTEXT_TOKENS - 1
+    opening = loaded.tokenizer.fim(loaded.engine.manifest.fim).opening
+    window = loaded.engine.max_positions - CONTEXT_TOKENS - 1
     for name, text in texts.items():
-        ids = subject.tokenizer.encode(text)
+        ids = loaded.tokenizer.encode(text)
         for fraction in FRACTIONS:
             start = int(len(ids) * fraction)
             following = ids[start : start + CONTEXT_TOKENS]
             if start and len(following) == CONTEXT_TOKENS:
                 prompt = [*opening, *ids[:start]][-window:]
-                yield Task("context", language, prompt, subject.tokenizer.decode(following), f"{name} at {fraction}")
+                yield Task("context", language, prompt, loaded.tokenizer.decode(following), f"{name} at {fraction}")
 
 
-def score(subject: Subject, task: Task) -> dict[str, dict[str, Any]]:
+def score(loaded: LoadedCheckpoint, task: Task) -> dict[str, dict[str, Any]]:
     """Complete a task under every configuration that is due; return figures by the configuration's name."""
-    tree = Tree(subject.engine, subject.grower, task.prompt)
-    manifest = subject.engine.manifest
+    tree = Tree(loaded.engine, loaded.grower, task.prompt)
+    manifest = loaded.engine.manifest
     due = preferences(manifest, task.language) | {ORACLE: DecodeConfig(ORACLE, 0.0)}
     if task.is_compared:
         due |= compared(manifest, task.language)
@@ -120,10 +120,10 @@ def score(subject: Subject, task: Task) -> dict[str, dict[str, Any]]:
             text = task.served.first_line(completion.token_ids)
         else:
             completion = tree.complete(config, CONTEXT_TOKENS)
-            text = subject.tokenizer.decode(list(completion.token_ids))
+            text = loaded.tokenizer.decode(list(completion.token_ids))
         out[name] = _figures(completion) | {"text": text, "scores": _scores(task, text)}
         if name == "balanced":
-            out[name]["classes"] = _classes(subject.tokenizer, completion, task)
+            out[name]["classes"] = _classes(loaded.tokenizer, completion, task)
     return out
 
 
@@ -134,7 +134,7 @@ def _scores(task: Task, text: str) -> dict[str, float]:
     return metrics.all_scores(text, task.reference, task.language)
 
 
-def _figures(completion: Completion) -> dict[str, Any]:
+def _figures(completion: ReplayedCompletion) -> dict[str, Any]:
     return {
         "agrees": [int(agrees) for agrees in completion.agrees],
         "exit_layers": [step.exit_layer for step in completion.steps],
@@ -143,15 +143,15 @@ def _figures(completion: Completion) -> dict[str, Any]:
     }
 
 
-def _classes(tokenizer: CodeTokenizer, completion: Completion, task: Task) -> list[str]:
+def _classes(tokenizer: CodeTokenizer, completion: ReplayedCompletion, task: Task) -> list[str]:
     """Return the class of each emitted token."""
     respelled = task.served.healed.dropped.decode("utf-8", "replace") if task.served else ""
-    found, text = [], task.before.removesuffix(respelled)
+    classes, text = [], task.before.removesuffix(respelled)
     for token in completion.token_ids:
         piece = tokenizer.decode([token])
-        found.append(token_class(piece, task.language, text))
+        classes.append(token_class(piece, task.language, text))
         text += piece
-    return found
+    return classes
 
 
 def score_share(checkpoint: Path, share: Sequence[HeldOutLine], files: Sequence[HeldOutLine], language: str) -> Any:
@@ -159,10 +159,10 @@ def score_share(checkpoint: Path, share: Sequence[HeldOutLine], files: Sequence[
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a model this small is slower on more, and the other core has its own share
     try:
-        subject = subject_of(checkpoint, checkpoint, LINE_TOKENS)
+        loaded = load_checkpoint(checkpoint, checkpoint, LINE_TOKENS)
         marked = ((line, index % COMPARED_EVERY == 0) for index, line in enumerate(share))
-        tasks = [task for line, is_compared in marked for task in tasks_of(subject, line, language, is_compared)]
-        tasks += context_tasks(subject, files, language)
-        return [(task, score(subject, task)) for task in tasks]
+        tasks = [task for line, is_compared in marked for task in tasks_of(loaded, line, language, is_compared)]
+        tasks += context_tasks(loaded, files, language)
+        return [(task, score(loaded, task)) for task in tasks]
     finally:
         torch.set_num_threads(threads)

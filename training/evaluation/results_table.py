@@ -81,10 +81,10 @@ def _speed(results: dict[str, Any]) -> str:
 
 def _samples(language: str, samples: Sequence[dict[str, Any]]) -> str:
     rows = [
-        [_code(s["before"]), _code(s["author"]), _code(s["model"]), " ".join(map(str, s["exit_layers"]))]
+        [_code(s["before"]), _code(s["reference"]), _code(s["model"]), " ".join(map(str, s["exit_layers"]))]
         for s in samples
     ]
-    head = ("before the cursor", "author", "model", "exit layers")
+    head = ("before the cursor", "reference", "model", "exit layers")
     return f"## Random completions, {language}\n\nAt the default preference, drawn by seed.\n\n{_table(head, rows)}"
 
 
@@ -100,5 +100,5 @@ def to_markdown(results: dict[str, Any]) -> str:
     if results["loss_per_exit"]:
         sections.append("![loss per exit](loss.png)")
     sections.append(_speed(results))
-    sections += [_samples(language, found) for language, found in results["samples"].items()]
+    sections += [_samples(language, drawn) for language, drawn in results["samples"].items()]
     return head + "\n\n" + "\n\n".join(sections) + "\n"

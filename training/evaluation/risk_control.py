@@ -4,9 +4,9 @@ Sources: Angelopoulos, Bates, Candes, Jordan, Lei, "Learn then Test" (arXiv 2110
 Bates et al., "Distribution-free, risk-controlling prediction sets" (arXiv 2101.02703), the p-value. The unit is a
 completion, whose loss in [0, 1] is the share of its tokens that disagree with full depth.
 
-The rows of a policy are tested from the most careful to the boldest, and a row counts only while every row before it
-held. So the bound of a row is the least bound so far, and whatever share is asked for, "the row's bound is at least the
-share" selects a row that breaks the promise with a probability of at most DELTA.
+The rows of a policy are tested from the most conservative to the most aggressive, and a row counts only while every row
+before it held. So the bound of a row is the least bound so far, and whatever share is asked for, "the row's bound is at
+least the share" selects a row that breaks the promise with a probability of at most DELTA.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROMISE = (
     "On code of the calibration packages: with 95 % confidence over the draw of the cursors, the mean share of a "
     "completion's tokens that equal the full model's is at least `agreement_lower_95`, for greedy completions of at "
     "most `new_tokens` after prompts of at most `prompt_tokens`. It says nothing about one file, such as yours, nor "
-    "about another numeric mode or language."
+    "about another precision or language."
 )
 
 
@@ -52,5 +52,5 @@ def lower_bound(losses: Floats, delta: float = DELTA) -> float:
 
 
 def fixed_sequence(losses: Sequence[Floats], delta: float = DELTA) -> list[float]:
-    """Return each row's bound, rows from careful to bold: the least bound of the rows so far."""
+    """Return each row's bound, rows from conservative to aggressive: the least bound of the rows so far."""
     return [float(bound) for bound in np.minimum.accumulate([lower_bound(row, delta) for row in losses])]

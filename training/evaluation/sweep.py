@@ -21,14 +21,14 @@ from greencode_lsp.engine.policy import AGENT_FILE, AgentPolicy
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
-from training.evaluation.calibrate import METHOD, Setting, Subject, measure
+from training.evaluation.calibrate import METHOD, Candidate, LoadedCheckpoint, measure
 from training.exits.cursors import Cursor
 from training.exits.probe import PROBE_FILE
 from training.exits.replay import Replayer
 from training.exits.served import PROMPT_TOKENS
 from training.exits.teacher_forcing import DEVICE
 
-TOLD_EVERY_S = 60.0
+REPORT_EVERY_S = 60.0
 LEAST_SHARE = 32
 """Cursors that are worth a process's start."""
 
@@ -41,7 +41,7 @@ class Sweep:
     work: Path
     language: str
     new_tokens: int
-    settings: Sequence[Setting]
+    candidates: Sequence[Candidate]
     cursors: Sequence[Cursor]
 
     @property
@@ -56,7 +56,7 @@ class Sweep:
         known = [manifest.files, manifest.cost_curve, manifest.head_layers] if manifest else []
         digest = hashlib.sha256(
             json.dumps(
-                [known, METHOD, PROMPT_TOKENS, self.new_tokens, [asdict(setting) for setting in self.settings]]
+                [known, METHOD, PROMPT_TOKENS, self.new_tokens, [asdict(candidate) for candidate in self.candidates]]
             ).encode()
         )
         for cursor in self.cursors:
@@ -64,13 +64,13 @@ class Sweep:
         return digest.hexdigest()
 
 
-def subject_of(checkpoint: Path, work: Path, new_tokens: int) -> Subject:
+def load_checkpoint(checkpoint: Path, work: Path, new_tokens: int) -> LoadedCheckpoint:
     """Load a checkpoint, and the probe beside its agent where the work folder has one."""
     engine = load_engine(checkpoint, DEVICE, threads=1)  # another process has the other core
     if (work / PROBE_FILE).exists() and (checkpoint / AGENT_FILE).exists():
         engine.policies["probe"] = AgentPolicy.load(work / PROBE_FILE, engine.exits)
     tokenizer = CodeTokenizer.from_folder(checkpoint)
-    return Subject(engine, tokenizer, Replayer(checkpoint, engine.exits), new_tokens)
+    return LoadedCheckpoint(engine, tokenizer, Replayer(checkpoint, engine.exits), new_tokens)
 
 
 def run(sweep: Sweep, processes: int) -> list[dict[str, Any]]:
@@ -106,26 +106,26 @@ def _measure_share(sweep: Sweep, key: str, process: int, share: Sequence[int]) -
     if not share:
         return
     path = sweep.folder / f"{sweep.language}-{process}.jsonl"
-    subject = subject_of(sweep.checkpoint, sweep.work, sweep.new_tokens)
-    start_s = told_s = time.monotonic()
+    loaded = load_checkpoint(sweep.checkpoint, sweep.work, sweep.new_tokens)
+    start_s = reported_s = time.monotonic()
     try:
         _begin(path, key)
         with path.open("a", encoding="utf8") as file:
             for count, index in enumerate(share, 1):
                 if _is_orphan():
                     return
-                record = measure(subject, sweep.cursors[index], index, sweep.settings)
+                record = measure(loaded, sweep.cursors[index], index, sweep.candidates)
                 file.write(json.dumps(record) + "\n")
                 file.flush()
-                if time.monotonic() - told_s > TOLD_EVERY_S:
-                    told_s = time.monotonic()
-                    print(f"{sweep.language}: {count} of {len(share)}, {told_s - start_s:.0f} s", flush=True)
+                if time.monotonic() - reported_s > REPORT_EVERY_S:
+                    reported_s = time.monotonic()
+                    print(f"{sweep.language}: {count} of {len(share)}, {reported_s - start_s:.0f} s", flush=True)
     except OSError as error:
         raise CorpusError(f"The calibration cannot be written to {path}: {error.strerror}.") from error
 
 
 def _is_orphan() -> bool:
-    """Say whether the process that shares the work is gone: a killed calibration leaves no one running on."""
+    """Say whether the process that shares the work is gone: a killed calibration lets no one run on."""
     parent = parent_process()
     return parent is not None and not parent.is_alive()
 

@@ -1,6 +1,6 @@
 """What kind of token an exit was taken at: classes by the token's own characters, and exits counted per class.
 
-A class is told from the token's text and the character before it, without a lexer; so words inside comments and
+A class is read from the token's text and the character before it, without a lexer; so words inside comments and
 strings count as identifiers or keywords like any others.
 """
 
@@ -55,7 +55,7 @@ def token_class(text: str, language: str, before: str = "") -> str:
 
 
 def exit_histogram(classes: Iterable[str], exit_layers: Iterable[int]) -> dict[str, dict[int, int]]:
-    """Return how many tokens of each class left at each layer: classes in their order, layers ascending."""
+    """Return how many tokens of each class exited at each layer: classes in their order, layers ascending."""
     pairs = Counter(zip(classes, exit_layers, strict=True))
     return {
         name: {layer: pairs[name, layer] for layer in sorted({at for kind, at in pairs if kind == name})}

@@ -6,9 +6,9 @@ The paper's network is two tanh layers of 64, whose probabilities PPO drives to 
 agreement for cost smoothly. Here every episode has its own price of energy, lambda, and the action logit is the
 network's, less the threshold -log(lambda) that a user with that preference would set:
 
-    log P(leave) / P(go on) = sharpness x (network(observation) + log(lambda))
+    log P(exit) / P(go on) = sharpness x (network(observation) + log(lambda))
 
-so what PPO learns is the price at which leaving pays, and a threshold at serving is a price of energy.
+so what PPO learns is the price at which exiting pays, and a threshold at serving is a price of energy.
 
 PPO from random weights needs far more steps than there are states to learn what a classifier learns in seconds, so the
 actor starts as a supervised probe (probe.py) and PPO teaches it backlog and what the later exits are worth.
@@ -121,9 +121,9 @@ def new_model(rollouts: Rollouts, manifest: Manifest, options: AgentOptions, sta
     ppo = options.ppo
     model = TwoRatePpo(
         ThresholdPolicy,
-        ExitVecEnv(rollouts, manifest, ppo.walks, options.paid, options.seed),
+        ExitVecEnv(rollouts, manifest, ppo.environments, options.paid, options.seed),
         learning_rate=_rate(ppo),
-        n_steps=ppo.steps_per_update // ppo.walks,
+        n_steps=ppo.steps_per_update // ppo.environments,
         batch_size=ppo.batch,
         n_epochs=ppo.epochs,
         gamma=ppo.discount,
@@ -149,18 +149,18 @@ class Returns:
 
 
 def monte_carlo(model: Any, steps: int) -> Returns:
-    """Let the actor walk for `steps` environment steps; return the states of the episodes that ended."""
-    env, walks = model.get_env(), model.n_envs
+    """Let the actor act for `steps` environment steps; return the states of the episodes that ended."""
+    env, environments = model.get_env(), model.n_envs
     seen, rewards, ends = [env.reset()], [], []
-    for _ in range(max(1, steps // walks)):
+    for _ in range(max(1, steps // environments)):
         actions, _ = model.predict(seen[-1], deterministic=False)
         following, reward, ended, _ = env.step(actions)
         seen.append(following)
         rewards.append(reward)
         ends.append(ended)
-    following = np.zeros(walks)
-    known, returns = np.zeros(walks, bool), np.zeros((len(rewards), walks), np.float32)
-    whole = np.zeros((len(rewards), walks), bool)
+    following = np.zeros(environments)
+    known, returns = np.zeros(environments, bool), np.zeros((len(rewards), environments), np.float32)
+    whole = np.zeros((len(rewards), environments), bool)
     for step in range(len(rewards) - 1, -1, -1):
         known |= ends[step]
         following = rewards[step] + model.gamma * np.where(ends[step], 0.0, following)

@@ -1,11 +1,11 @@
 """What the exit agent is compared with, on the same stored tokens: each policy's agreement and cost per threshold.
 
-Policies are walked through the environment's own accounting (environment.py), so that skipped positions are caught up
-with as the engine does; the stored tokens are given, not the policy's own (teacher-forced). The oracle leaves at the
+Policies are taken through the environment's own accounting (environment.py), so that skipped positions are caught up
+with as the engine does; the stored tokens are given, not the policy's own (teacher forcing). The oracle exits at the
 first exit whose token is the full model's: no policy that reads one exit at a time keeps as much for less, but one that
 plans catch-up might.
 
-Letters: n walks, N tokens, S exits.
+Letters: n episodes, N tokens, S exits.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 
 from greencode_lsp.engine.policy import AgentPolicy
 from greencode_lsp.models.manifest import Manifest
-from training.exits.environment import Walk
+from training.exits.environment import ParallelEpisodes
 from training.exits.probe import ExitNetwork
 from training.exits.rewards import Booleans, Floats, Integers
 from training.exits.rollout import Rollouts
 
-Logits = Callable[[Walk], NDArray[np.floating[Any]]]
-"""Exit logits [n] of the walks as they stand."""
+Logits = Callable[[ParallelEpisodes], NDArray[np.floating[Any]]]
+"""Exit logits [n] of the episodes as they stand."""
 THRESHOLDS = 400
-"""Candidates per policy, of which bisection finds the boldest that keeps the agreement wanted."""
+"""Candidates per policy, of which bisection finds the most aggressive that keeps the agreement wanted."""
 AGREEMENTS = (0.99, 0.98, 0.95)
 """Policies are compared where they keep these shares."""
 WANTED_AGREEMENT = 0.98
@@ -39,14 +39,14 @@ RIVALS = ("fixed", "confidence", "probe")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A way to decide, as it can be replayed."""
+    """A decision rule, as it can be replayed."""
 
     name: str
     logits: Logits
     thresholds: Sequence[float]
-    """From careful to bold."""
+    """From conservative to aggressive."""
     needs_head: bool = False
-    """Each check costs a pass through the LM head, which the token that leaves there needs anyway."""
+    """Each check costs a pass through the LM head, which the token that exits there needs anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
-    """Where each token left, and what its completion cost."""
+class PolicyRun:
+    """Where each token exited, and what its completion cost."""
 
     exit_index: Integers
     """[N] from 0; S - 1 is full depth."""
@@ -74,68 +74,68 @@ class Replay:
     """[completions]"""
 
 
-def replay(rollouts: Rollouts, manifest: Manifest, policy: Policy, threshold: float) -> Replay:
-    """Walk every completion once, side by side, leaving where the exit logit is above the threshold."""
+def replay(rollouts: Rollouts, manifest: Manifest, policy: Policy, threshold: float) -> PolicyRun:
+    """Go through every completion once, side by side, exiting where the exit logit is above the threshold."""
     count = len(rollouts.lengths)
-    walk = Walk(rollouts, manifest, count)
-    walk.begin(np.ones(count, bool), np.arange(count))
+    episodes = ParallelEpisodes(rollouts, manifest, count)
+    episodes.begin(np.ones(count, bool), np.arange(count))
     exit_index, correct = np.zeros(len(rollouts), np.int64), np.zeros(len(rollouts), bool)
     cost, alive = np.zeros(count), np.ones(count, bool)
     while alive.any():
-        row, here = walk.row, walk.exit
-        leave = policy.logits(walk) > threshold
-        taken = walk.take(leave)
-        checks = manifest.head_layers * (policy.needs_head & ~leave)
-        cost += alive * (taken.layer_equivalents + checks)
-        emits = taken.emits & alive
-        exit_index[row[emits]] = np.where(leave, here, len(manifest.exits) - 1)[emits]
-        correct[row[emits]] = taken.correct[emits]
-        alive &= ~taken.ended
-        # a walk that is over stands at its own beginning and counts no more
-        walk.begin(taken.ended, np.flatnonzero(taken.ended))
-    return Replay(exit_index, correct, cost)
+        row, here = episodes.row, episodes.exit
+        exit_here = policy.logits(episodes) > threshold
+        outcome = episodes.take(exit_here)
+        checks = manifest.head_layers * (policy.needs_head & ~exit_here)
+        cost += alive * (outcome.layer_equivalents + checks)
+        emits = outcome.emits & alive
+        exit_index[row[emits]] = np.where(exit_here, here, len(manifest.exits) - 1)[emits]
+        correct[row[emits]] = outcome.correct[emits]
+        alive &= ~outcome.ended
+        # an episode that is over stands at its own beginning and counts no more
+        episodes.begin(outcome.ended, np.flatnonzero(outcome.ended))
+    return PolicyRun(exit_index, correct, cost)
 
 
 def measure(rollouts: Rollouts, manifest: Manifest, policy: Policy, threshold: float) -> Figures:
     """Replay one policy at one threshold and sum it up."""
-    found = replay(rollouts, manifest, policy, threshold)
+    replayed = replay(rollouts, manifest, policy, threshold)
     tokens, completions = len(rollouts), len(rollouts.lengths)
     full = manifest.exits[-1] * (tokens - completions) + manifest.head_layers * tokens  # as WorkLog.finish has it
     return Figures(
         policy=policy.name,
         threshold=round(float(threshold), 4),
-        agreement=round(float(found.correct.mean()), 4),
-        layer_equivalents_ratio=round(float(found.layer_equivalents.sum() / full), 4),
-        mean_exit_layer=round(float(np.asarray(manifest.exits)[found.exit_index].mean()), 2),
+        agreement=round(float(replayed.correct.mean()), 4),
+        layer_equivalents_ratio=round(float(replayed.layer_equivalents.sum() / full), 4),
+        mean_exit_layer=round(float(np.asarray(manifest.exits)[replayed.exit_index].mean()), 2),
     )
 
 
 def fixed(manifest: Manifest) -> Policy:
-    """Leave every token at one layer."""
+    """Exit every token at one layer."""
     layers = np.asarray(manifest.exits, np.float64)
-    return Policy("fixed", lambda walk: layers[walk.exit], [layer - 0.5 for layer in reversed(manifest.exits)])
+    return Policy("fixed", lambda episodes: layers[episodes.exit], [layer - 0.5 for layer in reversed(manifest.exits)])
 
 
 def confidence(rollouts: Rollouts) -> Policy:
-    """Leave where the exit is sure of its own token; needs the head at every exit."""
+    """Exit where the exit is sure of its own token; needs the head at every exit."""
     odds = np.asarray(rollouts.confidence, np.float64)
-    return Policy("confidence", lambda walk: odds[walk.row, walk.exit], _quantiles(odds), needs_head=True)
+    return Policy("confidence", lambda episodes: odds[episodes.row, episodes.exit], _quantiles(odds), needs_head=True)
 
 
 def oracle(rollouts: Rollouts) -> Policy:
-    """Leave at the first exit whose token is the full model's."""
+    """Exit at the first exit whose token is the full model's."""
     right = rollouts.right.astype(np.float64)
-    return Policy("oracle", lambda walk: right[walk.row, walk.exit], [0.5])
+    return Policy("oracle", lambda episodes: right[episodes.row, episodes.exit], [0.5])
 
 
 def network(name: str, agent: AgentPolicy, rollouts: Rollouts, manifest: Manifest) -> Policy:
-    """Leave as a network says, the agent's or the supervised probe's."""
-    walk = Walk(rollouts, manifest, min(256, len(rollouts.lengths)))
+    """Exit as a network says, the agent's or the supervised probe's."""
+    episodes = ParallelEpisodes(rollouts, manifest, min(256, len(rollouts.lengths)))
     seen = []
-    for _ in range(8 * len(manifest.exits)):  # logits where nothing leaves: only the thresholds are placed by them
-        seen.append(agent.exit_logits(walk.observe()))
-        walk.begin(walk.take(np.zeros(len(seen[0]), bool)).ended)
-    return Policy(name, lambda walk: agent.exit_logits(walk.observe()), _quantiles(np.concatenate(seen)))
+    for _ in range(8 * len(manifest.exits)):  # logits where nothing exits: only the thresholds are placed by them
+        seen.append(agent.exit_logits(episodes.observe()))
+        episodes.begin(episodes.take(np.zeros(len(seen[0]), bool)).ended)
+    return Policy(name, lambda episodes: agent.exit_logits(episodes.observe()), _quantiles(np.concatenate(seen)))
 
 
 def _quantiles(logits: NDArray[np.floating]) -> list[float]:
@@ -143,13 +143,13 @@ def _quantiles(logits: NDArray[np.floating]) -> list[float]:
 
 
 def cheapest(rollouts: Rollouts, manifest: Manifest, policy: Policy, agreement: float) -> Figures | None:
-    """Return the boldest threshold that keeps the share wanted, found by bisection; None where the first does not."""
+    """Return the most aggressive threshold that keeps the share wanted, by bisection; None where the first does not."""
     low, high, best = 0, len(policy.thresholds), None
     while low < high:
         middle = (low + high) // 2
-        found = measure(rollouts, manifest, policy, policy.thresholds[middle])
-        if found.agreement >= agreement:
-            best, low = found, middle + 1
+        figures = measure(rollouts, manifest, policy, policy.thresholds[middle])
+        if figures.agreement >= agreement:
+            best, low = figures, middle + 1
         else:
             high = middle
     return best
@@ -163,10 +163,10 @@ def compare(rollouts: Rollouts, manifest: Manifest, networks: Mapping[str, ExitN
     policies = [fixed(manifest), confidence(rollouts), oracle(rollouts)]
     for name, weights in networks.items():
         policies.append(network(name, AgentPolicy(weights.tensors(), manifest.exits), rollouts, manifest))
-    found = {p.name: [cheapest(rollouts, manifest, p, share) for share in AGREEMENTS] for p in policies}
+    cheapest_at = {p.name: [cheapest(rollouts, manifest, p, share) for share in AGREEMENTS] for p in policies}
     rows = [
         asdict(figures) | {"wanted": share}
-        for several in found.values()
+        for several in cheapest_at.values()
         for share, figures in zip(AGREEMENTS, several, strict=True)
         if figures
     ]

@@ -1,11 +1,11 @@
-"""A gymnasium environment over stored rollouts: the agent walks tokens x exits, no model inside.
+"""A gymnasium environment over stored rollouts: the agent goes through tokens x exits, no model inside.
 
 Action 0 goes on to the next exit, action 1 emits the token here. Going on runs the next segment over everything it
-has not consumed, which depends on the agent's own earlier choices: the walk keeps `filled` per segment as the engine
-does (design, invariant I2), counted in completion positions, where position 0 is the prompt's last. As in the engine's
+has not consumed, which depends on the agent's own earlier choices: `filled` is kept per segment as in the engine
+(design, invariant I2), counted in completion positions, where position 0 is the prompt's last. As in the engine's
 ratio, the prompt's own layers cost nothing.
 
-Letters: n parallel walks, S exits.
+Letters: n parallel episodes, S exits.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ COST_WEIGHT_SPREAD = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What one action per walk did; every array [n]."""
+class StepOutcome:
+    """What one action per episode did; every array [n]."""
 
     emits: Booleans
     """A token came of it, here or, past the last early exit, from the last layer."""
@@ -41,13 +41,13 @@ class Taken:
     layer_equivalents: Floats
     """What it ran, pending positions and the LM head included."""
     ended: Booleans
-    """The completion ended with it; the walk must `begin` anew."""
+    """The completion ended with it; the episode must `begin` anew."""
 
 
-class Walk:
-    """n walks side by side; each episode is one stored completion, drawn at random."""
+class ParallelEpisodes:
+    """n episodes side by side; each is one stored completion, drawn at random."""
 
-    def __init__(self, rollouts: Rollouts, manifest: Manifest, walks: int, seed: int = 0) -> None:
+    def __init__(self, rollouts: Rollouts, manifest: Manifest, count: int, seed: int = 0) -> None:
         self.exits, self.head_layers = manifest.exits, manifest.head_layers
         self._hidden, self._right = rollouts.hidden, rollouts.right
         self._best = self._right.argmax(axis=1)
@@ -57,18 +57,18 @@ class Walk:
         self._cost = np.array(
             [0.0, *(relative_cost(manifest.cost_curve, m) for m in range(1, int(self._lengths.max()) + 1))]
         )
-        self._episode, self._position, self._exit = (np.zeros(walks, np.int64) for _ in range(3))
-        self._filled = np.zeros((walks, len(manifest.exits)), np.int64)
-        self._walks = np.arange(walks)
+        self._episode, self._position, self._exit = (np.zeros(count, np.int64) for _ in range(3))
+        self._filled = np.zeros((count, len(manifest.exits)), np.int64)
+        self._indices = np.arange(count)
         self.seed(seed)
-        self.begin(np.ones(walks, bool))
+        self.begin(np.ones(count, bool))
 
     def seed(self, seed: int | None) -> None:
         """Start the draw of episodes anew."""
         self._rng = np.random.default_rng(seed)
 
     def begin(self, which: Booleans, episodes: Integers | None = None) -> None:
-        """Put the walks marked [n] at the first exit of the first token of a new completion, drawn or given."""
+        """Put the episodes marked [n] at the first exit of the first token of a new completion, drawn or given."""
         drawn = self._rng.integers(len(self._starts), size=int(which.sum())) if episodes is None else episodes
         self._episode[which] = drawn
         self._position[which] = self._exit[which] = 0
@@ -77,48 +77,48 @@ class Walk:
 
     @property
     def exit(self) -> Integers:
-        """The exit that each walk stands at, from 0."""
+        """The exit that each episode stands at, from 0."""
         return self._exit
 
     @property
     def row(self) -> Integers:
-        """The stored token that each walk stands at."""
+        """The stored token that each episode stands at."""
         return np.asarray(self._starts[self._episode] + self._position)
 
     def observe(self) -> Vector:
         """Return observations [n, D + S - 1 + 2], by the function the server uses."""
-        pending = self._position + 1 - self._filled[self._walks, self._exit + 1]
+        pending = self._position + 1 - self._filled[self._indices, self._exit + 1]
         hidden = np.asarray(self._hidden[self.row, self._exit], np.float32)
         return observation(hidden, self._exit, len(self.exits), pending, self._position)
 
     def step(self, actions: NDArray[np.int64], reward: Reward, cost_weight: float | Floats) -> tuple[Floats, Booleans]:
-        """Take one action per walk; return rewards [n] and which episodes ended [n]. Those must `begin` anew."""
-        leave, row, here = np.asarray(actions) == 1, self.row, self._exit
-        taken = self.take(leave)
+        """Take one action per episode; return rewards [n] and which episodes ended [n]. Those must `begin` anew."""
+        exit_here, row, here = np.asarray(actions) == 1, self.row, self._exit
+        outcome = self.take(exit_here)
         if reward.name == "paper":
-            return paper_reward(self.exits, here, self._best[row], self._right[row, here], leave), taken.ended
+            return paper_reward(self.exits, here, self._best[row], self._right[row, here], exit_here), outcome.ended
         full = self.exits[-1] + self.head_layers
-        correct = taken.correct.astype(np.float64)
-        return energy_reward(correct, taken.layer_equivalents, full, cost_weight), taken.ended
+        correct = outcome.correct.astype(np.float64)
+        return energy_reward(correct, outcome.layer_equivalents, full, cost_weight), outcome.ended
 
-    def take(self, leave: Booleans) -> Taken:
-        """Emit here where `leave` [n] says so, go on to the next exit elsewhere."""
+    def take(self, exit_here: Booleans) -> StepOutcome:
+        """Emit here where `exit_here` [n] says so, go on to the next exit elsewhere."""
         row, here = self.row, self._exit.copy()
-        emits = leave | (here + 2 == len(self.exits))
-        # the next token's first segment is not a choice; booked here, an episode's rewards hold its whole cost
-        layers = self._go_on(~leave, here) + emits * (self.head_layers + self._widths[0] * (self._position > 0))
-        correct = np.where(leave, self._right[row, here], True) & emits
+        emits = exit_here | (here + 2 == len(self.exits))
+        # the next token's first segment is not a choice; counted here, an episode's rewards hold its whole cost
+        layers = self._go_on(~exit_here, here) + emits * (self.head_layers + self._widths[0] * (self._position > 0))
+        correct = np.where(exit_here, self._right[row, here], True) & emits
         self._exit = np.where(emits, 0, here + 1)
         ended = emits & (self._position + 1 == self._lengths[self._episode])
         self._position += emits & ~ended
-        self._filled[self._walks, 0] = self._position + 1
-        return Taken(emits, correct, layers, ended)
+        self._filled[self._indices, 0] = self._position + 1
+        return StepOutcome(emits, correct, layers, ended)
 
     def _go_on(self, goes_on: Booleans, here: Integers) -> Floats:
         """Run the next segment over all its pending positions; return the layer-equivalents [n]."""
-        filled = self._filled[self._walks, here + 1]
+        filled = self._filled[self._indices, here + 1]
         decoded = np.maximum(0, self._position + 1 - np.maximum(filled, 1))
-        self._filled[self._walks, here + 1] = np.where(goes_on, self._position + 1, filled)
+        self._filled[self._indices, here + 1] = np.where(goes_on, self._position + 1, filled)
         return np.asarray(np.where(goes_on, self._widths[here + 1] * self._cost[decoded], 0.0))
 
 
@@ -128,32 +128,32 @@ def _spaces(rollouts: Rollouts, manifest: Manifest) -> tuple[Any, Any]:
 
 
 class ExitEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped here
-    """One walk, as gymnasium has it."""
+    """One episode, as gymnasium has it."""
 
     def __init__(self, rollouts: Rollouts, manifest: Manifest, reward: Reward = Reward()) -> None:  # noqa: B008  # frozen
         self.observation_space, self.action_space = _spaces(rollouts, manifest)
-        self._walk, self._reward = Walk(rollouts, manifest, 1), reward
-        self._seen = self._walk.observe()[0]
+        self._episodes, self._reward = ParallelEpisodes(rollouts, manifest, 1), reward
+        self._seen = self._episodes.observe()[0]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, dict[str, Any]]:
         """Begin a completion."""
         super().reset(seed=seed)
         if seed is not None:
-            self._walk.seed(seed)
-        self._walk.begin(np.ones(1, bool))
-        self._seen = self._walk.observe()[0]
+            self._episodes.seed(seed)
+        self._episodes.begin(np.ones(1, bool))
+        self._seen = self._episodes.observe()[0]
         return self._seen, {}
 
     def step(self, action: int) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
         """Go on (0) or emit here (1); after the last token the observation stays the last one seen."""
-        rewards, ended = self._walk.step(np.array([action]), self._reward, self._reward.cost_weight)
+        rewards, ended = self._episodes.step(np.array([action]), self._reward, self._reward.cost_weight)
         if not ended[0]:
-            self._seen = self._walk.observe()[0]
+            self._seen = self._episodes.observe()[0]
         return self._seen, float(rewards[0]), bool(ended[0]), False, {}
 
 
 class ExitVecEnv(VecEnv):  # type: ignore[misc]  # stable-baselines3 is untyped here
-    """Many walks in one numpy step: what PPO trains on.
+    """Many episodes in one numpy step: what PPO trains on.
 
     Every episode draws its own lambda around the reward's, and its threshold -log(lambda) is the last entry of the
     observation: [n, D + S - 1 + 3].
@@ -161,28 +161,28 @@ class ExitVecEnv(VecEnv):  # type: ignore[misc]  # stable-baselines3 is untyped 
 
     render_mode = None
 
-    def __init__(self, rollouts: Rollouts, manifest: Manifest, walks: int, reward: Reward, seed: int = 0) -> None:
+    def __init__(self, rollouts: Rollouts, manifest: Manifest, count: int, reward: Reward, seed: int = 0) -> None:
         space, actions = _spaces(rollouts, manifest)
-        super().__init__(walks, gymnasium.spaces.Box(-np.inf, np.inf, (space.shape[0] + 1,), np.float32), actions)
-        self.walk, self._reward = Walk(rollouts, manifest, walks, seed), reward
+        super().__init__(count, gymnasium.spaces.Box(-np.inf, np.inf, (space.shape[0] + 1,), np.float32), actions)
+        self.episodes, self._reward = ParallelEpisodes(rollouts, manifest, count, seed), reward
         self._rng = np.random.default_rng(seed)
-        self._cost_weight = np.full(walks, reward.cost_weight)
-        self._actions = np.zeros(walks, np.int64)
-        self._rewards, self._steps = np.zeros(walks), np.zeros(walks, np.int64)
+        self._cost_weight = np.full(count, reward.cost_weight)
+        self._actions = np.zeros(count, np.int64)
+        self._rewards, self._steps = np.zeros(count), np.zeros(count, np.int64)
         self._start_s = time.monotonic()
 
     def _begin(self, which: Booleans) -> None:
-        self.walk.begin(which)
+        self.episodes.begin(which)
         if self._reward.name == "energy":  # the paper's reward has no lambda in it
             drawn = self._rng.uniform(-1, 1, int(which.sum()))
             self._cost_weight[which] = self._reward.cost_weight * COST_WEIGHT_SPREAD**drawn
 
     def _observe(self) -> Vector:
         threshold = -np.log(self._cost_weight).astype(np.float32)
-        return np.concatenate([self.walk.observe(), threshold[:, None]], axis=1)
+        return np.concatenate([self.episodes.observe(), threshold[:, None]], axis=1)
 
     def reset(self) -> Vector:
-        """Begin a completion in every walk."""
+        """Begin a completion in every environment."""
         self._begin(np.ones(self.num_envs, bool))
         self._rewards[:], self._steps[:] = 0.0, 0
         return self._observe()
@@ -192,8 +192,8 @@ class ExitVecEnv(VecEnv):  # type: ignore[misc]  # stable-baselines3 is untyped 
         self._actions = actions
 
     def step_wait(self) -> tuple[Vector, NDArray[np.float32], Booleans, list[dict[str, Any]]]:
-        """Take them; walks that ended begin anew, with stable-baselines3's notes on the episode."""
-        rewards, ended = self.walk.step(self._actions, self._reward, self._cost_weight)
+        """Take them; those that ended begin anew, with stable-baselines3's notes on the episode."""
+        rewards, ended = self.episodes.step(self._actions, self._reward, self._cost_weight)
         self._rewards += rewards
         self._steps += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -210,17 +210,17 @@ class ExitVecEnv(VecEnv):  # type: ignore[misc]  # stable-baselines3 is untyped 
         """Nothing is held."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Return the attribute once per walk."""
+        """Return the attribute once per environment."""
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Set the attribute, which all walks share."""
+        """Set the attribute, which all environments share."""
         setattr(self, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        """Call the method once per walk."""
+        """Call the method once per environment."""
         return [getattr(self, method_name)(*args, **kwargs) for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """No walk is wrapped."""
+        """No environment is wrapped."""
         return [False for _ in self._get_indices(indices)]

@@ -38,7 +38,7 @@ def keep_back(places: Sequence[Cursor]) -> tuple[list[Cursor], list[Cursor]]:
 
 def check_disk(work: Path, options: RolloutOptions, prompt_tokens: int, token_bytes: int) -> None:
     """Raise CorpusError where the disk cannot hold the rollouts, twice: those learnt from are copied once."""
-    prompts = options.prompts + options.author_prompts
+    prompts = options.prompts + options.reference_prompts
     needed = 2 * token_bytes * (prompts * prompt_tokens + options.prompts * options.new_tokens)
     free = shutil.disk_usage(work).free
     if needed > free:

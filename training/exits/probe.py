@@ -60,12 +60,12 @@ def save(network: ExitNetwork, path: Path, exits: tuple[int, ...]) -> Path:
 
 
 def saved_share(exits: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return what leaving at each early exit saves at most, as a share of full depth [S - 1]."""
+    """Return what exiting at each early exit saves at most, as a share of full depth [S - 1]."""
     return (1 - np.asarray(exits[:-1]) / exits[-1]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class Batches:
+class TokenBatches:
     """Stored tokens as a network sees them, nothing skipped before."""
 
     rollouts: Rollouts
@@ -91,7 +91,7 @@ def fit(rollouts: Rollouts, exits: tuple[int, ...], seed: int = 0, weighs_cost: 
     """Fit the exit logit to whether an exit's token is the full model's (cross-entropy); return the network.
 
     The logit is log P(right) / P(wrong). With `weighs_cost` it is log(saved / P(wrong)), saved being the share of full
-    depth that leaving saves: above -log(lambda), leaving pays at that price of energy, if going on means full depth.
+    depth that exiting saves: above -log(lambda), exiting pays at that price of energy, if going on means full depth.
     """
     torch.manual_seed(seed)
     network = ExitNetwork(observation_size(rollouts.hidden.shape[-1], len(exits)))
@@ -100,7 +100,7 @@ def fit(rollouts: Rollouts, exits: tuple[int, ...], seed: int = 0, weighs_cost: 
     steps = max(LEAST_STEPS, EPOCHS * len(rollouts) // BATCH_TOKENS)
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps + 1, pct_start=0.1)
-    batches = Batches(rollouts, exits)
+    batches = TokenBatches(rollouts, exits)
     for rows in batches.draw(np.random.default_rng(seed), steps):
         logits = network(batches.seen(rows))
         gain = saved if weighs_cost else right[rows]

@@ -27,7 +27,7 @@ from training.exits.served import Served
 from training.exits.teacher_forcing import load_state
 
 ORACLE = "oracle"
-"""The policy that leaves at the first exit whose token is the full model's, and pays no head to know it."""
+"""The policy that exits at the first exit whose token is the full model's, and pays no head to know it."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class ReplayedCompletion:
     """What `Engine.generate` would have yielded, and its work."""
 
     steps: tuple[Step, ...]
@@ -180,7 +180,7 @@ class Tree:
         new_tokens: int,
         stop_ids: frozenset[int] = frozenset(),
         served: Served | None = None,
-    ) -> Completion:
+    ) -> ReplayedCompletion:
         """Return what `generate` yields under `config`, up to and with the first stop id, or the served end."""
         engine = self._engine
         recorded = _Recorded(self, engine.max_positions)
@@ -203,9 +203,9 @@ class Tree:
                 steps.append(step)
                 if step.token_id in stop_ids or (served and served.is_over([*emitted, step.token_id])):
                     break
-        return Completion(tuple(steps), tuple(agrees), log.finish(len(state) - state.filled[-1]))
+        return ReplayedCompletion(tuple(steps), tuple(agrees), log.finish(len(state) - state.filled[-1]))
 
-    def serve(self, served: Served, config: DecodeConfig) -> Completion:
+    def serve(self, served: Served, config: DecodeConfig) -> ReplayedCompletion:
         """Return what the server generates under `config`; the tree is of the served prompt."""
         return self.complete(config, served.new_tokens, served=served)
 

@@ -1,4 +1,4 @@
-"""Rewards of the exit agent. Pure functions over arrays [n], one entry per parallel walk.
+"""Rewards of the exit agent. Pure functions over arrays [n], one entry per parallel episode.
 
 Letters: e the layer of the exit the agent stands at, e* the first exit whose token is the full model's, L the depth.
 """
@@ -48,13 +48,15 @@ def energy_reward(correct: Floats, layer_equivalents: Floats, full: float, weigh
     return correct - weight * layer_equivalents / full
 
 
-def paper_reward(exits: tuple[int, ...], index: Integers, best: Integers, right: Booleans, leave: Booleans) -> Floats:
+def paper_reward(
+    exits: tuple[int, ...], index: Integers, best: Integers, right: Booleans, exit_here: Booleans
+) -> Floats:
     """Return GREEN-CODE's reward (arXiv 2501.11006, alignment variant), fixed: every branch over L.
 
-        leave at e = e*               +1 / L        go on at e <  e*     +1 / L
-        leave late, right             -alpha (e - e*) / L    go on at e >= e*     -gamma (next(e) - e*) / L
-        leave early (e < e*), wrong   -beta (e* - e) / L
-        leave late, wrong             -epsilon / L
+        exit at e = e*               +1 / L        go on at e <  e*     +1 / L
+        exit late, right             -alpha (e - e*) / L    go on at e >= e*     -gamma (next(e) - e*) / L
+        exit early (e < e*), wrong   -beta (e* - e) / L
+        exit late, wrong             -epsilon / L
 
     In the authors' code one positive, going on past the last early exit to a token only the last layer knows, escapes
     the division and weighs L times the others. `index` and `best` count exits from 0; `right` says that the token at
@@ -63,10 +65,10 @@ def paper_reward(exits: tuple[int, ...], index: Integers, best: Integers, right:
     layers = np.asarray(exits, np.float64)
     here, ideal, following = layers[index], layers[best], layers[np.minimum(index + 1, len(exits) - 1)]
     early = here < ideal
-    leaving = np.select(
+    exiting = np.select(
         [index == best, early, right],
         [np.ones_like(here), -BETA * (ideal - here), -ALPHA * (here - ideal)],
         -EPSILON,
     )
     going_on = np.where(early, 1.0, -GAMMA * (following - ideal))
-    return np.asarray(np.where(leave, leaving, going_on) / layers[-1])
+    return np.asarray(np.where(exit_here, exiting, going_on) / layers[-1])

@@ -2,7 +2,7 @@
 
     python -m training rollout --preset mini        # 12 minutes on one core
 
-A completion runs free, by the full model or by an agent's own choices, or follows the author's text before the cursor;
+A completion runs free, by the full model or by an agent's own choices, or follows the reference text before the cursor;
 in any case the stored label is the full-depth token after the same tokens. Arrays lie in one folder as `.npy`, written
 as they come and read memory-mapped: neither needs the memory that all of them would fill.
 
@@ -26,7 +26,7 @@ from greencode_lsp.engine.engine import Engine
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.records import DecodeConfig, FixedControl, Step
 from training.exits.served import Served
-from training.exits.teacher_forcing import ForcedExits
+from training.exits.teacher_forcing import TeacherForcing
 
 FULL_DEPTH = DecodeConfig("never", batch_invariant=True)
 LANGUAGES = ("python", "java")
@@ -136,7 +136,7 @@ class Writer:
             self.append(stored.rows(slice(start, start + COPIED_TOKENS)))
 
     def _head(self, name: str) -> None:
-        """Write the array's header; numpy leaves room in it for the number of rows to grow."""
+        """Write the array's header; numpy keeps room in it for the number of rows to grow."""
         rows, file = self._rows[name], self._files[name]
         file.seek(0)
         shape = (self.tokens, *rows.shape[1:])
@@ -170,7 +170,7 @@ class Setup:
     """What completions are made with."""
 
     engine: Engine
-    forced: ForcedExits
+    teacher_forcing: TeacherForcing
     """The same checkpoint."""
     new_tokens: int
     """Tokens per completion."""
@@ -204,29 +204,29 @@ def _until(generation: Iterator[Step], is_over: Callable[[list[Step]], bool]) ->
 
 
 def roll(
-    setup: Setup, prompts: Iterable[Prompt], config: DecodeConfig = FULL_DEPTH, author: bool = False
+    setup: Setup, prompts: Iterable[Prompt], config: DecodeConfig = FULL_DEPTH, with_reference: bool = False
 ) -> Iterator[Rollouts]:
     """Complete every prompt as `config` decodes; yield what each exit would have said, prompt by prompt.
 
-    With `author`, the prompt's own text comes before, as `follow` has it: one pass stores both.
+    With `with_reference`, the prompt's own text comes before, as `follow` has it: one pass stores both.
     """
     for prompt in prompts:
         emitted = [step.token_id for step in emit(setup.engine, prompt.ids, config, setup.new_tokens, setup.stop_ids)]
-        yield _record(setup, prompt, _author_start(setup, prompt) if author else len(prompt.ids), emitted)
+        yield _record(setup, prompt, _reference_start(setup, prompt) if with_reference else len(prompt.ids), emitted)
 
 
 def follow(setup: Setup, prompts: Iterable[Prompt]) -> Iterator[Rollouts]:
-    """Yield what each exit would have said along each prompt's own text, taken as completions the author wrote.
+    """Yield what each exit would have said along each prompt's own text, taken as the completions.
 
     One pass and no generation: the cheapest tokens there are.
     """
     for prompt in prompts:
-        start = _author_start(setup, prompt)
+        start = _reference_start(setup, prompt)
         if start < len(prompt.ids):
             yield _record(setup, prompt, start, ())
 
 
-def _author_start(setup: Setup, prompt: Prompt) -> int:
+def _reference_start(setup: Setup, prompt: Prompt) -> int:
     """Return the index of the first token that has one before it since the last special token."""
     return max((i for i, token in enumerate(prompt.ids) if token in setup.stop_ids), default=-1) + 2
 
@@ -236,11 +236,11 @@ def _record(setup: Setup, prompt: Prompt, start: int, emitted: Sequence[int]) ->
 
     The former are cut into completions of `new_tokens`, the latter are one.
     """
-    author = prompt.ids[start:]
-    states = setup.forced.states(prompt.ids[:start], [*author, *emitted])  # [S, T, D]
-    tokens, log_odds = setup.forced.tokens(states)
+    reference = prompt.ids[start:]
+    states = setup.teacher_forcing.states(prompt.ids[:start], [*reference, *emitted])  # [S, T, D]
+    tokens, log_odds = setup.teacher_forcing.tokens(states)
     choices = tokens.T.astype(np.int32)
-    position = np.concatenate([np.arange(len(author)) % setup.new_tokens, np.arange(len(emitted))]).astype(np.int32)
+    position = np.concatenate([np.arange(len(reference)) % setup.new_tokens, np.arange(len(emitted))]).astype(np.int32)
     return Rollouts(
         hidden=states[:-1].transpose(1, 0, 2).astype(np.float16),
         confidence=log_odds[:-1].T,

@@ -21,13 +21,13 @@ DEVICE = "cpu"
 """Costs and threshold tables hold for the precision they were measured in; this is the one that every machine has."""
 
 
-def load_state(folder: Path, exits: tuple[int, ...], numeric: str = "auto") -> tuple[Model, DecoderState]:
+def load_state(folder: Path, exits: tuple[int, ...], precision: str = "auto") -> tuple[Model, DecoderState]:
     """Load a checkpoint's decoder alone, to be run by hand."""
-    model = load_model(open_source(folder), exits, pick_numeric(numeric, DEVICE), DEVICE)
+    model = load_model(open_source(folder), exits, pick_numeric(precision, DEVICE), DEVICE)
     return model, DecoderState(model.open(), len(exits))
 
 
-class ForcedExits:
+class TeacherForcing:
     """A checkpoint's exits, run over tokens that something else has chosen."""
 
     def __init__(self, folder: Path, exits: tuple[int, ...]) -> None:
@@ -45,8 +45,8 @@ class ForcedExits:
 
     def tokens(self, states: Vector) -> tuple[NDArray[np.int64], Vector]:
         """Return each state's likeliest token and its log-odds, [S, T] each, for states [S, T, D]."""
-        found = [self._tokens_of_exit(state) for state in states]  # one exit at a time: [T, V] is large enough
-        return np.stack([token for token, _ in found]), np.stack([odds for _, odds in found])
+        by_exit = [self._tokens_of_exit(state) for state in states]  # one exit at a time: [T, V] is large enough
+        return np.stack([token for token, _ in by_exit]), np.stack([odds for _, odds in by_exit])
 
     def _tokens_of_exit(self, state: Vector) -> tuple[NDArray[np.int64], Vector]:
         logits = self._model.head(state)  # [T, V]

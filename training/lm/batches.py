@@ -44,7 +44,7 @@ def _read_stage(work: Path, index: int, stage: Stage, vocab_size: int) -> NDArra
     return rows
 
 
-class Batches(Dataset[dict[str, Any]]):
+class SequenceBatches(Dataset[dict[str, Any]]):
     """One item per forward pass: this process's rows [B, T + 1] and the optimiser step; stages read on in a circle."""
 
     def __init__(self, work: Path, options: LiteOptions, vocab_size: int, share: Share) -> None:

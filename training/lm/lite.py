@@ -33,7 +33,7 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import sha256
 from training.checkpoint.base_checkpoint import load_start
 from training.lm import decay, schedules
-from training.lm.batches import Batches, Share
+from training.lm.batches import SequenceBatches, Share
 from training.lm.families import body, build_model, exit_states, to_head
 from training.lm.lite_loss import Objective, piece_loss
 from training.preset import LiteOptions, Preset
@@ -168,8 +168,8 @@ def _identity(preset: Preset, work: Path) -> dict[str, Any]:
 
 def _complete(work: Path) -> list[Path]:
     """Return the whole checkpoints, oldest first."""
-    found = [path.parent for path in (work / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    folders = [path.parent for path in (work / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
+    return sorted(folders, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 def _kept(work: Path) -> str:
@@ -317,7 +317,7 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
     with args.main_process_first(local=False):  # a start may have to be made in the work folder
         model = _model(preset, work)
     _check_room(model, work)
-    batches = Batches(work, preset.lite, model.config.vocab_size, Share(args.process_index, args.world_size))
+    batches = SequenceBatches(work, preset.lite, model.config.vocab_size, Share(args.process_index, args.world_size))
     resume = last_checkpoint(preset, work)
     on_request = decay.OnRequest(work)
     optimisers = _optimiser(model, preset.lite, on_request.factor)
