@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,15 +9,9 @@ import pytest
 
 from greencode_lsp.errors import CorpusError
 from training.data import archives
-from training.data.codexglue import java_source, members, python_source, with_literals
+from training.data.codexglue import java_source, members, python_stream, with_literals
 from training.data.corpus import texts_of
 from training.data.sources import Entry, Source, packages_of
-
-
-def python(tokens: str) -> str:
-    source = python_source(tokens.split(" "))
-    ast.parse(source)  # every example reads as Python
-    return source
 
 
 def java(tokens: str) -> str:
@@ -45,51 +38,9 @@ def test_literals_come_back_with_their_text_or_a_stand_in(token: str, source: st
     assert with_literals(token) == source
 
 
-def test_marks_and_empty_lines_leave_nothing() -> None:
-    assert python("<s> <EOL> a = <NUM_LIT:1> <EOL> <EOL> b = a <EOL> </s>") == "a = 1\nb = a\n"
-
-
-@pytest.mark.parametrize(
-    ("tokens", "source"),
-    [
-        ("from . models import A as B", "from .models import A as B"),
-        ("x = f ( a , b = <NUM_LIT:2> , * c ) [ <NUM_LIT:0> ] . d", "x = f(a, b=2, * c)[0].d"),
-        ("if not ( a == b and c in d ) : pass", "if not (a == b and c in d): pass"),
-        ("print ( '<STR_LIT:a>' % b )", "print ('a' % b)"),
-        ("d = { '<STR_LIT:k>' : [ <NUM_LIT:1> , <NUM_LIT:2> ] }", "d = {'k': [1, 2]}"),
-        ("g = lambda x : x ** <NUM_LIT:2>", "g = lambda x: x ** 2"),
-        ("assert ( yield_ )", "assert (yield_)"),
-    ],
-)
-def test_blanks_come_back_by_the_usual_style(tokens: str, source: str) -> None:
-    assert python(tokens) == source + "\n"
-
-
-def test_a_block_opens_after_a_colon_and_ends_after_return() -> None:
-    assert python("def f ( x ) : <EOL> if x : <EOL> return x <EOL> return <NUM_LIT:1> <EOL>") == (
-        "def f(x):\n    if x:\n        return x\n    return 1\n"
-    )
-
-
-def test_a_clause_goes_back_to_the_statement_it_continues() -> None:
-    tokens = "try : <EOL> for a in b : <EOL> c ( a ) <EOL> except E : <EOL> raise <EOL> else : <EOL> d ( ) <EOL>"
-    assert python(tokens) == "try:\n    for a in b:\n        c(a)\nexcept E:\n    raise\nelse:\n    d()\n"
-
-
-def test_methods_stand_in_their_class_and_functions_at_the_left() -> None:
-    tokens = (
-        "class A ( object ) : <EOL> def f ( self ) : <EOL> self . a = <NUM_LIT:1> <EOL> @ property <EOL> "
-        "def g ( self ) : <EOL> return self . a <EOL> def h ( ) : <EOL> pass <EOL> class B : <EOL> pass <EOL>"
-    )
-    assert python(tokens) == (
-        "class A(object):\n    def f(self):\n        self.a = 1\n    @property\n    def g(self):\n"
-        "        return self.a\ndef h():\n    pass\nclass B:\n    pass\n"
-    )
-
-
-def test_the_main_guard_stands_at_the_left() -> None:
-    tokens = "def f ( ) : <EOL> g ( ) <EOL> if __name__ == '<STR_LIT:__main__>' : <EOL> f ( ) <EOL>"
-    assert python(tokens) == "def f():\n    g()\nif __name__ == '__main__':\n    f()\n"
+def test_py150_is_its_token_stream_line_by_line_without_marks_and_empty_lines() -> None:
+    tokens = "<s> <EOL> def f ( x ) : <EOL> <EOL> return x + <NUM_LIT:1> <EOL> </s>"
+    assert python_stream(tokens.split(" ")) == "def f ( x ) :\nreturn x + 1\n"
 
 
 def test_javas_braces_give_the_indentation() -> None:
@@ -148,10 +99,13 @@ def rows() -> Iterator[dict[str, object]]:
     yield {"path": "data/owner/repo/b.py", "code": ["<s>", "print", "a", "<EOL>", "</s>"]}  # Python 2
 
 
-def test_files_that_do_not_parse_are_left_out_and_repositories_are_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repositories_of_py150_are_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets, "load_dataset", lambda *names, split: rows())
-    assert list(members("python")) == [("owner--repo/0000000.py", b"a = 1\n")]
+    assert list(members("python")) == [
+        ("owner--repo/0000000.py", b"a = 1\n"),
+        ("owner--repo/0000001.py", b"print a\n"),
+    ]
 
 
 def test_without_a_network_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,9 @@ import time
 
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 
 from tests.training_fakes import MANIFEST, rollouts
-from training.exits.environment import ExitEnv, ExitVecEnv, ParallelEpisodes
+from training.exits.environment import ExitVecEnv, ParallelEpisodes
 from training.exits.rewards import COST_WEIGHT, Reward
 
 GO_ON, EXIT = 0, 1
@@ -22,10 +21,6 @@ def play(episodes: ParallelEpisodes, actions: list[int]) -> list[float]:
 
 def cost_of(reward: float, correct: int) -> float:
     return (correct - reward) * FULL / COST_WEIGHT
-
-
-def test_the_gymnasium_checker_finds_no_fault() -> None:
-    check_env(ExitEnv(rollouts([[(True, True)] * 3]), MANIFEST), skip_render_check=True)
 
 
 def test_the_first_tokens_layers_are_the_prompts_and_cost_nothing() -> None:

@@ -16,7 +16,7 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
-from tests.training_fakes import Scripted, rollouts
+from tests.training_fakes import Scripted, joined, rollouts
 from training.exits import experience
 from training.exits.cursors import Cursor
 from training.exits.environment import ParallelEpisodes
@@ -83,7 +83,7 @@ def test_a_prompt_without_text_has_nothing_to_follow(setup: Setup) -> None:
 
 
 def test_every_token_knows_its_language(setup: Setup) -> None:
-    stored = Rollouts.joined(follow(setup, [Prompt(TEXT, "java"), Prompt(TEXT)]))
+    stored = joined(follow(setup, [Prompt(TEXT, "java"), Prompt(TEXT)]))
     assert stored.language.tolist() == [1] * 20 + [0] * 20
 
 
@@ -118,10 +118,10 @@ def test_what_is_written_part_by_part_reads_back_as_one(tmp_path: Path) -> None:
     with Writer(tmp_path / "stored") as writer:
         for part in parts:
             writer.append(part)
-    stored, joined = Rollouts.load(tmp_path / "stored"), Rollouts.joined(parts)
+    stored, whole = Rollouts.load(tmp_path / "stored"), joined(parts)
     for item in dataclasses.fields(Rollouts):
         assert isinstance(getattr(stored, item.name), np.memmap)
-        assert np.array_equal(getattr(stored, item.name), getattr(joined, item.name))
+        assert np.array_equal(getattr(stored, item.name), getattr(whole, item.name))
 
 
 def test_a_copy_in_pieces_is_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,8 @@ def test_a_copy_in_pieces_is_the_whole(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_an_interrupted_write_leaves_the_earlier_rollouts_as_they_were(tmp_path: Path) -> None:
-    rollouts([[(True, True)] * 3]).save(tmp_path / "stored")
+    with Writer(tmp_path / "stored") as writer:
+        writer.append(rollouts([[(True, True)] * 3]))
     with pytest.raises(KeyboardInterrupt), Writer(tmp_path / "stored") as writer:
         writer.append(rollouts([[(False, False)] * 9]))
         raise KeyboardInterrupt

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 
 import numpy as np
 
@@ -31,8 +32,16 @@ def rollouts(right: Sequence[Sequence[Sequence[bool]]], hidden_size: int = 3) ->
     )
 
 
+def joined(parts: Iterable[Rollouts]) -> Rollouts:
+    """Lay several rollouts end to end, completions renumbered."""
+    whole = list(parts)
+    arrays = {i.name: np.concatenate([getattr(part, i.name) for part in whole]) for i in fields(Rollouts)}
+    arrays["completion"] = np.cumsum(arrays["position"] == 0, dtype=np.int32) - 1
+    return Rollouts(**arrays)
+
+
 class Scripted:
-    """Leaves each token at a given exit and notes what it was shown."""
+    """Exits each token at a given exit and notes what it was shown."""
 
     def __init__(self, exit_indices: Sequence[int]) -> None:
         self.exit_indices, self.seen = exit_indices, list[Vector]()

@@ -13,7 +13,6 @@ from typing import Any
 
 URI = "file:///bench/sample.py"
 TEXT = "import os\n\n\ndef read_lines(path):\n    with open(path) as file:\n        return file."
-POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,18 @@
-"""CodeXGLUE's token streams (py150, javaCorpus) turned back into source code.
+"""CodeXGLUE's token streams (py150, javaCorpus) as text to learn from.
 
 The data sets are lists of tokens between `<s>` and `</s>`, with `<EOL>` at the ends of lines and, in the place of
 literals, `<STR_LIT>`, `<NUM_LIT>` or `<CHAR_LIT>`, the text behind a colon where it is common (quotes stay outside,
 blanks and commas in it are `U+0020` and `U+002C`). Blanks, comments and Python's INDENT and DEDENT are gone.
 
-py150's line ends come back exactly; javaCorpus has none, so a line ends with `;`, `{` and `}`. Blanks come back by the
-usual style, Java's indentation by its braces, Python's blocks by a guess: what opens one is in the stream, what ends
-one is not. Files whose guess does not parse are left out.
+py150 stays the stream that models of the data set are trained and judged on: its own lines, tokens joined by blanks,
+no indentation, which cannot be had back. javaCorpus has no line ends: a line ends with `;`, `{` and `}`, blanks come
+back by the usual style and indentation by the braces.
 
 The splits are the hub's own; py150 has no validation split, so some of its training repositories are kept for it.
 """
 
 from __future__ import annotations
 
-import ast
-import keyword
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -37,19 +35,8 @@ def _words(text: str) -> frozenset[str]:
 
 _TIGHT_BEFORE = _words(") ] , : ; .")
 _TIGHT_AFTER = _words("( [ . @ ~ !")
-_KEYWORDS = {
-    "python": frozenset(keyword.kwlist) - _words("None True False") | {"print"},
-    "java": _words("assert case catch do else for if return switch synchronized throw try while"),
-}
-_BLOCKS = _words("async class def elif else except finally for if try while with")
-_CONTINUES = {
-    "else": _words("if elif for while try except"),
-    "elif": _words("if elif"),
-    "except": _words("try except"),
-    "finally": _words("try except else"),
-}
+_KEYWORDS = _words("assert case catch do else for if return switch synchronized throw try while")
 _AFTER_BRACE = _words("; , ) . else catch finally while")
-_LAST_OF_BLOCK = _words("return raise break continue pass")
 
 
 def with_literals(token: str) -> str:
@@ -97,69 +84,30 @@ def _ends_annotation(line: Sequence[str], following: str) -> bool:
     return len(line) == 2 and line[0] == "@" and line[1] != "interface" and following not in ("(", ".")
 
 
-def _is_tight(left: str, right: str, language: str, depth: int) -> bool:
-    """Say whether no blank stands between two tokens, `depth` brackets deep."""
+def _is_tight(left: str, right: str) -> bool:
+    """Say whether no blank stands between two tokens of Java."""
     if right in ("(", "["):
-        return left not in _KEYWORDS[language] and bool(_WORD_END.search(left))
+        return left not in _KEYWORDS and bool(_WORD_END.search(left))
     if right in _TIGHT_BEFORE:
-        return left not in _KEYWORDS[language] or right != "."
+        return left not in _KEYWORDS or right != "."
     if left in _TIGHT_AFTER or (left in ("++", "--") and right not in ("=", "+", "-")):
         return True
-    if language == "python":
-        return ("=" in (left, right) and depth > 0) or left == "{" or right == "}"
     generic = (left[:1].isupper() and right == "<") or (left == "<" and right[:1].isupper())
     return generic or (right in (">", "++", "--") and bool(_WORD_END.search(left)))
 
 
-def join(tokens: Sequence[str], language: str) -> str:
-    """Return one line's text with blanks where the language's usual style has them."""
-    text, depth, left = "", 0, ""
+def join(tokens: Sequence[str]) -> str:
+    """Return one line of Java with blanks where the usual style has them."""
+    text, left = "", ""
     for token in tokens:
-        depth -= token in (")", "]", "}")
-        text += token if not left or _is_tight(left, token, language, depth) else " " + token
-        depth += token in ("(", "[", "{")
+        text += token if not left or _is_tight(left, token) else " " + token
         left = token
     return text
 
 
-def _definition_depth(line: Sequence[str], openers: Sequence[str]) -> int:
-    """Return how deep a `def` stands: in the class around it where it takes self or cls, or else at the left."""
-    if "class" in openers and ("self" in line or "cls" in line):
-        return openers.index("class") + 1
-    return 0
-
-
-def _depths(lines: Sequence[Sequence[str]]) -> Iterator[int]:
-    """Yield each line's guessed block depth.
-
-    A line after an opening colon is one deeper; a clause goes back to the nearest statement that it can continue; a
-    definition goes to its class or to the left; behind `return` and the like the block is over; others stay.
-    """
-    openers: list[str] = []  # the statement that opened each block around the line
-    for number, line in enumerate(lines):
-        first, before = line[0], lines[number - 1] if number else [""]
-        # a decorator stands where its definition does
-        head = next(later for later in lines[number:] if later[0] != "@" or later is lines[-1])
-        if (before[-1] == ":" and before[0] in _BLOCKS) or before[0] == "@":
-            depth = len(openers)
-        elif first in _CONTINUES:
-            depth = max((d for d, opener in enumerate(openers) if opener in _CONTINUES[first]), default=0)
-        elif head[0] in ("def", "async") and "def" in head:
-            depth = _definition_depth(head, openers)
-        elif head[0] == "class" or line[:2] == ["if", "__name__"]:
-            depth = 0
-        else:
-            depth = max(len(openers) - (before[0] in _LAST_OF_BLOCK), 0)
-        del openers[depth:]
-        yield depth
-        if line[-1] == ":" and first in _BLOCKS:
-            openers.append(first)
-
-
-def python_source(tokens: Iterable[str]) -> str:
-    """Return Python source for py150's tokens; where a block's end was guessed wrongly it may not parse."""
-    lines = lines_of(tokens)
-    return "".join(INDENT * d + join(line, "python") + "\n" for line, d in zip(lines, _depths(lines), strict=True))
+def python_stream(tokens: Iterable[str]) -> str:
+    """Return py150's tokens joined by blanks, line by line, without indentation."""
+    return "".join(" ".join(line) + "\n" for line in lines_of(tokens))
 
 
 def java_source(tokens: Iterable[str]) -> str:
@@ -168,17 +116,9 @@ def java_source(tokens: Iterable[str]) -> str:
     for line in _java_lines(list(tokens)):
         closed_first = len(line) - len("".join(line).lstrip("}")) if line[0] == "}" else 0
         leading = 1 if closed_first or line[0] == "}" else 0
-        text += INDENT * max(depth - leading, 0) + join(line, "java") + "\n"
+        text += INDENT * max(depth - leading, 0) + join(line) + "\n"
         depth = max(depth + line.count("{") - line.count("}"), 0)
     return text
-
-
-def _parses(source: str) -> bool:
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False
-    return True
 
 
 def members(language: str, split: Split = "train") -> Iterator[tuple[str, bytes]]:
@@ -198,9 +138,7 @@ def members(language: str, split: Split = "train") -> Iterator[tuple[str, bytes]
         ) from error
     whole = "javacorpus" if split == "train" else f"javacorpus-{split}"
     for number, row in enumerate(rows):
-        source = python_source(row["code"]) if language == "python" else java_source(row["code"])
-        if language == "python" and not _parses(source):
-            continue
+        source = python_stream(row["code"]) if language == "python" else java_source(row["code"])
         # py150: (data/)owner/repository/...
         package = "--".join(row["path"].removeprefix("data/").split("/")[:2]) if row.get("path") else whole
         yield f"{package}/{number:07}{SUFFIXES[language]}", source.encode()

@@ -1,4 +1,4 @@
-"""A gymnasium environment over stored rollouts: the agent goes through tokens x exits, no model inside.
+"""A vectorised environment over stored rollouts: the agent goes through tokens x exits, no model inside.
 
 Action 0 goes on to the next exit, action 1 emits the token here. Going on runs the next segment over everything it
 has not consumed, which depends on the agent's own earlier choices: `filled` is kept per segment as in the engine
@@ -122,36 +122,6 @@ class ParallelEpisodes:
         return np.asarray(np.where(goes_on, self._widths[here + 1] * self._cost[decoded], 0.0))
 
 
-def _spaces(rollouts: Rollouts, manifest: Manifest) -> tuple[Any, Any]:
-    size = observation_size(rollouts.hidden.shape[-1], len(manifest.exits))
-    return gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32), gymnasium.spaces.Discrete(2)
-
-
-class ExitEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped here
-    """One episode, as gymnasium has it."""
-
-    def __init__(self, rollouts: Rollouts, manifest: Manifest, reward: Reward = Reward()) -> None:  # noqa: B008  # frozen
-        self.observation_space, self.action_space = _spaces(rollouts, manifest)
-        self._episodes, self._reward = ParallelEpisodes(rollouts, manifest, 1), reward
-        self._seen = self._episodes.observe()[0]
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, dict[str, Any]]:
-        """Begin a completion."""
-        super().reset(seed=seed)
-        if seed is not None:
-            self._episodes.seed(seed)
-        self._episodes.begin(np.ones(1, bool))
-        self._seen = self._episodes.observe()[0]
-        return self._seen, {}
-
-    def step(self, action: int) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
-        """Go on (0) or emit here (1); after the last token the observation stays the last one seen."""
-        rewards, ended = self._episodes.step(np.array([action]), self._reward, self._reward.cost_weight)
-        if not ended[0]:
-            self._seen = self._episodes.observe()[0]
-        return self._seen, float(rewards[0]), bool(ended[0]), False, {}
-
-
 class ExitVecEnv(VecEnv):  # type: ignore[misc]  # stable-baselines3 is untyped here
     """Many episodes in one numpy step: what PPO trains on.
 
@@ -162,8 +132,9 @@ class ExitVecEnv(VecEnv):  # type: ignore[misc]  # stable-baselines3 is untyped 
     render_mode = None
 
     def __init__(self, rollouts: Rollouts, manifest: Manifest, count: int, reward: Reward, seed: int = 0) -> None:
-        space, actions = _spaces(rollouts, manifest)
-        super().__init__(count, gymnasium.spaces.Box(-np.inf, np.inf, (space.shape[0] + 1,), np.float32), actions)
+        size = observation_size(rollouts.hidden.shape[-1], len(manifest.exits)) + 1
+        space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        super().__init__(count, space, gymnasium.spaces.Discrete(2))
         self.episodes, self._reward = ParallelEpisodes(rollouts, manifest, count, seed), reward
         self._rng = np.random.default_rng(seed)
         self._cost_weight = np.full(count, reward.cost_weight)

@@ -71,11 +71,6 @@ class Rollouts:
         """Return some of the tokens; unless they are whole completions they make none any more."""
         return Rollouts(*(getattr(self, item.name)[which] for item in fields(self)))
 
-    def save(self, folder: Path) -> None:
-        """Write one `.npy` per array."""
-        with Writer(folder) as writer:
-            writer.append(self)
-
     @classmethod
     def load(cls, folder: Path) -> Rollouts:
         """Map the arrays of a folder into memory. Raises CorpusError where there are none."""
@@ -83,16 +78,6 @@ class Rollouts:
             return cls(*(np.load(folder / f"{item.name}.npy", mmap_mode="r") for item in fields(cls)))
         except (FileNotFoundError, ValueError) as error:
             raise CorpusError(f"There are no rollouts in {folder}; run `python -m training rollout` first.") from error
-
-    @classmethod
-    def joined(cls, parts: Iterable[Rollouts]) -> Rollouts:
-        """Lay several rollouts end to end, completions renumbered."""
-        whole = list(parts)
-        arrays: dict[str, NDArray[Any]] = {
-            item.name: np.concatenate([getattr(part, item.name) for part in whole]) for item in fields(cls)
-        }
-        arrays["completion"] = np.cumsum(arrays["position"] == 0, dtype=np.int32) - 1
-        return cls(**arrays)
 
 
 class Writer:

@@ -1,9 +1,9 @@
-"""`python -m training lite --preset X --dry-run`: what a preset takes, on which device, before anything is run.
+"""`python -m training lite --preset X --dry-run`: what a preset takes, and how long here, before anything is run.
 
 Memory is what float32 weights, their gradients and AdamW's moments take, plus activations measured on one layer (the
 difference between two rows and one; eager, torch.compile needs less) and the logits alive at a time. Arithmetic is
-counted as in PaLM's appendix B, 6 FLOP per weight and token, attention causal; time is arithmetic over the device's
-stated peak times a utilisation seen with models of this kind.
+counted as in PaLM's appendix B, 6 FLOP per weight and token, attention causal; time is arithmetic over the speed of a
+large matrix product on this device times a utilisation seen with models of this kind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -21,30 +20,11 @@ from training.lm import schedules
 from training.lm.families import body, build_model, exit_states
 from training.lm.lite_loss import MAX_LOGITS
 from training.lm.schedules import Term
-from training.preset import LiteOptions, ModelOptions, Preset
+from training.preset import ModelOptions, Preset
 
 GIB = 2**30
 STEPS_LOOKED_AT = 200
 """Of a schedule that draws its exits, for the mean."""
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A device by its data sheet (dense figures)."""
-
-    name: str
-    memory_gib: float
-    float32_flops: float
-    """Per second; TF32 on GPUs."""
-    bf16_flops: float
-    utilisation: float
-
-
-GPUS = (
-    Device("H200", 131.0, 494e12, 989e12, 0.35),
-    Device("A100 80 GB", 74.0, 156e12, 312e12, 0.35),
-    Device("RTX 4090", 22.0, 82e12, 165e12, 0.35),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,58 +122,54 @@ def plan(preset: Preset, device_type: str = "cuda") -> Plan:
     )
 
 
-CPU_UTILISATION = 0.5
-"""Of the large product's speed: seen at preset mini, one thread."""
+UTILISATION = {"cpu": 0.5, "cuda": 0.35}
+"""Of a large product's speed: on a CPU seen at preset mini, one thread."""
 
 
-def _this_cpu() -> Device:
-    """Measure float32 products here for about a third of a second."""
-    matrix, count = torch.randn(1024, 1024), 0
-    matrix @ matrix
+@dataclass(frozen=True, slots=True)
+class ThisDevice:
+    """What trains here: the GPU if there is one, or else the processor."""
+
+    type: str
+    memory_bytes: int
+    flops: float
+    """Per second, of a large matrix product."""
+
+
+def this_device(bf16: bool) -> ThisDevice:
+    """Measure matrix products here for about a third of a second, in the arithmetic of the preset."""
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if bf16 and kind == "cuda" else torch.float32
+    memory = (
+        torch.cuda.mem_get_info()[1] if kind == "cuda" else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    )
+    size = 8192 if kind == "cuda" else 1024
+    matrix, count = torch.randn(size, size, dtype=dtype, device=kind), 0
+    float((matrix @ matrix)[0, 0])
     start_s = time.perf_counter()
     while (elapsed_s := time.perf_counter() - start_s) < 0.3:
-        matrix @ matrix
+        float((matrix @ matrix)[0, 0])  # waits for the device
         count += 1
-    flops = count * 2 * 1024**3 / elapsed_s
-    return Device("this CPU", _memory_gib(), flops, flops, CPU_UTILISATION)
-
-
-def _memory_gib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-
-
-def _device_row(figures: Plan, device: Device, lite: LiteOptions) -> dict[str, Any]:
-    peak = device.bf16_flops if lite.bf16 else device.float32_flops
-    needed = {name: figures.memory_bytes(on) / GIB for name, on in (("eager", False), ("checkpointed", True))}
-    return {
-        "device": device.name,
-        "memory_gib": round(device.memory_gib, 1),
-        "needed_gib": round(needed["checkpointed" if lite.gradient_checkpointing else "eager"], 2),
-        "fits": needed["checkpointed" if lite.gradient_checkpointing else "eager"] <= device.memory_gib,
-        "fits_checkpointed": needed["checkpointed"] <= device.memory_gib,
-        "hours": round(figures.flops / (peak * device.utilisation) / 3600, 2),
-    }
+    return ThisDevice(kind, memory, count * 2 * size**3 / elapsed_s)
 
 
 def dry_run(preset: Preset) -> None:
-    """Print the plan, a line per device, and all of it once more as JSON."""
-    on_gpu, on_cpu = plan(preset), plan(preset, "cpu")
-    rows = [_device_row(on_gpu, gpu, preset.lite) for gpu in GPUS]
-    rows.append(_device_row(on_cpu, _this_cpu(), preset.lite))
+    """Print the plan, what it means here, and all of it once more as JSON."""
     shape, lite = preset.model, preset.lite
+    device = this_device(lite.bf16)
+    figures = plan(preset, device.type)
+    needed = figures.memory_bytes(lite.gradient_checkpointing)
+    hours = figures.flops / (device.flops * UTILISATION[device.type]) / 3600
     print(f"{preset.name}: {shape.family}, {shape.num_hidden_layers} layers x {shape.hidden_size}, exits {shape.exits}")
     print(
-        f"{on_gpu.parameters / 1e6:,.1f} M parameters, schedule {lite.schedule}, start {lite.start or 'from scratch'}"
+        f"{figures.parameters / 1e6:,.1f} M parameters, schedule {lite.schedule}, start {lite.start or 'from scratch'}"
     )
-    print(f"{lite.steps:,} steps, {on_gpu.tokens / 1e6:,.1f} M tokens, {on_gpu.flops:.2e} FLOP")
+    print(f"{lite.steps:,} steps, {figures.tokens / 1e6:,.1f} M tokens, {figures.flops:.2e} FLOP")
     for name in ("weights", "gradients", "optimiser", "activations", "checkpointed", "logits"):
         note = " (activations with gradient checkpointing)" if name == "checkpointed" else ""
-        print(f"{name:>13} {getattr(on_gpu, name + '_bytes') / GIB:8.2f} GiB{note}")
-    print(f"{'device':>13} {'memory GiB':>11} {'needed':>8} {'fits':>6} {'fits checkpointed':>18} {'hours':>9}")
-    for row in rows:
-        fits, other = ("yes" if row[key] else "no" for key in ("fits", "fits_checkpointed"))
-        print(
-            f"{row['device']:>13} {row['memory_gib']:11.1f} {row['needed_gib']:8.2f} {fits:>6} {other:>18} "
-            f"{row['hours']:9.2f}"
-        )
-    print(json.dumps({"preset": preset.name, **dataclasses.asdict(on_gpu), "devices": rows}))
+        print(f"{name:>13} {getattr(figures, name + '_bytes') / GIB:8.2f} GiB{note}")
+    verdict = "fits" if needed <= device.memory_bytes else "does not fit"
+    print(f"{needed / GIB:.2f} GiB needed, {device.memory_bytes / GIB:.1f} here ({device.type}): it {verdict}.")
+    print(f"About {hours:.2f} hours here.")
+    here = {"device": device.type, "memory_bytes": device.memory_bytes, "needed_bytes": needed, "hours": hours}
+    print(json.dumps({"preset": preset.name, **dataclasses.asdict(figures), "here": here}))
