@@ -96,7 +96,7 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "src.tar.xz").write_bytes(content[: len(content) // 2])
     with pytest.raises(CorpusError, match="is damaged or no archive"):
         only(archive_manifest(tmp_path, "src.tar.xz"))
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not any(path.is_dir() for path in (tmp_path / "cache").iterdir())
 
 
 def test_packages_without_an_archive_are_named(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_full_disk_leaves_no_folder_that_counts_as_complete(
     with monkeypatch.context() as patch, pytest.raises(CorpusError, match="the disk is full"):
         patch.setattr(Path, "write_bytes", full)
         only(word)
-    assert list(cache.iterdir()) == []
+    assert not any(path.is_dir() for path in cache.iterdir())
     assert only(word).files == ("A.java",)
 
 

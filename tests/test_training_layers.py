@@ -15,6 +15,7 @@ PACKAGE = Path(training.__file__).parent
 LEVELS = {
     "__init__": 0,
     "preset": 0,
+    "whole_files": 0,
     "checkpoint": 1,
     "data": 2,
     "lm": 3,

@@ -26,7 +26,7 @@ from training.lm import lite
 from training.lm.batches import SequenceBatches, Share
 from training.lm.families import build_model
 from training.lm.lite import Budget, learning_rate_factor, train
-from training.lm.lite_loss import Objective
+from training.lm.lite_loss import LiteModel
 from training.preset import ModelOptions, Preset, Stage
 
 Weights = dict[str, torch.Tensor]
@@ -116,13 +116,13 @@ def test_checkpoints_that_no_run_called_whole_are_not_written_over(tmp_path: Pat
 def test_a_run_that_diverges_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     recipe = toy.preset()
     toy.work_folder(tmp_path, recipe)
-    objective = Objective.__call__
+    loss = LiteModel.forward
 
-    def poisoned(self: Objective, input_ids: torch.Tensor, step: int) -> torch.Tensor:
-        return objective(self, input_ids, step) * (float("nan") if step == 7 else 1.0)
+    def poisoned(self: LiteModel, input_ids: torch.Tensor, step: int) -> torch.Tensor:
+        return loss(self, input_ids, step) * (float("nan") if step == 7 else 1.0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Objective, "__call__", poisoned)
+        patch.setattr(LiteModel, "forward", poisoned)
         with pytest.raises(CorpusError, match=r"diverged before step 10 .*checkpoint-5 is kept"):
             train(recipe, tmp_path)
     assert not (tmp_path / "lite").exists()

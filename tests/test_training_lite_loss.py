@@ -15,7 +15,7 @@ from greencode_lsp.engine.load import load_engine
 from tests import reference
 from training.lm import lite_loss
 from training.lm.families import exit_states, to_head
-from training.lm.lite_loss import Head, Objective
+from training.lm.lite_loss import Head, LiteModel
 from training.lm.schedules import build
 
 IDS = torch.tensor([[5, 17, 101, 3, 42, 42, 7, 190, 11, 60, 61, 62]])
@@ -87,9 +87,9 @@ def test_ten_exits_share_the_room_for_logits(monkeypatch: pytest.MonkeyPatch) ->
     model, exits = reference.llama(num_hidden_layers=10), list(range(1, 11))
     monkeypatch.setitem(lite_loss.MAX_LOGITS, "cpu", 10 * 3 * reference.VOCAB)
     ids = torch.randint(reference.VOCAB, (2, 65))
-    objective = Objective(model, build("paper", exits, 0.4, 4))
+    objective = LiteModel(model, build("paper", exits, 0.4, 4))
     with LargestLogits(reference.VOCAB) as seen:
-        objective(ids, 0).backward()  # type: ignore[no-untyped-call]  # torch types it only in part
+        objective(ids, 0).backward()
     assert seen.entries <= 64 * reference.VOCAB  # the head's gradient, transposed; 128 positions were trained
 
 
@@ -101,7 +101,7 @@ def test_protect_is_the_formula_of_its_description() -> None:
     labels, target = IDS[0, 1:], torch.softmax(last, -1).detach()
     distilled = -(target * torch.log_softmax(early, -1))[::3].sum(-1).mean()
     expected = F.cross_entropy(last, labels) + 0.2 * (F.cross_entropy(early[::3], labels[::3]) + distilled)
-    assert torch.allclose(Objective(model, schedule)(IDS, 5), expected, atol=1e-5)
+    assert torch.allclose(LiteModel(model, schedule)(IDS, 5), expected, atol=1e-5)
 
 
 def test_the_papers_loss_is_the_weighted_sum_over_exits() -> None:
@@ -110,13 +110,13 @@ def test_the_papers_loss_is_the_weighted_sum_over_exits() -> None:
     states = exit_states(model.train(False), IDS[:, :-1], exits)
     losses = [F.cross_entropy(F.linear(s[0], model.lm_head.weight), IDS[0, 1:]) for s in states]
     expected = sum(w * loss for w, loss in zip(schedule.weights, losses, strict=True))
-    assert torch.allclose(Objective(model, schedule)(IDS, 0), torch.as_tensor(expected), atol=1e-5)
+    assert torch.allclose(LiteModel(model, schedule)(IDS, 0), torch.as_tensor(expected), atol=1e-5)
 
 
 def test_the_last_layer_learns_nothing_from_its_exits_through_the_distillation() -> None:
     model = reference.llama()
-    objective = Objective(model, build("protect", [2, 4], 0.4, 1))
-    plain = Objective(model, build("plain", [2, 4], 0.4, 1))
+    objective = LiteModel(model, build("protect", [2, 4], 0.4, 1))
+    plain = LiteModel(model, build("plain", [2, 4], 0.4, 1))
     last_layer = model.model.layers[3].mlp.up_proj.weight
     gradients = [torch.autograd.grad(o(IDS, 0), last_layer)[0] for o in (objective, plain)]
     assert torch.allclose(gradients[0], gradients[1], atol=1e-6)

@@ -22,6 +22,7 @@ from training.checkpoint.export import dequantise
 from training.checkpoint.importer import import_folder
 from training.checkpoint.trim import trim_folder
 from training.preset import ModelOptions
+from training.whole_files import whole_folder
 
 TRIMMED = "trimmed"
 """Folder of the work folder: the start with the corpus's vocabulary, made by the corpus step."""
@@ -51,11 +52,9 @@ def fitted_start(start: str, texts: Iterable[str], vocab_size: int, work: Path) 
     folder = start_folder(start, work)
     if read_config(folder)["vocab_size"] <= vocab_size:
         return folder
-    part = work / (TRIMMED + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    kept = trim_folder(folder, texts, vocab_size, part)
+    with whole_folder(work / TRIMMED) as part:
+        kept = trim_folder(folder, texts, vocab_size, part)
     print(f"{vocab_size:,} of {read_config(folder)['vocab_size']:,} tokens; {kept:.2%} of the text is cut as before")
-    part.rename(work / TRIMMED)
     return work / TRIMMED
 
 

@@ -23,6 +23,7 @@ from greencode_lsp.engine.checkpoint import read_config
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError, UnsupportedModelError
 from greencode_lsp.models.manifest import FAMILIES
 from training.checkpoint.tensor_files import save_shards
+from training.whole_files import whole_folder
 
 MAX_SHARD_BYTES = 500_000_000
 _TIED_BY_DEFAULT = {"llama": False, "opt": True}
@@ -37,16 +38,13 @@ def import_folder(folder: Path, out: Path) -> Path:
     """
     if out.exists():
         raise ModelNotFoundError(f"{out} exists already; name a folder that does not.")
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    if folder.suffix == ".gguf":
-        from training.checkpoint.gguf_import import import_gguf  # an extra's
+    with whole_folder(out) as part:
+        if folder.suffix == ".gguf":
+            from training.checkpoint.gguf_import import import_gguf  # an extra's
 
-        import_gguf(folder, part)
-    else:
-        _import_published(folder, part)
-    part.rename(out)
+            import_gguf(folder, part)
+        else:
+            _import_published(folder, part)
     return out
 
 

@@ -10,15 +10,16 @@ import errno
 import hashlib
 import json
 import lzma
-import os
-import shutil
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from filelock import FileLock
+
 from greencode_lsp.errors import CorpusError
+from training.whole_files import whole_folder
 
 CACHE = Path("~/.cache/greencode-lsp/unpacked")
 SUFFIXES = {"python": ".py", "java": ".java"}
@@ -97,23 +98,25 @@ def lay_out(key: str, members: Callable[[], Iterable[tuple[str, bytes]]]) -> Pat
     folder = CACHE.expanduser() / hashlib.sha256(key.encode()).hexdigest()[:24]
     if folder.exists():
         return folder
-    part = folder.with_suffix(f".{os.getpid()}.part")
     try:
-        part.mkdir(parents=True)
-        for name, content in members():
-            relative = PurePosixPath(name)
-            if relative.is_absolute() or ".." in relative.parts:
-                continue
-            target = part / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        part.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():  # or else another process was first
+                with whole_folder(folder) as part:
+                    _write_members(part, members())
     except OSError as error:
-        if not folder.exists():  # or else another process was first
-            raise disk_error(error, str(folder)) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        raise disk_error(error, str(folder)) from error
     return folder
+
+
+def _write_members(folder: Path, members: Iterable[tuple[str, bytes]]) -> None:
+    for name, content in members:
+        relative = PurePosixPath(name)
+        if relative.is_absolute() or ".." in relative.parts:
+            continue
+        target = folder / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
 
 
 def identity(path: Path) -> str:

@@ -29,6 +29,7 @@ from training.data.packages import is_permissive
 from training.data.samples import lay_out_rows, samples_of
 from training.data.screen import Screen
 from training.preset import CorpusOptions, Preset, Stage
+from training.whole_files import write_json
 
 TOKENIZER_FILES = 4_000
 VALIDATION_ROWS = 64
@@ -57,9 +58,7 @@ def prepare(preset: Preset, work: Path, heldout_sources: Sequence[str] = ("insta
     try:
         work.mkdir(parents=True, exist_ok=True)
         manifest = _write(preset, work, texts) | _account(selection, texts)
-        part = work / "corpus.json.part"
-        part.write_text(json.dumps(manifest, indent=1), encoding="utf8")
-        part.replace(done)
+        write_json(done, manifest)
     except OSError as error:
         raise disk_error(error, str(work)) from error
     return manifest

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from greencode_lsp.errors import CorpusError
 from training.data.archives import disk_error
+from training.whole_files import write_json
 
 MANIFEST = "shards.json"
 MAX_PACKED_BYTES = 45_000_000
@@ -93,9 +94,7 @@ def pack_shards(work: Path, shards: Path) -> dict[str, Any]:
             "shards": [asdict(shard) for shard in written],
             "corpus": json.loads(corpus.read_text(encoding="utf8")),
         }
-        part = shards / (MANIFEST + ".part")
-        part.write_text(json.dumps(manifest, indent=1), encoding="utf8")
-        part.replace(shards / MANIFEST)
+        write_json(shards / MANIFEST, manifest)
     except OSError as error:
         raise disk_error(error, str(shards)) from error
     return manifest
@@ -118,9 +117,7 @@ def unpack(shards: Path, work: Path) -> dict[str, Any]:
         for name in dict.fromkeys(shard.array for shard in listed):
             np.save(work / name, np.concatenate([_rows(shards, s) for s in listed if s.array == name]))
         (work / "tokenizer.json").write_bytes(tokenizer)
-        part = work / "corpus.json.part"
-        part.write_text(json.dumps(manifest["corpus"], indent=1), encoding="utf8")
-        part.replace(work / "corpus.json")
+        write_json(work / "corpus.json", manifest["corpus"])
     except OSError as error:
         raise disk_error(error, str(work)) from error
     corpus: dict[str, Any] = manifest["corpus"]

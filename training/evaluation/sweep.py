@@ -27,6 +27,7 @@ from training.exits.probe import PROBE_FILE
 from training.exits.replay import Replayer
 from training.exits.served import PROMPT_TOKENS
 from training.exits.teacher_forcing import DEVICE
+from training.whole_files import write_text
 
 REPORT_EVERY_S = 60.0
 LEAST_SHARE = 32
@@ -136,6 +137,4 @@ def _begin(path: Path, key: str) -> None:
     if not lines or lines[0].strip() != key:
         lines = [key + "\n"]
     whole = [lines[0], *(line for line in lines[1:] if line.endswith("}\n"))]
-    temporary = path.with_suffix(".part")
-    temporary.write_text("".join(whole), encoding="utf8")
-    temporary.replace(path)
+    write_text(path, "".join(whole))

@@ -11,7 +11,6 @@ Letters: N tokens of all completions, S exits, D hidden size.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields
@@ -27,6 +26,7 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.records import DecodeConfig, FixedControl, Step
 from training.exits.served import Served
 from training.exits.teacher_forcing import TeacherForcing
+from training.whole_files import whole_folder
 
 FULL_DEPTH = DecodeConfig("never", batch_invariant=True)
 LANGUAGES = ("python", "java")
@@ -87,15 +87,14 @@ class Writer:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._part = folder, folder.with_name(f"{folder.name}.part")
+        self._folder = self._part = folder
         self.tokens = self._completions = 0
         self._files: dict[str, IO[bytes]] = {}
         self._rows: dict[str, NDArray[Any]] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Writer:
-        shutil.rmtree(self._part, ignore_errors=True)
-        self._part.mkdir(parents=True)
+        self._part = self._stack.enter_context(whole_folder(self._folder))
         for item in fields(Rollouts):
             self._files[item.name] = self._stack.enter_context((self._part / f"{item.name}.npy").open("wb"))
         return self
@@ -131,15 +130,14 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
         with self._stack:
-            if kind is None and self.tokens:
-                for name in self._files:
-                    self._head(name)
-        if kind is None:
             if not self.tokens:
                 raise CorpusError(f"There are no tokens to store in {self._folder}; the prompts are too short.")
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._part.rename(self._folder)
+            for name in self._files:
+                self._head(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from greencode_lsp.errors import CorpusError
+from training.whole_files import write_json
 
 FILE = "decay.json"
 KEPT = "before-decay"
@@ -81,9 +82,7 @@ def keep(checkpoint: Path, work: Path, step: int) -> None:
 
 
 def _write(work: Path, decay: Decay) -> None:
-    part = work / (FILE + ".part")
-    part.write_text(json.dumps(asdict(decay)), encoding="utf8")
-    part.replace(work / FILE)
+    write_json(work / FILE, asdict(decay))
 
 
 class OnRequest(TrainerCallback):  # type: ignore[misc]  # transformers has no types mypy can follow

@@ -4,7 +4,7 @@
     python -m training lite --preset opt-2.7b --dry-run                             # memory and time, nothing is run
     accelerate launch --multi_gpu --num_processes 2 -m training lite --preset base  # they share the rows; CPUs too
 
-The step itself is `training.lm.lite_loss.Objective`; what it sums is a schedule (`training.lm.schedules`). A checkpoint
+The step itself is `training.lm.lite_loss.LiteModel`; what it sums is a schedule (`training.lm.schedules`). A checkpoint
 counts once its `complete.json` is there, which is written last and says what it belongs to.
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -35,8 +36,9 @@ from training.checkpoint.base_checkpoint import load_start
 from training.lm import decay, schedules
 from training.lm.batches import SequenceBatches, Share
 from training.lm.families import body, build_model, exit_states, to_head
-from training.lm.lite_loss import Objective, piece_loss
+from training.lm.lite_loss import LiteModel, piece_loss
 from training.preset import LiteOptions, Preset
+from training.whole_files import whole_folder
 
 EVAL_ROWS = 12
 SAVE_AFTER_S = 600.0
@@ -72,14 +74,14 @@ def _only(items: list[dict[str, Any]]) -> dict[str, Any]:
 class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types mypy can follow
     """Hugging Face's Trainer over laid-out batches, with complete checkpoints and a line of metrics per evaluation."""
 
-    def __init__(self, work: Path, preset: Preset, model: Any, args: TrainingArguments, **kwargs: Any) -> None:
+    def __init__(self, work: Path, preset: Preset, model: LiteModel, args: TrainingArguments, **kwargs: Any) -> None:
         self._preset, self._work = preset, work
         self._held = np.load(work / "validation.npy", mmap_mode="r")[:EVAL_ROWS]
         self._evaluated: dict[str, float] = {}
         super().__init__(model, args, **kwargs)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Tensor:
-        """Return the step's loss; `model` may be wrapped, its forward is the `Objective`."""
+        """Return the step's loss; `model` is the `LiteModel`, which may be wrapped."""
         loss: Tensor = model(**inputs)
         return loss
 
@@ -96,6 +98,18 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         ids = inputs["input_ids"].to(self.args.device, non_blocking=True)
         return inputs | {"input_ids": ids}
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Save the language model as an ordinary Hugging Face folder."""
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            self.model.language_model.save_pretrained(folder)
+            torch.save(self.args, folder / "training_args.bin")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load what `_save` wrote, shards one after the other; tied weights are stored once."""
+        for shard in sorted(Path(resume_from_checkpoint).glob("model*.safetensors")):
+            self.model.language_model.load_state_dict(load_file(shard), strict=False)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
@@ -114,7 +128,7 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
         if self._evaluated.get("step") == self.state.global_step:
             return self._evaluated
         self.model.eval()
-        exits = evaluate_exits(self.model, self._held, self._preset.model.exits)
+        exits = evaluate_exits(self.model.language_model, self._held, self._preset.model.exits)
         self.model.train()
         line = {"step": self.state.global_step, "time_s": round(time.time()), "exits": exits}
         if self.args.should_save:
@@ -278,8 +292,8 @@ def _check_room(model: nn.Module, work: Path) -> None:
         )
 
 
-def _model(preset: Preset, work: Path) -> Any:
-    """Return the model to train, its forward replaced by the step's loss."""
+def _model(preset: Preset, work: Path) -> LiteModel:
+    """Return the model to train, in the module that is its training step."""
     options = preset.lite
     torch.manual_seed(options.seed)
     if options.start:
@@ -298,8 +312,7 @@ def _model(preset: Preset, work: Path) -> Any:
             layer.compile(dynamic=False)
         piece = torch.compile(piece_loss, dynamic=False)
     schedule = schedules.build(options.schedule, preset.model.exits, options.exit_weight, options.exit_position_stride)
-    model.forward = Objective(model, schedule, piece)
-    return model
+    return LiteModel(model, schedule, piece)
 
 
 def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
@@ -317,7 +330,9 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
     with args.main_process_first(local=False):  # a start may have to be made in the work folder
         model = _model(preset, work)
     _check_room(model, work)
-    batches = SequenceBatches(work, preset.lite, model.config.vocab_size, Share(args.process_index, args.world_size))
+    batches = SequenceBatches(
+        work, preset.lite, model.language_model.config.vocab_size, Share(args.process_index, args.world_size)
+    )
     resume = last_checkpoint(preset, work)
     on_request = decay.OnRequest(work)
     optimisers = _optimiser(model, preset.lite, on_request.factor)
@@ -326,10 +341,6 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     trainer.evaluate()
     if args.should_save:
-        part = work / "lite.part"  # renamed when whole: what is under the final name can be exported
-        shutil.rmtree(part, ignore_errors=True)
-        with _writing(part, work):
-            model.save_pretrained(part)
-        shutil.rmtree(work / "lite", ignore_errors=True)
-        part.rename(work / "lite")
+        with _writing(work / "lite", work), whole_folder(work / "lite") as part:
+            model.language_model.save_pretrained(part)
     return work / "lite"

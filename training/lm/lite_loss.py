@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -59,22 +59,21 @@ class Head:
         return total / count
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """The loss of a schedule; it takes the place of the model's forward, so that DDP and FSDP see one ordinary call."""
+class LiteModel(nn.Module):
+    """The training step: a language model in a module whose output is the loss of a schedule."""
 
-    model: Any
-    schedule: Schedule
-    piece: PieceLoss = piece_loss
+    def __init__(self, language_model: Any, schedule: Schedule, piece: PieceLoss = piece_loss) -> None:
+        super().__init__()
+        self.language_model, self._schedule, self._piece = language_model, schedule, piece
 
-    def __call__(self, input_ids: Tensor, step: int) -> Tensor:
-        """Return the loss of rows [B, T + 1] at an optimiser step."""
-        terms = self.schedule.terms(step)
-        states = exit_states(self.model, input_ids[:, :-1], [term.exit_layer for term in terms])
-        flat = [to_head(self.model, s).flatten(0, 1) for s in states]  # [B * T, W] each
+    def forward(self, input_ids: Tensor, step: int) -> Tensor:
+        """Return the loss of token sequences [B, T + 1] at an optimiser step."""
+        model, terms = self.language_model, self._schedule.terms(step)
+        states = exit_states(model, input_ids[:, :-1], [term.exit_layer for term in terms])
+        flat = [to_head(model, s).flatten(0, 1) for s in states]  # [B * T, W] each
         labels, teacher = input_ids[:, 1:].flatten(), flat[-1].detach()
         room = MAX_LOGITS[input_ids.device.type] // len(terms)
-        head = Head(self.model.lm_head.weight, self.piece, room)
+        head = Head(model.lm_head.weight, self._piece, room)
         loss = torch.zeros((), device=input_ids.device)
         for term, state in zip(terms, flat, strict=True):
             every = slice(None, None, term.stride)
