@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.exits.cursors import HALVES, half_of
+from training.data.cursors import HALVES, half_of
 
 
 def rows(language: str, *packages: str) -> list[dict[str, str]]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from greencode_lsp.demo.positions import CursorPosition
 from greencode_lsp.energy.sampler import Usage
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.errors import SettingError
@@ -35,6 +34,7 @@ from training.bench.energy_results import (
     write,
 )
 from training.bench.energy_study import CACHED, Complete, Line, StudyOptions, measure, own_methods, quality, replay
+from training.data.cursors import SourcePosition
 
 PROMPTS = [[1, 2], [3], [4]]
 
@@ -299,7 +299,7 @@ def test_the_engines_ways_complete_and_full_depth_agrees_with_itself(tmp_path: P
     tokens = {name: method(prompt) for name, method in methods.items()}
     assert {len(found) for found in tokens.values()} == {NEW_TOKENS}
     assert tokens[FULL] == engine.full_depth_argmax(prompt, tokens[FULL], FixedControl())
-    lines = [Line(CursorPosition("", "", 0), prompt, "")]
+    lines = [Line(SourcePosition("", 0), prompt, "")]
     found = quality({FULL: methods[FULL]}, engine, tokenizer(), lines)
     assert found[FULL] == {"edit_similarity": None, "agreement": 1.0}
 

@@ -16,6 +16,7 @@ from training import steps
 from training.__main__ import main
 from training.checkpoint.export import export
 from training.data import heldout
+from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine, Pointer
 from training.evaluation.calibrate import LoadedCheckpoint
 from training.evaluation.evaluate import HeldOut, best_fixed_ratio, contract, of_language, summary
@@ -34,7 +35,9 @@ from training.evaluation.sweep import load_checkpoint
 from training.lm.families import build_model
 
 TEXT = toy.TEXT * 4
-LINE = HeldOutLine(Pointer("toy", "1", "MIT", "toy.py", "0", 2, 12), TEXT, TEXT.index("return") + len("return "))
+LINE = HeldOutLine(
+    Pointer("toy", "1", "MIT", "toy.py", "0", 2, 12), SourcePosition(TEXT, TEXT.index("return") + len("return "))
+)
 
 
 def completion(agrees: list[int], exits: list[int], exact: float = 0.0) -> dict[str, Any]:

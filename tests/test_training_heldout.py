@@ -59,17 +59,18 @@ def test_the_same_draw_comes_twice(package: Package) -> None:
 
 
 def test_a_line_is_completed_from_inside_its_code(package: Package) -> None:
-    for line in heldout._resolve(heldout.draw([package], 40), {"p": package.root}):
-        before = line.text[: line.offset].rpartition("\n")[2]
-        whole = before + line.rest_of_line
-        assert line.rest_of_line.strip()
+    for line in heldout._resolve(heldout.draw([package], 40), {"p": package.root}, "python"):
+        at = line.position
+        before = at.text[: at.offset].rpartition("\n")[2]
+        whole = before + at.rest_of_line
+        assert at.rest_of_line.strip()
         assert len(before) >= len(whole) - len(whole.lstrip())
 
 
 def test_a_file_that_differs_is_left_out(package: Package) -> None:
     pointers = heldout.draw([package], 40)
     (package.root / "a.py").write_text(code(3))
-    lines = list(heldout._resolve(pointers, {"p": package.root}))
+    lines = list(heldout._resolve(pointers, {"p": package.root}, "python"))
     counts = Counter(pointer.file for pointer in pointers)
     assert len(lines) == counts["b.py"] > 0
     assert counts["a.py"] > 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.test_prompt_fim import qwen
+from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine, Pointer
 from training.evaluation.peer_lines import LINE_TOKENS, score
 
@@ -37,7 +38,7 @@ class Knows:
 def line_at(column: int) -> HeldOutLine:
     start = TEXT.index("    return")
     pointer = Pointer("p", "1", "MIT", "src/a.py", "", 2, column + 1)
-    return HeldOutLine(pointer, TEXT, start + column)
+    return HeldOutLine(pointer, SourcePosition(TEXT, start + column))
 
 
 @pytest.mark.parametrize("column", [4, 7, 13, 20])

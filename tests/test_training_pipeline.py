@@ -19,13 +19,13 @@ from greencode_lsp.records import DecodeConfig, FixedControl
 from tests.training_fakes import Scripted
 from training import steps
 from training.__main__ import main
-from training.data import heldout
+from training.data import cursors, heldout
 from training.data.corpus import discover
 from training.evaluation.evaluate import HeldOut, contract, evaluate
-from training.exits import cursors
 from training.exits.environment import ParallelEpisodes
 from training.exits.rewards import COST_WEIGHT, Reward
 from training.exits.rollout import Prompt, Rollouts, Setup, roll
+from training.exits.served import prompt_ids
 from training.exits.teacher_forcing import TeacherForcing
 from training.preset import load_preset
 
@@ -53,7 +53,7 @@ def setup(work: Path, engine: Engine) -> Setup:
 @pytest.fixture
 def prompts(work: Path, engine: Engine) -> list[list[int]]:
     tokenizer = CodeTokenizer.from_folder(work / "out")
-    return [cursors.prompt_ids(engine, tokenizer, c, 8) for c in cursors.draw(work, "calibration", 4)]
+    return [prompt_ids(engine, tokenizer, c, 8) for c in cursors.draw(work, "calibration", 4)]
 
 
 def test_the_checkpoint_is_whole(work: Path) -> None:
@@ -143,14 +143,14 @@ def test_the_environment_charges_and_shows_what_the_engine_runs(setup: Setup, pr
 
 def test_the_rest_of_the_line_is_hidden_from_the_prompt(work: Path) -> None:
     text = "alpha = 1\nbeta = secret\ngamma = 3\n"
-    assert cursors.Cursor(text, text.index("secret")).document == "alpha = 1\nbeta = \ngamma = 3\n"
+    assert cursors.SourcePosition(text, text.index("secret")).document == "alpha = 1\nbeta = \ngamma = 3\n"
 
 
 def test_the_evaluation_writes_its_results_and_a_report(work: Path, tmp_path: Path) -> None:
     (package,) = discover(["stdlib"])
     package = dataclasses.replace(package, files=("textwrap.py",))
     pointers = heldout.draw([package], count=4)
-    lines = list(heldout._resolve(pointers, {package.name: package.root}))
+    lines = list(heldout._resolve(pointers, {package.name: package.root}, "python"))
     evaluate(work / "out", {"python": HeldOut(lines, missing=0)}, tmp_path)
     results = json.loads((tmp_path / "nano" / "results.json").read_text(encoding="utf8"))
     python = results["languages"]["python"]

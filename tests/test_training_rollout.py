@@ -17,8 +17,8 @@ from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
 from tests.training_fakes import Scripted, joined, rollouts
+from training.data.cursors import SourcePosition
 from training.exits import experience
-from training.exits.cursors import Cursor
 from training.exits.environment import ParallelEpisodes
 from training.exits.rewards import Reward
 from training.exits.rollout import Prompt, Rollouts, Setup, Writer, follow, roll
@@ -174,7 +174,7 @@ def test_a_disk_too_small_is_told_before_the_first_token(tmp_path: Path, monkeyp
 
 
 def test_no_file_is_both_learnt_from_and_judged_by() -> None:
-    places = [Cursor(f"file {i % 20}", 0) for i in range(100)]
+    places = [SourcePosition(f"file {i % 20}", 0) for i in range(100)]
     learn, check = experience.keep_back(places)
     assert len(learn) + len(check) == 100
     assert len({place.text for place in check}) == 3
@@ -183,4 +183,4 @@ def test_no_file_is_both_learnt_from_and_judged_by() -> None:
 
 def test_one_file_cannot_be_kept_back_from_itself() -> None:
     with pytest.raises(CorpusError, match="name more sources"):
-        experience.keep_back([Cursor("only", 0), Cursor("only", 2)])
+        experience.keep_back([SourcePosition("only", 0), SourcePosition("only", 2)])

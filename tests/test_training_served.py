@@ -13,9 +13,9 @@ from greencode_lsp.settings import Settings
 from tests import training_toy as toy
 from tests.fakes import meter
 from training.checkpoint.export import export
+from training.data.cursors import SourcePosition
 from training.evaluation.calibrate import LoadedCheckpoint
 from training.evaluation.sweep import load_checkpoint
-from training.exits.cursors import Cursor
 from training.exits.replay import ReplayedCompletion
 from training.exits.rollout import emit_served
 from training.exits.served import Served
@@ -38,8 +38,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedCheckpoint:
     return load_checkpoint(export(recipe, work, work / "lite", folder / "out"), work, NEW_TOKENS)
 
 
-def at(loaded: LoadedCheckpoint, place: str) -> tuple[Cursor, Served, ReplayedCompletion]:
-    cursor = Cursor(TEXT, TEXT.index(place, 60) + len(place))
+def at(loaded: LoadedCheckpoint, place: str) -> tuple[SourcePosition, Served, ReplayedCompletion]:
+    cursor = SourcePosition(TEXT, TEXT.index(place, 60) + len(place))
     served, tree = loaded.tree(cursor)
     return cursor, served, tree.serve(served, DecodeConfig("never"))
 

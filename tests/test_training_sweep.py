@@ -12,10 +12,10 @@ import torch
 from greencode_lsp.errors import CorpusError
 from tests import training_toy as toy
 from training.checkpoint.export import export
+from training.data.cursors import SourcePosition
 from training.evaluation import calibrate, sweep
 from training.evaluation.calibrate import Candidate
 from training.evaluation.sweep import Sweep
-from training.exits.cursors import Cursor
 from training.lm.families import build_model
 
 CANDIDATES = [Candidate("confidence", 2.0), Candidate("confidence", -3.0), Candidate("fixed", 1.5, every=2)]
@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def six(checkpoint: Path, tmp_path: Path) -> Sweep:
     """A sweep over six cursors."""
-    places = [Cursor(toy.TEXT * 2, offset, "toy", "python") for offset in range(20, 80, 10)]
+    places = [SourcePosition(toy.TEXT * 2, offset, "toy", "python") for offset in range(20, 80, 10)]
     return Sweep(checkpoint, tmp_path, "python", 6, CANDIDATES, places)
 
 

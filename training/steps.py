@@ -21,12 +21,12 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
-from training.data import heldout
+from training.data import cursors, heldout
 from training.evaluation import calibrate, sweep
 from training.evaluation.risk_control import PROMISE
-from training.exits import agent, baselines, cost_curve, cursors, experience, probe, rollout
+from training.exits import agent, baselines, cost_curve, experience, probe, rollout
 from training.exits.rollout import Rollouts, Writer
-from training.exits.served import PROMPT_TOKENS
+from training.exits.served import PROMPT_TOKENS, prompt_ids
 from training.exits.teacher_forcing import DEVICE, TeacherForcing
 from training.preset import Preset
 
@@ -66,9 +66,9 @@ class _Model:
     tokenizer: CodeTokenizer
     manifest: Manifest
 
-    def rollout_prompt(self, place: cursors.Cursor, new_tokens: int) -> rollout.Prompt:
+    def rollout_prompt(self, place: cursors.SourcePosition, new_tokens: int) -> rollout.Prompt:
         """Return the prompt at one cursor, with its language."""
-        return rollout.Prompt(cursors.prompt_ids(self.engine, self.tokenizer, place, new_tokens), place.language)
+        return rollout.Prompt(prompt_ids(self.engine, self.tokenizer, place, new_tokens), place.language)
 
     def rollout_setup(self, job: Job) -> rollout.Setup:
         """Return what completions for the agent are made with."""

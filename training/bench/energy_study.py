@@ -48,8 +48,9 @@ from training.bench import bench_exits, energy_results
 from training.bench.energy_results import FULL, NEW_TOKENS, REST, UNCACHED, StudyWindow, of_one_kind, summary
 from training.checkpoint.export import dequantise
 from training.data import heldout
+from training.data.cursors import SourcePosition
 from training.evaluation.metrics import edit_similarity
-from training.exits.cursors import Cursor, prompt_ids
+from training.exits.served import prompt_ids
 
 PREFERENCES = (0.75, 0.5, 0.25, 0.0)
 CACHED = "Hugging Face, cache"
@@ -79,7 +80,7 @@ class StudyOptions:
 class Line:
     """A cursor, its prompt, and its reference text."""
 
-    place: CursorPosition
+    position: SourcePosition
     prompt: list[int]
     reference: str
 
@@ -89,12 +90,11 @@ def lines_of(engine: Engine, tokenizer: CodeTokenizer, count: int, seed: int) ->
     held_out, _ = heldout.read_lines(["installed"], "python")
     if not held_out:
         prompts = bench_exits.prompts(engine, tokenizer, count)
-        return [Line(CursorPosition("", "", 0), ids[-engine.max_positions + NEW_TOKENS + 1 :], "") for ids in prompts]
+        return [Line(SourcePosition("", 0), ids[-engine.max_positions + NEW_TOKENS + 1 :], "") for ids in prompts]
     out = []
     for line in random.Random(seed).sample(held_out, min(count, len(held_out))):
-        cursor = Cursor(line.text, line.offset)
-        place = CursorPosition(line.pointer.file, cursor.document, line.offset)
-        out.append(Line(place, prompt_ids(engine, tokenizer, cursor, NEW_TOKENS), line.rest_of_line.rstrip()))
+        prompt = prompt_ids(engine, tokenizer, line.position, NEW_TOKENS)
+        out.append(Line(line.position, prompt, line.position.rest_of_line.rstrip()))
     return out
 
 
@@ -287,7 +287,8 @@ def run(options: StudyOptions, runs: Path) -> dict[str, Any]:
 
 def modelled_time(backend: Backend, calibration: Any, lines: Sequence[Line]) -> dict[str, float] | None:
     """Return how the stored times compare with completions of lines that nothing was timed on; None without such."""
-    places = [line.place for line in lines if line.place.text]
+    positions = [line.position for line in lines if line.position.text]
+    places = [CursorPosition(at.package, at.document, at.offset) for at in positions]
     timed = list(trials(backend, calibration, Settings(), places))
     if not timed:
         return None

@@ -17,6 +17,7 @@ from pathlib import Path
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import sha256
 from training.data.corpus import discover, read_source, texts_of
+from training.data.cursors import SourcePosition
 from training.data.packages import Package, normalised_name
 from training.data.sources import manifest_of, packages_of
 
@@ -40,16 +41,10 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutLine:
-    """A pointer with its text: complete `text[offset:]` up to the line's end."""
+    """A pointer and what it points to."""
 
     pointer: Pointer
-    text: str
-    offset: int
-
-    @property
-    def rest_of_line(self) -> str:
-        """The reference text: from the cursor to the end of the line."""
-        return self.text[self.offset :].split("\n", 1)[0]
+    position: SourcePosition
 
 
 def draw(packages: list[Package], count: int = LINES, seed: int = 0) -> list[Pointer]:
@@ -133,11 +128,11 @@ def read_lines(sources: list[str], language: str = "python") -> tuple[list[HeldO
     """Return the frozen lines whose files are there unchanged, and how many are missing or differ."""
     pointers = [Pointer(**row) for row in json.loads((FOLDER / f"{language}.json").read_text(encoding="utf8"))]
     roots = {p.name: p.root for p in held_out(sources, language)}
-    lines = list(_resolve(pointers, roots))
+    lines = list(_resolve(pointers, roots, language))
     return lines, len(pointers) - len(lines)
 
 
-def _resolve(pointers: list[Pointer], roots: dict[str, Path]) -> Iterator[HeldOutLine]:
+def _resolve(pointers: list[Pointer], roots: dict[str, Path], language: str) -> Iterator[HeldOutLine]:
     for pointer in pointers:
         path = roots.get(pointer.package, Path("/nonexistent")) / pointer.file
         if not path.exists() or sha256(path) != pointer.sha256:
@@ -145,4 +140,5 @@ def _resolve(pointers: list[Pointer], roots: dict[str, Path]) -> Iterator[HeldOu
         text = read_source(path)
         if text is not None:
             start = sum(len(line) + 1 for line in text.split("\n")[: pointer.line - 1])
-            yield HeldOutLine(pointer, text, start + pointer.column - 1)
+            position = SourcePosition(text, start + pointer.column - 1, pointer.package, language)
+            yield HeldOutLine(pointer, position)

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.policy import AgentPolicy, ExitPolicy, ExitState
 from greencode_lsp.engine.state import Vector
@@ -28,9 +27,9 @@ from greencode_lsp.models.manifest import CalibrationRow
 from greencode_lsp.preference import DEFAULT, required_agreement
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
+from training.data.cursors import SourcePosition
 from training.evaluation.metrics import line_scores
 from training.evaluation.risk_control import DELTA, fixed_sequence
-from training.exits.cursors import Cursor
 from training.exits.replay import ORACLE, Grower, ReplayedCompletion, Tree
 from training.exits.rollout import LANGUAGES, Rollouts, emit_served
 from training.exits.served import Served, serve
@@ -89,10 +88,9 @@ class LoadedCheckpoint:
     grower: Grower
     new_tokens: int
 
-    def tree(self, cursor: Cursor) -> tuple[Served, Tree]:
+    def tree(self, cursor: SourcePosition) -> tuple[Served, Tree]:
         """Return what the server would do at the cursor, and all its completions."""
-        request = Request(cursor.document, cursor.offset, cursor.language)
-        served = serve(self.engine, self.tokenizer, request, self.new_tokens)
+        served = serve(self.engine, self.tokenizer, cursor, self.new_tokens)
         return served, Tree(self.engine, self.grower, served.prompt_ids)
 
 
@@ -147,13 +145,15 @@ def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[Candidate]:
     return [*out, Candidate("never", 0.0), Candidate(ORACLE, 0.0)]
 
 
-def measure(loaded: LoadedCheckpoint, cursor: Cursor, index: int, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def measure(
+    loaded: LoadedCheckpoint, position: SourcePosition, index: int, candidates: Sequence[Candidate]
+) -> dict[str, Any]:
     """Return one cursor's record: a row of FIGURES per candidate (None where left out), and what the check found.
 
     On each SPARSE_EVERY-th also what every row costs with its early tokens as verified drafts, `verified`.
     """
-    served, tree = loaded.tree(cursor)
-    reference = cursor.text[cursor.offset :].split("\n", 1)[0].rstrip()
+    served, tree = loaded.tree(position)
+    reference = position.rest_of_line.rstrip()
     rng = random.Random(index)
     is_checked = rng.random() < CHECKED_PROMPTS
     rows: list[list[float] | None] = []
@@ -164,7 +164,7 @@ def measure(loaded: LoadedCheckpoint, cursor: Cursor, index: int, candidates: Se
             continue
         config = DecodeConfig(candidate.policy, candidate.threshold)
         completion = tree.serve(served, config)
-        scores = line_scores(served.first_line(completion.token_ids), reference, cursor.language)
+        scores = line_scores(served.first_line(completion.token_ids), reference, position.language)
         rows.append([*_figures(completion, loaded.engine.layers), *scores])
         if is_checked and candidate.policy != ORACLE and rng.random() < CHECKED_ROWS:
             checks["pairs"] += 1
@@ -282,7 +282,7 @@ def winner(tables: Tables) -> str:
     return max(rows, key=lambda p: (max(row.agreement_lower_95 for row in rows[p]), p == "agent"))
 
 
-def notes_of(records: Sequence[dict[str, Any]], places: Sequence[Cursor], tables: Tables) -> dict[str, Any]:
+def notes_of(records: Sequence[dict[str, Any]], places: Sequence[SourcePosition], tables: Tables) -> dict[str, Any]:
     """Return what a language's table rests on: counts, the check against the engine, the policies compared."""
     best = best_rows(tables)
     return {

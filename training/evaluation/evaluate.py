@@ -30,8 +30,8 @@ from training.evaluation.protocols import CONTEXT_FILES, LINE_TOKENS, PREFERENCE
 from training.evaluation.results_table import to_markdown
 from training.evaluation.risk_control import lower_bound
 from training.evaluation.token_classes import exit_histogram
-from training.exits.cursors import Cursor, prompt_ids
 from training.exits.replay import ORACLE
+from training.exits.served import prompt_ids
 from training.exits.teacher_forcing import DEVICE
 
 SAMPLES = 10
@@ -151,9 +151,7 @@ def evaluate(checkpoint: Path, held_out: Mapping[str, HeldOut], runs: Path, proc
     engine, tokenizer = load_engine(checkpoint, DEVICE), CodeTokenizer.from_folder(checkpoint)
     scored = {language: _score(checkpoint, lines, language, processes) for language, lines in held_out.items()}
     first = next(iter(held_out))
-    prompts = [
-        prompt_ids(engine, tokenizer, Cursor(line.text, line.offset), LINE_TOKENS) for line in held_out[first].lines
-    ]
+    prompts = [prompt_ids(engine, tokenizer, line.position, LINE_TOKENS) for line in held_out[first].lines]
     results = {
         "model": engine.manifest.name,
         "layers": engine.layers,

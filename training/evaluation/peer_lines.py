@@ -21,7 +21,6 @@ from greencode_lsp.prompt.heal import Healed, heal
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.data.heldout import HeldOutLine
 from training.evaluation.metrics import edit_similarity, exact_match
-from training.exits.cursors import Cursor
 
 PROMPT_TOKENS = 448
 """The server's default."""
@@ -83,12 +82,12 @@ def score(
     fim = tokenizer.fim({})
     exact, similar, tokens = [], [], []
     for line in lines:
-        cursor = Cursor(line.text, line.offset)
+        cursor = line.position
         name = document_name(line.pointer.file, language)
         ids = build_prompt(cursor.document, cursor.offset, tokenizer, fim, PROMPT_TOKENS, name)
         text = complete_line(model, tokenizer, heal(ids, tokenizer) if healed else Healed(tuple(ids)), fim.stop_ids)
-        exact.append(exact_match(text, line.rest_of_line))
-        similar.append(edit_similarity(text, line.rest_of_line))
+        exact.append(exact_match(text, cursor.rest_of_line))
+        similar.append(edit_similarity(text, cursor.rest_of_line))
         tokens.append(len(ids))
     return {
         "lines": len(lines),

@@ -15,18 +15,17 @@ from typing import Any
 
 import torch
 
-from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.preference import decode_config
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
 from greencode_lsp.settings import Settings
+from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine
 from training.evaluation import metrics
 from training.evaluation.calibrate import LoadedCheckpoint
 from training.evaluation.sweep import load_checkpoint
 from training.evaluation.token_classes import token_class
-from training.exits.cursors import Cursor
 from training.exits.replay import ORACLE, ReplayedCompletion, Tree
 from training.exits.served import Served, serve
 
@@ -80,20 +79,20 @@ def compared(manifest: Manifest, language: str) -> dict[str, DecodeConfig]:
 
 def tasks_of(loaded: LoadedCheckpoint, line: HeldOutLine, language: str, is_compared: bool) -> Iterator[Task]:
     """Yield a held-out line as the first two protocols ask it."""
-    engine, cursor = loaded.engine, Cursor(line.text, line.offset)
+    position = line.position
     where = f"{line.pointer.package} {line.pointer.version}, {line.pointer.file}:{line.pointer.line}"
-    before = line.text[: line.offset]
-    asked = ((before, "rest_of_line"), (cursor.document, "fill_in_the_middle"))
-    reference, shown = line.rest_of_line.rstrip(), before.rsplit("\n", 1)[-1].lstrip()
+    before = position.text[: position.offset]
+    asked = ((before, "rest_of_line"), (position.text, "fill_in_the_middle"))
+    reference, shown = position.rest_of_line.rstrip(), before.rsplit("\n", 1)[-1].lstrip()
     for text, protocol in asked:
-        request = Request(text, line.offset, language)
-        served = serve(engine, loaded.tokenizer, request, LINE_TOKENS, shape="line")
+        asked_at = SourcePosition(text, position.offset, language=language)
+        served = serve(loaded.engine, loaded.tokenizer, asked_at, LINE_TOKENS, shape="line")
         yield Task(protocol, language, served.prompt_ids, reference, where, shown, is_compared, served)
 
 
 def context_tasks(loaded: LoadedCheckpoint, lines: Sequence[HeldOutLine], language: str) -> Iterator[Task]:
     """Yield the paper's prompts, in the files of these lines."""
-    texts = {f"{line.pointer.package}, {line.pointer.file}": line.text for line in lines}
+    texts = {f"{line.pointer.package}, {line.pointer.file}": line.position.text for line in lines}
     opening = loaded.tokenizer.fim(loaded.engine.manifest.fim).opening
     window = loaded.engine.max_positions - CONTEXT_TOKENS - 1
     for name, text in texts.items():

@@ -21,8 +21,8 @@ from greencode_lsp.engine.policy import AGENT_FILE, AgentPolicy
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from training.data.cursors import SourcePosition
 from training.evaluation.calibrate import METHOD, Candidate, LoadedCheckpoint, measure
-from training.exits.cursors import Cursor
 from training.exits.probe import PROBE_FILE
 from training.exits.replay import Replayer
 from training.exits.served import PROMPT_TOKENS
@@ -43,7 +43,7 @@ class Sweep:
     language: str
     new_tokens: int
     candidates: Sequence[Candidate]
-    cursors: Sequence[Cursor]
+    cursors: Sequence[SourcePosition]
 
     @property
     def folder(self) -> Path:

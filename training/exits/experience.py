@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from greencode_lsp.errors import CorpusError
-from training.exits.cursors import Cursor
+from training.data.cursors import SourcePosition
 from training.exits.rollout import Rollouts, Writer
 from training.preset import RolloutOptions
 
@@ -21,7 +21,7 @@ NOTE_S = 60.0
 """Seconds between two lines of progress."""
 
 
-def keep_back(places: Sequence[Cursor]) -> tuple[list[Cursor], list[Cursor]]:
+def keep_back(places: Sequence[SourcePosition]) -> tuple[list[SourcePosition], list[SourcePosition]]:
     """Return the cursors to learn from and those to judge by: no file in both.
 
     Raises CorpusError where all are in one file.
@@ -30,7 +30,7 @@ def keep_back(places: Sequence[Cursor]) -> tuple[list[Cursor], list[Cursor]]:
     if len(names) < 2:
         raise CorpusError("The agent's half of the validation files is one file; name more sources.")
     kept = set(sorted(names)[: -(-len(names) // KEPT_BACK)])
-    sides: tuple[list[Cursor], list[Cursor]] = ([], [])
+    sides: tuple[list[SourcePosition], list[SourcePosition]] = ([], [])
     for place in places:
         sides[hashlib.sha256(place.text.encode()).digest() in kept].append(place)
     return sides

@@ -18,6 +18,7 @@ from greencode_lsp.prompt.heal import Healed, heal
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import Constraint
 from greencode_lsp.settings import Settings
+from training.data.cursors import SourcePosition
 
 PROMPT_TOKENS = Settings().max_prompt_tokens
 """Prefix and suffix together; the suffix has a quarter at most."""
@@ -68,9 +69,10 @@ class Served:
 
 
 def serve(
-    engine: Engine, tokenizer: CodeTokenizer, request: Request, new_tokens: int, shape: Shape | None = None
+    engine: Engine, tokenizer: CodeTokenizer, position: SourcePosition, new_tokens: int, shape: Shape | None = None
 ) -> Served:
-    """Return what the server does with a request; `shape` is the server's choice unless given."""
+    """Return what the server does at a position; `shape` is the server's choice unless given."""
+    request = Request(position.document, position.offset, position.language)
     cursor = cursor_of(request)
     new_tokens = min(new_tokens, engine.max_positions // 2)
     budget = min(PROMPT_TOKENS, engine.max_positions - new_tokens - 1)
@@ -79,3 +81,12 @@ def serve(
     healed = heal(ids, tokenizer)
     respelled = len(ids) - len(healed.prompt_ids)
     return Served(healed, new_tokens + respelled, cursor, shape or filters.shape(cursor), tokenizer)
+
+
+def prompt_ids(engine: Engine, tokenizer: CodeTokenizer, position: SourcePosition, new_tokens: int) -> list[int]:
+    """Return the prompt the server would build, within a small budget that leaves room for `new_tokens`.
+
+    The last token is not healed: what is measured in time goes by ids alone. `serve` heals.
+    """
+    budget = min(PROMPT_TOKENS, engine.max_positions - new_tokens - 1)
+    return build_prompt(position.document, position.offset, tokenizer, tokenizer.fim(engine.manifest.fim), budget)

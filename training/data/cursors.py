@@ -1,4 +1,4 @@
-"""Cursor positions in validation files: half of the packages for the agent, the other half for calibration.
+"""SourcePosition positions in validation files: half of the packages for the agent, the other half for calibration.
 
 Drawn as the held-out lines are: uniform over non-blank lines, the column uniform over the line's code. Validation
 packages are never trained on, and the held-out lines are in other packages still.
@@ -14,19 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from greencode_lsp.engine.engine import Engine
 from greencode_lsp.errors import CorpusError
-from greencode_lsp.prompt.context import build_prompt
-from greencode_lsp.prompt.tokenizer import CodeTokenizer
-from training.exits.served import PROMPT_TOKENS
 
 Half = Literal["agent", "calibration"]
 HALVES: tuple[Half, ...] = ("calibration", "agent")
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
-    """A place to complete at: the rest of the line is what is asked for, and hidden."""
+class SourcePosition:
+    """A cursor in a source text, offset in code points: the rest of the line is what is asked for, and hidden."""
 
     text: str
     offset: int
@@ -38,6 +34,11 @@ class Cursor:
         """The text as an editor shows it at that moment, without the rest of the line."""
         _, newline, after = self.text[self.offset :].partition("\n")
         return self.text[: self.offset] + newline + after
+
+    @property
+    def rest_of_line(self) -> str:
+        """The reference text: from the cursor to the end of the line."""
+        return self.text[self.offset :].split("\n", 1)[0]
 
 
 def half_of(rows: Sequence[dict[str, str]], half: Half) -> list[dict[str, str]]:
@@ -55,7 +56,7 @@ def half_of(rows: Sequence[dict[str, str]], half: Half) -> list[dict[str, str]]:
     return kept
 
 
-def draw(work: Path, half: Half, count: int, seed: int = 0, language: str | None = None) -> list[Cursor]:
+def draw(work: Path, half: Half, count: int, seed: int = 0, language: str | None = None) -> list[SourcePosition]:
     """Draw cursors in `work/validation.jsonl`, in files of one language where it is given.
 
     Raises CorpusError where that half has fewer lines than asked for.
@@ -77,14 +78,5 @@ def draw(work: Path, half: Half, count: int, seed: int = 0, language: str | None
         line = before[-1]
         start = len("\n".join(before)) - len(line)
         column = rng.randrange(len(line) - len(line.lstrip()), len(line.rstrip()))
-        cursors.append(Cursor(text, start + column, row["package"], row.get("language", "python")))
+        cursors.append(SourcePosition(text, start + column, row["package"], row.get("language", "python")))
     return cursors
-
-
-def prompt_ids(engine: Engine, tokenizer: CodeTokenizer, cursor: Cursor, new_tokens: int) -> list[int]:
-    """Return the prompt the server would build, within a small budget that leaves room for `new_tokens`.
-
-    The last token is not healed: what is measured in time goes by ids alone. `training.exits.served` heals.
-    """
-    budget = min(PROMPT_TOKENS, engine.max_positions - new_tokens - 1)
-    return build_prompt(cursor.document, cursor.offset, tokenizer, tokenizer.fim(engine.manifest.fim), budget)
