@@ -18,7 +18,7 @@ from pathlib import Path
 from greencode_lsp.errors import GreenCodeError, SettingError
 from greencode_lsp.models.store import resolve
 from training import steps
-from training.preset import load_preset
+from training.preset import Preset, load_preset
 
 HOME = Path("~/.cache/greencode-lsp")
 
@@ -26,9 +26,7 @@ HOME = Path("~/.cache/greencode-lsp")
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m training`."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Train, calibrate and judge a model.")
-    parser.add_argument(
-        "step", choices=[*steps.STEPS, "heldout", "import", "bench", "energy-study", "precision", "all"]
-    )
+    parser.add_argument("step", choices=[*steps.STEPS, "heldout", "import", *MEASUREMENTS, "all"])
     parser.add_argument("folders", nargs="*", type=Path, help="`import FOLDER OUT`, `export --dequantise FOLDER OUT`")
     parser.add_argument("--dequantise", action="store_true", help="`export` FOLDER as float32 for transformers")
     parser.add_argument(
@@ -93,6 +91,21 @@ def _convert(options: argparse.Namespace) -> bool:
     return True
 
 
+def _bench(options: argparse.Namespace) -> None:
+    from training.bench import bench_engine  # imports transformers: seconds
+
+    wanted = bench_engine.BenchOptions(
+        options.model or "bundled", options.random_weights, options.quick, options.device, options.gguf, options.threads
+    )
+    bench_engine.main(wanted, as_json=options.json)
+
+
+def _precision(options: argparse.Namespace) -> None:
+    from training.bench import precision  # imports numpy and more
+
+    precision.main(resolve(options.model or "bundled"), options.runs)
+
+
 def _energy_study(options: argparse.Namespace) -> None:
     from training.bench import energy_results, energy_study  # imports transformers: seconds
 
@@ -137,66 +150,67 @@ def _decay(work: Path, options: argparse.Namespace) -> None:
         decay.request(work, options.decay_now)
 
 
+def _dry_run(preset: Preset) -> None:
+    from training.lm.plan import dry_run  # imports transformers: seconds
+
+    dry_run(preset)
+
+
+def _job(options: argparse.Namespace, preset: Preset) -> steps.Job:
+    work = (options.work or HOME / options.preset).expanduser()
+    work.mkdir(parents=True, exist_ok=True)
+    return steps.Job(
+        preset=preset,
+        work=work,
+        out=resolve(options.model) if options.model else options.out or work / "out",
+        minutes=options.minutes,
+        runs=options.runs,
+        limit=options.limit,
+        heldout_sources=tuple(options.heldout_sources),
+        languages=tuple(options.languages),
+        processes=options.processes,
+        as_json=options.json,
+    )
+
+
+def _train(options: argparse.Namespace) -> None:
+    """Run what a preset is needed for."""
+    preset = load_preset(options.preset)
+    if options.step == "lite" and options.dry_run:
+        _dry_run(preset)
+        return
+    job = _job(options, preset)
+    if options.step == "lite" and (options.decay_now is not None or options.decay_undo):
+        _decay(job.work, options)
+    elif options.step == "corpus" and options.shards:
+        _unpack_shards(options.shards.expanduser(), job.work)
+    elif options.step == "all":
+        steps.run_all(job)
+    elif options.step == "heldout":
+        steps.run_heldout(job)
+    elif options.step == "evaluate" and options.model:
+        steps.run_evaluate(job)  # no step of the preset's work
+    else:
+        steps.run_step(job, options.step)
+    if options.step == "corpus" and options.pack:
+        _pack_shards(job.work)
+
+
+MEASUREMENTS = {"bench": _bench, "precision": _precision, "energy-study": _energy_study}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one step, or all that are not done; return the exit code."""
     options = build_parser().parse_args(argv)
     try:
         if _convert(options):
             return 0
-        if options.step == "bench":
-            from training.bench import bench_engine  # imports transformers: seconds
-
-            wanted = bench_engine.BenchOptions(
-                options.model or "bundled", options.random_weights, options.quick, options.device, options.gguf
-            )
-            bench_engine.main(wanted, as_json=options.json)
-            return 0
-        if options.step == "evaluate" and options.gguf:
+        if options.step in MEASUREMENTS:
+            MEASUREMENTS[options.step](options)
+        elif options.step == "evaluate" and options.gguf:
             _evaluate_peer(options)
-            return 0
-        if options.step == "precision":
-            from training.bench import precision  # imports numpy and more
-
-            precision.main(resolve(options.model or "bundled"), options.runs)
-            return 0
-        if options.step == "energy-study":
-            _energy_study(options)
-            return 0
-        preset = load_preset(options.preset)
-        if options.step == "lite" and options.dry_run:
-            from training.lm.plan import dry_run  # imports transformers: seconds
-
-            dry_run(preset)
-            return 0
-        work = (options.work or HOME / options.preset).expanduser()
-        work.mkdir(parents=True, exist_ok=True)
-        job = steps.Job(
-            preset,
-            work,
-            resolve(options.model) if options.model else options.out or work / "out",
-            options.minutes,
-            options.runs,
-            options.limit,
-            tuple(options.heldout_sources),
-            tuple(options.languages),
-            options.processes,
-            options.json,
-        )
-        if options.step == "lite" and (options.decay_now is not None or options.decay_undo):
-            _decay(work, options)
-            return 0
-        if options.step == "corpus" and options.shards:
-            _unpack_shards(options.shards.expanduser(), work)
-        elif options.step == "all":
-            steps.run_all(job)
-        elif options.step == "heldout":
-            steps.run_heldout(job)
-        elif options.step == "evaluate" and options.model:
-            steps.run_evaluate(job)  # no step of the preset's work
         else:
-            steps.run_step(job, options.step)
-        if options.step == "corpus" and options.pack:
-            _pack_shards(work)
+            _train(options)
     except GreenCodeError as error:
         print(error, file=sys.stderr)
         return 1

@@ -18,6 +18,7 @@ import torch
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.records import DecodeConfig, FixedControl
 from training.checkpoint.gguf_export import export_gguf
+from training.evaluation.transformers_peer import TransformersPeer
 
 CONTEXT = 512
 """Positions of the prompt before every step."""
@@ -77,21 +78,13 @@ class HuggingFace:
     """transformers' `generate`, greedy; a step is what each further token adds to one call."""
 
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
-        from transformers import AutoModelForCausalLM  # an extra's, and seconds
-
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        self._peer = TransformersPeer(folder, dtype)
         self.set_threads = torch.set_num_threads
-
-    @torch.inference_mode()
-    def _generate(self, ids: Sequence[int], count: int) -> None:
-        prompt = torch.tensor([list(ids)], device=self._model.device)
-        wanted = {"min_new_tokens": count, "max_new_tokens": count, "do_sample": False, "pad_token_id": 0}
-        self._model.generate(prompt, attention_mask=torch.ones_like(prompt), **wanted)
 
     def measure(self, ids: Sequence[int]) -> dict[str, float]:
         """See `Peer`."""
-        first_s = _timed(lambda: self._generate(ids, 1))
-        whole_s = _timed(lambda: self._generate(ids, 1 + NEW_TOKENS)) - first_s
+        first_s = _timed(lambda: self._peer.generate(ids, 1))
+        whole_s = _timed(lambda: self._peer.generate(ids, 1 + NEW_TOKENS)) - first_s
         return {PREFILL: first_s, ONE: whole_s / NEW_TOKENS, WHOLE: whole_s}
 
 

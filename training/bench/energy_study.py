@@ -18,14 +18,11 @@ import json
 import math
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from greencode_lsp.calibrate import judged, trials
 from greencode_lsp.completion.pipeline import Backend
@@ -46,10 +43,10 @@ from greencode_lsp.records import DecodeConfig, FixedControl
 from greencode_lsp.settings import Settings
 from training.bench import bench_exits, energy_results
 from training.bench.energy_results import FULL, NEW_TOKENS, REST, UNCACHED, StudyWindow, of_one_kind, summary
-from training.checkpoint.export import dequantise
 from training.data import heldout
 from training.data.cursors import SourcePosition
 from training.evaluation.metrics import edit_similarity
+from training.evaluation.transformers_peer import TransformersPeer
 from training.exits.served import prompt_ids
 
 PREFERENCES = (0.75, 0.5, 0.25, 0.0)
@@ -121,25 +118,11 @@ def own_methods(engine: Engine) -> dict[str, Complete]:
 
 def peer_methods(folder: Path, device: str) -> dict[str, Complete]:
     """Return transformers' `generate` on the same weights in float32, without and with its cache."""
-    from transformers import AutoModelForCausalLM  # an extra's, and seconds
-
-    with tempfile.TemporaryDirectory() as temporary:
-        model: Any = AutoModelForCausalLM.from_pretrained(dequantise(folder, Path(temporary)), dtype=torch.float32)
-    model = model.eval().to(device)
-
-    def method(use_cache: bool) -> Complete:
-        def run(prompt: Sequence[int]) -> list[int]:
-            ids = torch.tensor([list(prompt)], device=device)
-            wanted = {"min_new_tokens": NEW_TOKENS, "max_new_tokens": NEW_TOKENS, "do_sample": False}
-            with torch.inference_mode():
-                out = model.generate(
-                    ids, attention_mask=torch.ones_like(ids), pad_token_id=0, use_cache=use_cache, **wanted
-                )
-            return [int(token) for token in out[0, len(prompt) :]]
-
-        return run
-
-    return {UNCACHED: method(False), CACHED: method(True)}
+    peer = TransformersPeer.of_checkpoint(folder, device)
+    return {
+        UNCACHED: lambda prompt: peer.generate(prompt, NEW_TOKENS, use_cache=False),
+        CACHED: lambda prompt: peer.generate(prompt, NEW_TOKENS),
+    }
 
 
 def replay(

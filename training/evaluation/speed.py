@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM
-
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.preference import decode_config
 from greencode_lsp.records import DecodeConfig, FixedControl
 from greencode_lsp.settings import Settings
-from training.checkpoint.export import dequantise
+from training.evaluation.transformers_peer import TransformersPeer
 
 PROMPTS = 4
 ROUNDS = 3
@@ -34,14 +30,7 @@ def compare(engine: Engine, folder: Path, prompts: Sequence[Sequence[int]], seed
     room = engine.max_positions - NEW_TOKENS
     usable = [list(prompt)[-room:] for prompt in prompts]
     chosen = random.Random(seed).sample(usable, min(PROMPTS, len(usable)))
-    with tempfile.TemporaryDirectory() as temporary:
-        model = AutoModelForCausalLM.from_pretrained(dequantise(folder, Path(temporary)), dtype=torch.float32).eval()
-
-    def hugging_face(prompt: Sequence[int]) -> None:
-        ids = torch.tensor([prompt])
-        wanted = {"min_new_tokens": NEW_TOKENS, "max_new_tokens": NEW_TOKENS, "do_sample": False}
-        with torch.inference_mode():
-            model.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **wanted)
+    peer = TransformersPeer.of_checkpoint(folder)
 
     def ours(config: DecodeConfig) -> Callable[[Sequence[int]], None]:
         def run(prompt: Sequence[int]) -> None:
@@ -51,8 +40,8 @@ def compare(engine: Engine, folder: Path, prompts: Sequence[Sequence[int]], seed
 
         return run
 
-    contenders = {
-        "hugging_face": hugging_face,
+    contenders: dict[str, Callable[[Sequence[int]], object]] = {
+        "hugging_face": lambda prompt: peer.generate(prompt, NEW_TOKENS),
         "full_depth": ours(DecodeConfig("never")),
         "with_exits": ours(decode_config(Settings(), engine.manifest, "python")),
     }
