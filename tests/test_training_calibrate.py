@@ -7,9 +7,9 @@ import pytest
 
 from greencode_lsp.models.manifest import CalibrationRow
 from tests.training_fakes import rollouts
-from training.evaluation.calibrate import FIGURES, Candidate, best_rows, served, tables_of, thresholds, winner
+from training.evaluation.calibrate import FIGURES, ThresholdCandidate, best_rows, served, tables_of, thresholds, winner
 
-CANDIDATES = [Candidate("agent", 2.0), Candidate("agent", 1.0), Candidate("agent", 0.0)]
+CANDIDATES = [ThresholdCandidate("agent", 2.0), ThresholdCandidate("agent", 1.0), ThresholdCandidate("agent", 0.0)]
 
 
 def row(bound: float, ratio: float) -> CalibrationRow:

@@ -19,7 +19,7 @@ from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.records import FixedControl
 from tests import reference
 from tests import training_toy as toy
-from training.checkpoint import bpe as tokenizers
+from training.checkpoint import bpe
 from training.checkpoint import export as exporting
 from training.checkpoint.export import dequantise, export
 from training.lm.families import build_model
@@ -71,7 +71,7 @@ def test_a_model_of_a_smaller_tokenizer_is_refused(tmp_path: Path) -> None:
     work = toy.work_folder(tmp_path / "work", recipe)
     build_model(recipe.model, toy.VOCAB).save_pretrained(work / "lite")
     texts = [f"value_{i} = other_{i * i}\n" for i in range(500)]
-    tokenizers.build(texts, toy.VOCAB + 20).save(str(work / "tokenizer.json"))
+    bpe.build(texts, toy.VOCAB + 20).save(str(work / "tokenizer.json"))
     with pytest.raises(CorpusError, match="belong to different runs"):
         export(recipe, work, work / "lite", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError, UnsupportedModelError
 from tests import gguf_files
-from training.checkpoint import bpe as tokenizers
+from training.checkpoint import bpe
 from training.checkpoint.importer import import_folder
 
 MODEL = gguf_files.model("llama")
@@ -54,7 +54,7 @@ def test_the_logits_are_those_of_the_model_it_was_written_from(tmp_path: Path) -
 
 def test_digits_stand_alone_and_merges_hold_in_the_tokenizer(tmp_path: Path) -> None:
     out = import_folder(written(tmp_path / "m.gguf"), tmp_path / "out")
-    tokenizer = tokenizers.load(out)
+    tokenizer = bpe.load(out)
     assert tokenizer.encode("abc(12").tokens == ["abc", "(", "1", "2"]
     assert tokenizer.token_to_id("<|endoftext|>") in tokenizer.get_added_tokens_decoder()
 

@@ -20,9 +20,9 @@ from greencode_lsp.models.store import bundled_folder
 from tests import training_corpora
 from tests import training_toy as toy
 from training.checkpoint import base_checkpoint as starting
-from training.checkpoint import bpe as tokenizers
+from training.checkpoint import bpe
 from training.data.prepare import prepare
-from training.lm import lite
+from training.lm import run_checkpoints
 from training.lm.batches import SequenceBatches, Share
 from training.lm.families import build_model
 from training.lm.lite import Budget, learning_rate_factor, train
@@ -70,7 +70,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     with monkeypatch.context() as patch:
         stop_after(patch, step)
         assert not equal(trained(tmp_path), uninterrupted)
-    assert (tmp_path / "checkpoints" / f"checkpoint-{step}" / lite.COMPLETE).exists()
+    assert (tmp_path / "checkpoints" / f"checkpoint-{step}" / run_checkpoints.COMPLETE).exists()
     assert equal(trained(tmp_path), uninterrupted)
 
 
@@ -99,7 +99,7 @@ def test_a_half_written_checkpoint_is_not_gone_on_from(
         trained(tmp_path)
     half = tmp_path / "checkpoints" / "checkpoint-9"
     shutil.copytree(tmp_path / "checkpoints" / "checkpoint-7", half)
-    (half / lite.COMPLETE).unlink()
+    (half / run_checkpoints.COMPLETE).unlink()
     (half / "model.safetensors").write_bytes(b"cut off")
     assert equal(trained(tmp_path), uninterrupted)
     assert not half.exists()
@@ -151,7 +151,7 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_is_kept(tmp_path:
         patch.setattr(torch, "save", full)
         with pytest.raises(CorpusError, match=r"checkpoint-10 could not be written .*No space.*checkpoint-5 is kept"):
             train(recipe, tmp_path)
-    assert lite.last_checkpoint(recipe, tmp_path) == tmp_path / "checkpoints" / "checkpoint-5"
+    assert run_checkpoints.last_checkpoint(recipe, tmp_path) == tmp_path / "checkpoints" / "checkpoint-5"
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_noticed_before_the_first_step(
@@ -165,7 +165,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_noticed_before_the_first_step(
 
 def test_a_checkpoint_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
     trained(tmp_path)
-    tokenizers.build(["other text, other merges\n" * 40], 270).save(str(tmp_path / "tokenizer.json"))
+    bpe.build(["other text, other merges\n" * 40], 270).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(CorpusError, match="another tokenizer_sha256"):
         train(toy.preset(), tmp_path)
 
@@ -266,7 +266,7 @@ def test_an_unknown_learning_rate_schedule_is_one_sentence(tmp_path: Path) -> No
 def test_a_start_folder_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
     recipe = toy.preset(start=str(tmp_path / "start"))
     build_model(recipe.model, toy.VOCAB).save_pretrained(tmp_path / "start")
-    tokenizers.build(["other text, other merges\n" * 40], 270).save(str(tmp_path / "start" / "tokenizer.json"))
+    bpe.build(["other text, other merges\n" * 40], 270).save(str(tmp_path / "start" / "tokenizer.json"))
     with pytest.raises(CorpusError, match="make the corpus with the checkpoint's own"):
         trained(tmp_path / "work", recipe)
 
@@ -343,7 +343,7 @@ def test_the_bundled_model_can_be_gone_on_from(tmp_path: Path) -> None:
 def test_a_fine_tuning_takes_its_starts_tokenizer_from_corpus_to_weights(tmp_path: Path) -> None:
     start = tmp_path / "start"
     build_model(toy.SHAPE, toy.VOCAB).save_pretrained(start)
-    tokenizers.build([toy.TEXT] * 40, 280).save(str(start / "tokenizer.json"))
+    bpe.build([toy.TEXT] * 40, 280).save(str(start / "tokenizer.json"))
     text = (start / "tokenizer.json").read_text().replace("<|fim_", "<|other_")  # as published: no fill-in-the-middle
     (start / "tokenizer.json").write_text(text)
     files = {f"{i}.py": training_corpora.code(i) for i in range(4)}
@@ -352,7 +352,7 @@ def test_a_fine_tuning_takes_its_starts_tokenizer_from_corpus_to_weights(tmp_pat
     recipe = dataclasses.replace(recipe, corpus=dataclasses.replace(recipe.corpus, sources=[sources]))
     work = tmp_path / "work"
     prepare(recipe, work)
-    assert tokenizers.load(work).to_str() == tokenizers.load(start).to_str()
+    assert bpe.load(work).to_str() == bpe.load(start).to_str()
     special = set(range(4))
     assert not special & set(np.load(work / "stage0.npy").ravel().tolist())
     assert not equal(trained(work, recipe), load_file(start / "model.safetensors"))

@@ -6,12 +6,12 @@ import random
 from typing import Any
 
 from tests.training_corpora import code
-from training.checkpoint import bpe as tokenizers
+from training.checkpoint import bpe
 from training.checkpoint.bpe import SPECIAL_TOKENS
 from training.data import samples
 
 TEXT = code(7)
-TOKENIZER = tokenizers.build([code(seed) for seed in range(20)], 400)
+TOKENIZER = bpe.build([code(seed) for seed in range(20)], 400)
 IDS: dict[str, Any] = {role: TOKENIZER.token_to_id(token) for role, token in SPECIAL_TOKENS.items()}
 
 

@@ -14,11 +14,15 @@ from tests import training_toy as toy
 from training.checkpoint.export import export
 from training.data.cursors import SourcePosition
 from training.evaluation import calibrate, sweep
-from training.evaluation.calibrate import Candidate
+from training.evaluation.calibrate import ThresholdCandidate
 from training.evaluation.sweep import Sweep
 from training.lm.families import build_model
 
-CANDIDATES = [Candidate("confidence", 2.0), Candidate("confidence", -3.0), Candidate("fixed", 1.5, every=2)]
+CANDIDATES = [
+    ThresholdCandidate("confidence", 2.0),
+    ThresholdCandidate("confidence", -3.0),
+    ThresholdCandidate("fixed", 1.5, every=2),
+]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(six: Sweep, monkeypatch: 
 
 def test_records_of_other_thresholds_do_not_count(six: Sweep) -> None:
     sweep.run(six, 1)
-    other = replace(six, candidates=[Candidate("confidence", -9.0)])
+    other = replace(six, candidates=[ThresholdCandidate("confidence", -9.0)])
     assert [len(record["rows"]) for record in sweep.run(other, 1)] == [1] * 6
 
 

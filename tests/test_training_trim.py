@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from greencode_lsp.errors import CorpusError, UnsupportedModelError
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from tests.training_corpora import code
-from training.checkpoint import bpe as tokenizers
+from training.checkpoint import bpe
 from training.checkpoint.bpe import SPECIAL_TOKENS
 from training.checkpoint.trim import rows_for, trim, trim_folder
 
@@ -23,7 +23,7 @@ SIZE = 400
 
 def base(size: int = 700) -> Tokenizer:
     """Return a tokenizer that knows prose too, with a special token of its own before the project's."""
-    tokenizer = tokenizers.build([*CODE, *PROSE], size)
+    tokenizer = bpe.build([*CODE, *PROSE], size)
     tokenizer.add_special_tokens(["<|im_start|>"])
     return tokenizer
 
@@ -43,7 +43,7 @@ def test_a_trimmed_model_gives_the_kept_tokens_the_logits_they_had(tmp_path: Pat
     small = AutoModelForCausalLM.from_pretrained(tmp_path / "small", dtype=torch.float32)
     old_ids = trim(tokenizer, CODE, SIZE).old_ids
     kept = torch.tensor([i is not None for i in old_ids])
-    new = tokenizers.load(tmp_path / "small").encode(CODE[0]).ids[:20]
+    new = bpe.load(tmp_path / "small").encode(CODE[0]).ids[:20]
     old = [old_ids[i] for i in new]
     with torch.no_grad():
         expected = model(torch.tensor([old])).logits[0][:, [i for i in old_ids if i is not None]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from training.checkpoint import bpe as tokenizers
+from training.checkpoint import bpe
 from training.preset import ModelOptions, Preset, Stage, load_preset
 
 VOCAB = 300
@@ -42,7 +42,7 @@ def work_folder(folder: Path, recipe: Preset) -> Path:
     """Write what `training corpus` leaves behind; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     text = [TEXT + f"name_{i} = {i * 37}\n" for i in range(200)]
-    tokenizers.build(text, VOCAB).save(str(folder / "tokenizer.json"))
+    bpe.build(text, VOCAB).save(str(folder / "tokenizer.json"))
     random = np.random.default_rng(0)
     longest = max(stage.context for stage in recipe.lite.stages)
     for index, stage in enumerate(recipe.lite.stages):

@@ -116,13 +116,35 @@ def share(ours: float | None, theirs: float | None) -> float | None:
     return None if ours is None or not theirs else ours / theirs
 
 
-def run(options: BenchOptions) -> dict[str, Any]:
-    """Measure everything, print tables, return the figures of the last line."""
-    rounds = QUICK_ROUNDS if options.quick else ROUNDS
-    starts = [bench_server.start(options.model) for _ in range(QUICK_STARTS if options.quick else STARTS)]
-    cpu, isa = device_name("cpu"), instruction_sets()
-    decide_threads(options.threads or usable_threads())
-    print(f"{cpu}, {os.cpu_count()} processors, {' '.join(isa)}")
+@dataclass(frozen=True, slots=True)
+class AgainstPeers:
+    """Times against other engines, over the same weights."""
+
+    random: Times
+    threads: dict[str, int]
+    """peer -> its own best count."""
+    gguf: Times
+    """Empty where no file was named."""
+
+    def figures(self) -> dict[str, Any]:
+        """Return this engine's shares of the peers' times."""
+        return {
+            "full_vs_hf": _share_of(self.random, "Hugging Face", ONE),
+            "full_vs_llamacpp_q8": _share_of(self.random, "llama.cpp", ONE),
+            "step8_vs_llamacpp_q8": _share_of(self.random, "llama.cpp", MANY),
+            "qwen": {
+                name: _share_of(self.gguf, "llama.cpp", figure)
+                for name, figure in (("step", ONE), ("step8", MANY), ("prompt", PREFILL))
+            },
+        }
+
+
+def _share_of(times: Times, peer: str, figure: str) -> float | None:
+    return share(of_peer(times, "greencode", figure), of_peer(times, peer, figure))
+
+
+def measure_peers(options: BenchOptions) -> AgainstPeers:
+    """Measure peers on a shape with random weights, and on a GGUF file where one is named; print tables."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = random_folder(options.random_weights, Path(temporary))
         times, threads = against_peers(options, folder, CONTEXT)
@@ -131,41 +153,51 @@ def run(options: BenchOptions) -> dict[str, Any]:
     if options.gguf is not None:
         file_times, file_threads = against_peers(options, options.gguf, FILE_CONTEXT)
         print_peers(options.gguf.name, file_times, file_threads, FILE_CONTEXT)
+    return AgainstPeers(times, threads, file_times)
+
+
+def measure_modes(options: BenchOptions) -> dict[str, Any]:
+    """Measure exits, drafts and reuse of a model against its own full depth; print tables, return the figures."""
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
     checkpoint = resolve(options.model)
     engine, tokenizer = load_engine(checkpoint, options.device), CodeTokenizer.from_folder(checkpoint)
     use_this_device(engine)
-    own_threads = engine.model.threads
-    against_modes = bench_exits.compare(
-        engine, checkpoint, tokenizer, rounds, QUICK_PROMPTS if options.quick else PROMPTS
-    )
-    print_modes(engine, against_modes, own_threads)
+    prompts, own_threads = QUICK_PROMPTS if options.quick else PROMPTS, engine.model.threads
+    modes = bench_exits.compare(engine, checkpoint, tokenizer, rounds, prompts)
+    print_modes(engine, modes, own_threads)
     shares = bench_exits.lazy_depth(engine, checkpoint, tokenizer, LAZY_PROMPTS)
     print("prompt never run through all layers: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
     trace = bench_exits.prompt_reused(engine, tokenizer, bench_exits.LONG_PROMPT_TOKENS)
     second = bench_exits.second_keystroke(engine, tokenizer, rounds)
-    ours = "greencode"
-    against_itself = against_modes["times_s"]
     return {
-        "full_vs_hf": share(of_peer(times, ours, ONE), of_peer(times, "Hugging Face", ONE)),
-        "full_vs_llamacpp_q8": share(of_peer(times, ours, ONE), of_peer(times, "llama.cpp", ONE)),
-        "step8_vs_llamacpp_q8": share(of_peer(times, ours, MANY), of_peer(times, "llama.cpp", MANY)),
-        "default_vs_full": bench_exits.ratio(against_itself, "balanced", "full depth")[0],
-        "layer_equivalents_ratio": against_modes["ratio"],
-        "never_exit_vs_no_exits": bench_exits.ratio(against_itself, "never exits", "no exits")[0],
-        "verified_vs_full": bench_exits.ratio(against_itself, "accuracy", "full depth")[0],
+        "default_vs_full": bench_exits.ratio(modes["times_s"], "balanced", "full depth")[0],
+        "layer_equivalents_ratio": modes["ratio"],
+        "never_exit_vs_no_exits": bench_exits.ratio(modes["times_s"], "never exits", "no exits")[0],
+        "verified_vs_full": bench_exits.ratio(modes["times_s"], "accuracy", "full depth")[0],
         "second_keystroke_vs_first": statistics.median(second),
         "prompt_reused": trace["reused"],
         "exit_check_us": bench_exits.exit_check_us(engine),
+        "threads": {f"greencode, {engine.manifest.name}": own_threads},
+    }
+
+
+def run(options: BenchOptions) -> dict[str, Any]:
+    """Measure everything, print tables, return the figures of the last line."""
+    starts = [bench_server.start(options.model) for _ in range(QUICK_STARTS if options.quick else STARTS)]
+    cpu, isa = device_name("cpu"), instruction_sets()
+    decide_threads(options.threads or usable_threads())
+    print(f"{cpu}, {os.cpu_count()} processors, {' '.join(isa)}")
+    peers = measure_peers(options)
+    modes = measure_modes(options)
+    return {
+        **peers.figures(),
+        **modes,
         "rss_mb": statistics.median(s.rss_bytes for s in starts) / 1e6,
         "initialize_s": statistics.median(s.initialize_s for s in starts),
         "first_completion_s": statistics.median(s.first_completion_s for s in starts),
-        "threads": {**threads, f"greencode, {engine.manifest.name}": own_threads},
+        "threads": peers.threads | modes["threads"],
         "cpu": cpu,
         "isa": isa,
-        "qwen": {
-            name: share(of_peer(file_times, ours, figure), of_peer(file_times, "llama.cpp", figure))
-            for name, figure in (("step", ONE), ("step8", MANY), ("prompt", PREFILL))
-        },
         "install_mb": install_mb(),
     }
 

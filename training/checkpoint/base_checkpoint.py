@@ -17,7 +17,7 @@ from greencode_lsp.engine.checkpoint import read_config
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import FAMILIES, read_manifest
 from greencode_lsp.models.store import BUNDLED, bundled_folder
-from training.checkpoint import bpe as tokenizers
+from training.checkpoint import bpe
 from training.checkpoint.export import dequantise
 from training.checkpoint.importer import import_folder
 from training.checkpoint.trim import trim_folder
@@ -98,7 +98,7 @@ def load_start(start: str, options: ModelOptions, work: Path) -> Any:
 
 def _check_tokenizer(folder: Path, work: Path) -> None:
     """Raise CorpusError where the rows were made with a tokenizer that is not the checkpoint's."""
-    theirs, ours = (json.loads(tokenizers.load(at).to_str()) for at in (folder, work))
+    theirs, ours = (json.loads(bpe.load(at).to_str()) for at in (folder, work))
     if any(theirs[part] != ours[part] for part in ("model", "pre_tokenizer", "added_tokens")):
         raise CorpusError(
             f"{work / 'tokenizer.json'} is not the tokenizer of {folder}; make the corpus with the checkpoint's own."

@@ -26,7 +26,7 @@ from torch import Tensor
 from greencode_lsp.engine.checkpoint import SCALE_SUFFIX, Weights, read_config
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
-from training.checkpoint import bpe as tokenizers
+from training.checkpoint import bpe
 from training.checkpoint.bpe import fim_marks
 from training.checkpoint.tensor_files import save_shards
 from training.preset import LiteOptions, Preset
@@ -128,7 +128,7 @@ def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
     Raises CorpusError where the trained model and the work folder's tokenizer do not belong together.
     """
     config = read_config(trained)
-    vocabulary = tokenizers.load(work).get_vocab()
+    vocabulary = bpe.load(work).get_vocab()
     if len(vocabulary) > config["vocab_size"]:
         raise CorpusError(
             f"{work / 'tokenizer.json'} has {len(vocabulary)} tokens, {trained} {config['vocab_size']}: "

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from greencode_lsp.engine.checkpoint import Weights, read_config
 from greencode_lsp.errors import CorpusError, UnsupportedModelError
-from training.checkpoint import bpe as tokenizers
+from training.checkpoint import bpe
 from training.checkpoint.bpe import SPECIAL_TOKENS
 from training.checkpoint.tensor_files import save_shards
 
@@ -124,7 +124,7 @@ def rows_for(matrix: Tensor, old_ids: list[int | None]) -> Tensor:
 
 def trim_folder(folder: Path, texts: Iterable[str], size: int, out: Path) -> float:
     """Write `folder` with a vocabulary of `size` to `out`; returns the share of the corpus's tokens that stay one."""
-    trimmed, config = trim(tokenizers.load(folder), texts, size), read_config(folder)
+    trimmed, config = trim(bpe.load(folder), texts, size), read_config(folder)
     out.mkdir(parents=True, exist_ok=True)
     weights = Weights(folder)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from greencode_lsp.errors import CorpusError
-from training.checkpoint import bpe as tokenizers
+from training.checkpoint import bpe
 from training.data.archives import disk_error
 from training.data.corpus import Selection, SourceFile, files_of, find, split_of
 from training.data.heldout import eval_packages, held_out_texts
@@ -107,8 +107,8 @@ def _tokenizer(preset: Preset, work: Path, texts: Texts) -> Tokenizer:
     if preset.lite.start:
         from training.checkpoint.base_checkpoint import fitted_start  # imports transformers: seconds
 
-        return tokenizers.load(fitted_start(preset.lite.start, sample, size, work))
-    return tokenizers.build(sample, size)
+        return bpe.load(fitted_start(preset.lite.start, sample, size, work))
+    return bpe.build(sample, size)
 
 
 def parts_of(files: Sequence[SourceFile], stages: Sequence[Stage]) -> list[Sequence[SourceFile]]:

@@ -70,7 +70,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ThresholdCandidate:
     """A threshold to measure; each policy's stand from conservative to aggressive."""
 
     policy: str
@@ -125,7 +125,7 @@ def thresholds(logits: Vector, rollouts: Rollouts) -> list[tuple[float, float]]:
     return [(float(candidates[i]), float(shares[i])) for i in sorted(picked)]
 
 
-def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[Candidate]:
+def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[ThresholdCandidate]:
     """Return what to measure: agent, confidence, fixed exits, and the policies that are reported only."""
     spoken = np.asarray(rollouts.language) == LANGUAGES.index(language)
     chosen = spoken if spoken.any() else np.ones(len(rollouts), bool)
@@ -137,16 +137,16 @@ def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[Candidate]:
         if isinstance(policy, AgentPolicy):
             logits[name] = agent_logits(policy, rollouts, engine.exits)
     out = [
-        Candidate(name, threshold, 1 if kept >= CONSERVATIVE and name not in REPORTED_ONLY else SPARSE_EVERY)
+        ThresholdCandidate(name, threshold, 1 if kept >= CONSERVATIVE and name not in REPORTED_ONLY else SPARSE_EVERY)
         for name, policy_logits in logits.items()
         for threshold, kept in thresholds(policy_logits, rollouts)
     ]
-    out += [Candidate("fixed", exit_layer - 0.5, SPARSE_EVERY) for exit_layer in reversed(engine.exits[:-1])]
-    return [*out, Candidate("never", 0.0), Candidate(ORACLE, 0.0)]
+    out += [ThresholdCandidate("fixed", exit_layer - 0.5, SPARSE_EVERY) for exit_layer in reversed(engine.exits[:-1])]
+    return [*out, ThresholdCandidate("never", 0.0), ThresholdCandidate(ORACLE, 0.0)]
 
 
 def measure(
-    loaded: LoadedCheckpoint, position: SourcePosition, index: int, candidates: Sequence[Candidate]
+    loaded: LoadedCheckpoint, position: SourcePosition, index: int, candidates: Sequence[ThresholdCandidate]
 ) -> dict[str, Any]:
     """Return one cursor's record: a row of FIGURES per candidate (None where left out), and what the check found.
 
@@ -176,7 +176,7 @@ def measure(
     return {"cursor": index, "rows": rows, "verified": drafts, "checks": checks}
 
 
-def _verified(served: Served, tree: Tree, candidate: Candidate) -> tuple[float, float]:
+def _verified(served: Served, tree: Tree, candidate: ThresholdCandidate) -> tuple[float, float]:
     """Return the layer-equivalents of the lossless completion that drafts by this row, and those at full depth.
 
     A draft beyond its end is wasted.
@@ -196,7 +196,7 @@ def _figures(completion: ReplayedCompletion, layers: int) -> list[float]:
     return [completion.agreement, len(exits), sum(exits), early, *equivalents]
 
 
-def tables_of(records: Sequence[dict[str, Any]], candidates: Sequence[Candidate]) -> Tables:
+def tables_of(records: Sequence[dict[str, Any]], candidates: Sequence[ThresholdCandidate]) -> Tables:
     """Return the rows per policy. One that is more aggressive than another and no cheaper is left out."""
     tables: dict[str, tuple[CalibrationRow, ...]] = {}
     for policy in dict.fromkeys(candidate.policy for candidate in candidates):

@@ -22,7 +22,7 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.data.cursors import SourcePosition
-from training.evaluation.calibrate import METHOD, Candidate, LoadedCheckpoint, measure
+from training.evaluation.calibrate import METHOD, LoadedCheckpoint, ThresholdCandidate, measure
 from training.exits.probe import PROBE_FILE
 from training.exits.replay import Replayer
 from training.exits.served import PROMPT_TOKENS
@@ -42,7 +42,7 @@ class Sweep:
     work: Path
     language: str
     new_tokens: int
-    candidates: Sequence[Candidate]
+    candidates: Sequence[ThresholdCandidate]
     cursors: Sequence[SourcePosition]
 
     @property

@@ -10,20 +10,17 @@ counts once its `complete.json` is there, which is written last and says what it
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,19 +28,18 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from greencode_lsp.errors import CorpusError
-from greencode_lsp.models.manifest import sha256
 from training.checkpoint.base_checkpoint import load_start
 from training.lm import decay, schedules
 from training.lm.batches import SequenceBatches, Share
 from training.lm.families import body, build_model, exit_states, to_head
 from training.lm.lite_loss import LiteModel, piece_loss
+from training.lm.run_checkpoints import COMPLETE, identity, last_checkpoint, what_is_kept, writing
 from training.preset import LiteOptions, Preset
 from training.whole_files import whole_folder
 
 EVAL_ROWS = 12
 SAVE_AFTER_S = 600.0
 """No more than this is lost where a slow run is cut off; a fast one saves with every evaluation."""
-COMPLETE = "complete.json"
 BYTES_PER_PARAMETER = 12
 """Of a checkpoint: weight and AdamW's two moments in float32."""
 
@@ -116,11 +112,11 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise CorpusError(_diverged(step, self._work))
         folder = Path(self.args.output_dir) / f"checkpoint-{step}"
-        with _writing(folder, self._work):
+        with writing(folder, self._work):
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
-                identity = json.dumps(_identity(self._preset, self._work), indent=1)
-                (folder / COMPLETE).write_text(identity, encoding="utf8")
+                owner = json.dumps(identity(self._preset, self._work), indent=1)
+                (folder / COMPLETE).write_text(owner, encoding="utf8")
                 decay.keep(folder, self._work, step)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -172,61 +168,9 @@ class Budget(TrainerCallback):  # type: ignore[misc]  # transformers has no type
             raise CorpusError(_diverged(state.global_step, self._work))
 
 
-def _identity(preset: Preset, work: Path) -> dict[str, Any]:
-    """Return what must not change between the parts of one run."""
-    stages = [dataclasses.asdict(stage) for stage in preset.lite.stages]
-    model = dataclasses.asdict(preset.model)
-    options = {key: getattr(preset.lite, key) for key in ("schedule", "accumulation", "seed")}
-    return {"tokenizer_sha256": sha256(work / "tokenizer.json"), "model": model, "stages": stages, **options}
-
-
-def _complete(work: Path) -> list[Path]:
-    """Return the whole checkpoints, oldest first."""
-    folders = [path.parent for path in (work / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
-    return sorted(folders, key=lambda path: int(path.name.removeprefix("checkpoint-")))
-
-
-def _kept(work: Path) -> str:
-    whole = _complete(work)
-    return f"{whole[-1]} is kept" if whole else "there is none before it"
-
-
-@contextlib.contextmanager
-def _writing(folder: Path, work: Path) -> Iterator[None]:
-    """Turn what a full disk makes the writers raise into one sentence."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CorpusError(
-            f"{folder} could not be written ({error}); {_kept(work)}; free some space and run again."
-        ) from error
-
-
 def _diverged(step: int, work: Path) -> str:
-    return f"The training diverged before step {step} (NaN): {_kept(work)}; lower [lite] learning_rate and run again."
-
-
-def last_checkpoint(preset: Preset, work: Path) -> Path | None:
-    """Return the checkpoint to go on from, if any; those cut off while they were written are removed.
-
-    Raises CorpusError where it belongs to another run, or where there are only checkpoints that no run called whole.
-    """
-    whole = _complete(work)
-    cut_off = sorted(set((work / "checkpoints").glob("checkpoint-*")) - set(whole))
-    if cut_off and not whole:
-        raise CorpusError(f"{cut_off[-1]} has no {COMPLETE}: it was cut off, or made by another trainer; remove it.")
-    for folder in cut_off:
-        shutil.rmtree(folder, ignore_errors=True)
-    if not whole:
-        return None
-    stated = json.loads((whole[-1] / COMPLETE).read_text(encoding="utf8"))
-    differing = [name for name, value in _identity(preset, work).items() if stated.get(name) != value]
-    if differing:
-        raise CorpusError(
-            f"{whole[-1]} was made with another {' and '.join(differing)}; remove {work / 'checkpoints'} or name "
-            "another --work."
-        )
-    return whole[-1]
+    kept = what_is_kept(work)
+    return f"The training diverged before step {step} (NaN): {kept}; lower [lite] learning_rate and run again."
 
 
 def learning_rate_factor(options: LiteOptions) -> Callable[[int], float]:
@@ -341,6 +285,6 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     trainer.evaluate()
     if args.should_save:
-        with _writing(work / "lite", work), whole_folder(work / "lite") as part:
+        with writing(work / "lite", work), whole_folder(work / "lite") as part:
             model.language_model.save_pretrained(part)
     return work / "lite"
