@@ -24,7 +24,7 @@ def figures(agreement: float, ratio: float) -> list[float]:
 
 
 def records(*rows: tuple[float, float], completions: int = 400) -> list[dict[str, object]]:
-    return [{"cursor": i, "rows": [figures(*row) for row in rows], "checks": {}} for i in range(completions)]
+    return [{"cursor": i, "figures": [figures(*row) for row in rows], "checks": {}} for i in range(completions)]
 
 
 def test_thresholds_run_from_careful_to_bold() -> None:
@@ -55,7 +55,7 @@ def test_a_row_that_was_measured_on_some_completions_is_bounded_by_those() -> No
     sparse = records((1.0, 0.9), (1.0, 0.5))
     for i, record in enumerate(sparse):
         if i % 5:
-            record["rows"] = [*record["rows"][:1], None]  # type: ignore[index]  # a list here
+            record["figures"] = [*record["figures"][:1], None]  # type: ignore[index]  # a list here
     conservative, aggressive = tables_of(sparse, CANDIDATES[:2])["agent"]
     assert (conservative.completions, aggressive.completions) == (400, 80)
     # three policies share the 5 %: the one that `auto` means is picked on these completions

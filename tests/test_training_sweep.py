@@ -46,7 +46,7 @@ def six(checkpoint: Path, tmp_path: Path) -> Sweep:
 def test_every_cursor_has_a_record_with_a_row_per_setting(six: Sweep) -> None:
     records = sweep.run(six, 1)
     assert [record["cursor"] for record in records] == list(range(6))
-    assert [[row is None for row in record["rows"]] for record in records[:2]] == [[False] * 3, [False, False, True]]
+    assert [[row is None for row in record["figures"]] for record in records[:2]] == [[False] * 3, [False, False, True]]
 
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(six: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(six: Sweep, monkeypatch: 
 def test_records_of_other_thresholds_do_not_count(six: Sweep) -> None:
     sweep.run(six, 1)
     other = replace(six, candidates=[ThresholdCandidate("confidence", -9.0)])
-    assert [len(record["rows"]) for record in sweep.run(other, 1)] == [1] * 6
+    assert [len(record["figures"]) for record in sweep.run(other, 1)] == [1] * 6
 
 
 def test_the_engine_itself_says_the_same_as_the_replay(six: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

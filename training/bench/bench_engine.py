@@ -127,16 +127,17 @@ class AgainstPeers:
     """Empty where no file was named."""
 
     def figures(self) -> dict[str, Any]:
-        """Return this engine's shares of the peers' times."""
+        """Return this engine's shares of the peers' times, random weights."""
         return {
             "full_vs_hf": _share_of(self.random, "Hugging Face", ONE),
             "full_vs_llamacpp_q8": _share_of(self.random, "llama.cpp", ONE),
             "step8_vs_llamacpp_q8": _share_of(self.random, "llama.cpp", MANY),
-            "qwen": {
-                name: _share_of(self.gguf, "llama.cpp", figure)
-                for name, figure in (("step", ONE), ("step8", MANY), ("prompt", PREFILL))
-            },
         }
+
+    def gguf_figures(self) -> dict[str, float | None]:
+        """Return this engine's shares of llama.cpp's times, on the file."""
+        names = (("step", ONE), ("step8", MANY), ("prompt", PREFILL))
+        return {name: _share_of(self.gguf, "llama.cpp", figure) for name, figure in names}
 
 
 def _share_of(times: Times, peer: str, figure: str) -> float | None:
@@ -189,15 +190,17 @@ def run(options: BenchOptions) -> dict[str, Any]:
     print(f"{cpu}, {os.cpu_count()} processors, {' '.join(isa)}")
     peers = measure_peers(options)
     modes = measure_modes(options)
+    threads = peers.threads | modes.pop("threads")
     return {
         **peers.figures(),
         **modes,
         "rss_mb": statistics.median(s.rss_bytes for s in starts) / 1e6,
         "initialize_s": statistics.median(s.initialize_s for s in starts),
         "first_completion_s": statistics.median(s.first_completion_s for s in starts),
-        "threads": peers.threads | modes["threads"],
+        "threads": threads,
         "cpu": cpu,
         "isa": isa,
+        "qwen": peers.gguf_figures(),
         "install_mb": install_mb(),
     }
 

@@ -26,13 +26,13 @@ from training.data.archives import disk_error
 from training.data.corpus import Selection, SourceFile, files_of, find, split_of
 from training.data.heldout import eval_packages, held_out_texts
 from training.data.packages import is_permissive
-from training.data.samples import lay_out_rows, samples_of
+from training.data.samples import pack_sequences, samples_of
 from training.data.screen import Screen
 from training.preset import CorpusOptions, Preset, Stage
 from training.whole_files import write_json
 
 TOKENIZER_FILES = 4_000
-VALIDATION_ROWS = 64
+VALIDATION_SEQUENCES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def choose(selection: Selection, options: CorpusOptions, heldout_sources: Sequen
 def _write(preset: Preset, work: Path, texts: Texts) -> dict[str, Any]:
     tokenizer = _tokenizer(preset, work, texts)
     tokenizer.save(str(work / "tokenizer.json"))
-    counts = _write_rows(preset, work, texts, tokenizer)
+    counts = _write_sequences(preset, work, texts, tokenizer)
     with (work / "validation.jsonl").open("w", encoding="utf8") as file:
         for source in texts.validation:
             package = source.package
@@ -118,7 +118,7 @@ def parts_of(files: Sequence[SourceFile], stages: Sequence[Stage]) -> list[Seque
     return [files[start:end] for start, end in pairwise(bounds)]
 
 
-def rows_of(
+def sequences_of(
     files: Sequence[SourceFile], tokenizer: Tokenizer, context: int, max_tokens: int, seed: int
 ) -> tuple[NDArray[Any], Counter[str]]:
     """Return rows [N, context + 1] of at most `max_tokens`, and the tokens encoded by language."""
@@ -131,22 +131,22 @@ def rows_of(
             counts[file.package.language] += len(sample)
         if counts.total() >= max_tokens + context:
             break
-    return lay_out_rows(samples, context, max_tokens, rng), counts
+    return pack_sequences(samples, context, max_tokens, rng), counts
 
 
-def _write_rows(preset: Preset, work: Path, texts: Texts, tokenizer: Tokenizer) -> dict[str, Any]:
+def _write_sequences(preset: Preset, work: Path, texts: Texts, tokenizer: Tokenizer) -> dict[str, Any]:
     """Write `stage<i>.npy` [N, context + 1], each stage from files of its own, and `validation.npy`."""
     unique, by_language = 0, Counter[str]()
     stages = preset.lite.stages
     for index, (stage, files) in enumerate(zip(stages, parts_of(texts.train, stages), strict=True)):
-        rows, counts = rows_of(files, tokenizer, stage.context, stage.tokens, seed=index)
+        rows, counts = sequences_of(files, tokenizer, stage.context, stage.tokens, seed=index)
         if len(rows) == 0:
             raise CorpusError(f"The corpus has too little text for stage {index + 1}; name more sources.")
         np.save(work / f"stage{index}.npy", rows)
         unique += rows.shape[0] * stage.context
         by_language += counts
     context = stages[-1].context
-    held, _ = rows_of(texts.validation, tokenizer, context, VALIDATION_ROWS * (context + 1), seed=99)
+    held, _ = sequences_of(texts.validation, tokenizer, context, VALIDATION_SEQUENCES * (context + 1), seed=99)
     np.save(work / "validation.npy", held)
     return {
         "train_tokens_unique": unique,

@@ -105,7 +105,7 @@ def samples_of(text: str, tokenizer: Tokenizer, context: int, rng: random.Random
     return (np.array(encode_sample(chunk, tokenizer, rng), dtype) for chunk in chunks(text, context, rng))
 
 
-def lay_out_rows(samples: list[NDArray[Any]], context: int, max_tokens: int, rng: random.Random) -> NDArray[Any]:
+def pack_sequences(samples: list[NDArray[Any]], context: int, max_tokens: int, rng: random.Random) -> NDArray[Any]:
     """Return rows [N, context + 1] of ids: shuffled samples laid end to end, at most `max_tokens` of them."""
     rng.shuffle(samples)
     flat = np.concatenate([np.empty(0, np.uint16), *samples])

@@ -130,7 +130,7 @@ def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[ThresholdCan
     spoken = np.asarray(rollouts.language) == LANGUAGES.index(language)
     chosen = spoken if spoken.any() else np.ones(len(rollouts), bool)
     rank = np.cumsum(chosen)
-    rollouts = rollouts.rows(chosen & (rank % max(1, rank[-1] // GRID_TOKENS) == 0))
+    rollouts = rollouts.select(chosen & (rank % max(1, rank[-1] // GRID_TOKENS) == 0))
     logits = {"confidence": np.asarray(rollouts.confidence)}
     for name in ("agent", "probe"):
         policy = engine.policies.get(name)
@@ -148,24 +148,24 @@ def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[ThresholdCan
 def measure(
     loaded: LoadedCheckpoint, position: SourcePosition, index: int, candidates: Sequence[ThresholdCandidate]
 ) -> dict[str, Any]:
-    """Return one cursor's record: a row of FIGURES per candidate (None where left out), and what the check found.
+    """Return one cursor's record: FIGURES per candidate (None where left out), and what the check found.
 
-    On each SPARSE_EVERY-th also what every row costs with its early tokens as verified drafts, `verified`.
+    On each SPARSE_EVERY-th also what every candidate costs as the drafter of self-speculative decoding, `verified`.
     """
     served, tree = loaded.tree(position)
     reference = position.rest_of_line.rstrip()
     rng = random.Random(index)
     is_checked = rng.random() < CHECKED_PROMPTS
-    rows: list[list[float] | None] = []
+    figures: list[list[float] | None] = []
     checks: dict[str, Any] = {"pairs": 0, "mismatches": []}
     for candidate in candidates:
         if index % candidate.every:
-            rows.append(None)
+            figures.append(None)
             continue
         config = DecodeConfig(candidate.policy, candidate.threshold)
         completion = tree.serve(served, config)
         scores = line_scores(served.first_line(completion.token_ids), reference, position.language)
-        rows.append([*_figures(completion, loaded.engine.layers), *scores])
+        figures.append([*_figures(completion, loaded.engine.layers), *scores])
         if is_checked and candidate.policy != ORACLE and rng.random() < CHECKED_ROWS:
             checks["pairs"] += 1
             steps = emit_served(loaded.engine, served, replace(config, batch_invariant=True))
@@ -173,7 +173,7 @@ def measure(
                 gap = tree.margin(config, completion.token_ids, served.constraint)
                 checks["mismatches"].append({**asdict(candidate), "cursor": index, "gap": gap})
     drafts = [] if index % SPARSE_EVERY else [_verified(served, tree, candidate) for candidate in candidates]
-    return {"cursor": index, "rows": rows, "verified": drafts, "checks": checks}
+    return {"cursor": index, "figures": figures, "verified": drafts, "checks": checks}
 
 
 def _verified(served: Served, tree: Tree, candidate: ThresholdCandidate) -> tuple[float, float]:
@@ -202,7 +202,7 @@ def tables_of(records: Sequence[dict[str, Any]], candidates: Sequence[ThresholdC
     for policy in dict.fromkeys(candidate.policy for candidate in candidates):
         tried = [(i, candidate.threshold) for i, candidate in enumerate(candidates) if candidate.policy == policy]
         measured = [
-            np.asarray([record["rows"][i] for record in records if record["rows"][i] is not None], np.float64)
+            np.asarray([record["figures"][i] for record in records if record["figures"][i] is not None], np.float64)
             for i, _ in tried
         ]
         if not all(len(rows) for rows in measured):

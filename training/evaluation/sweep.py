@@ -30,6 +30,8 @@ from training.exits.teacher_forcing import DEVICE
 from training.whole_files import write_text
 
 REPORT_EVERY_S = 60.0
+RECORD_FORMAT = 2
+"""Of the files; those of another are measured again."""
 LEAST_SHARE = 32
 """Cursors that are worth a process's start."""
 
@@ -57,7 +59,14 @@ class Sweep:
         known = [manifest.files, manifest.cost_curve, manifest.head_layers] if manifest else []
         digest = hashlib.sha256(
             json.dumps(
-                [known, METHOD, PROMPT_TOKENS, self.new_tokens, [asdict(candidate) for candidate in self.candidates]]
+                [
+                    RECORD_FORMAT,
+                    known,
+                    METHOD,
+                    PROMPT_TOKENS,
+                    self.new_tokens,
+                    [asdict(candidate) for candidate in self.candidates],
+                ]
             ).encode()
         )
         for cursor in self.cursors:

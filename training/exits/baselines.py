@@ -82,7 +82,7 @@ def replay(rollouts: Rollouts, manifest: Manifest, policy: Policy, threshold: fl
     exit_index, correct = np.zeros(len(rollouts), np.int64), np.zeros(len(rollouts), bool)
     cost, alive = np.zeros(count), np.ones(count, bool)
     while alive.any():
-        row, here = episodes.row, episodes.exit
+        row, here = episodes.token_index, episodes.exit
         exit_here = policy.logits(episodes) > threshold
         outcome = episodes.take(exit_here)
         checks = manifest.head_layers * (policy.needs_head & ~exit_here)
@@ -119,13 +119,15 @@ def fixed(manifest: Manifest) -> Policy:
 def confidence(rollouts: Rollouts) -> Policy:
     """Exit where the exit is sure of its own token; needs the head at every exit."""
     odds = np.asarray(rollouts.confidence, np.float64)
-    return Policy("confidence", lambda episodes: odds[episodes.row, episodes.exit], _quantiles(odds), needs_head=True)
+    return Policy(
+        "confidence", lambda episodes: odds[episodes.token_index, episodes.exit], _quantiles(odds), needs_head=True
+    )
 
 
 def oracle(rollouts: Rollouts) -> Policy:
     """Exit at the first exit whose token is the full model's."""
     right = rollouts.right.astype(np.float64)
-    return Policy("oracle", lambda episodes: right[episodes.row, episodes.exit], [0.5])
+    return Policy("oracle", lambda episodes: right[episodes.token_index, episodes.exit], [0.5])
 
 
 def network(name: str, agent: AgentPolicy, rollouts: Rollouts, manifest: Manifest) -> Policy:

@@ -81,19 +81,19 @@ class ParallelEpisodes:
         return self._exit
 
     @property
-    def row(self) -> Integers:
+    def token_index(self) -> Integers:
         """The stored token that each episode stands at."""
         return np.asarray(self._starts[self._episode] + self._position)
 
     def observe(self) -> Vector:
         """Return observations [n, D + S - 1 + 2], by the function the server uses."""
         pending = self._position + 1 - self._filled[self._indices, self._exit + 1]
-        hidden = np.asarray(self._hidden[self.row, self._exit], np.float32)
+        hidden = np.asarray(self._hidden[self.token_index, self._exit], np.float32)
         return observation(hidden, self._exit, len(self.exits), pending, self._position)
 
     def step(self, actions: NDArray[np.int64], reward: Reward, cost_weight: float | Floats) -> tuple[Floats, Booleans]:
         """Take one action per episode; return rewards [n] and which episodes ended [n]. Those must `begin` anew."""
-        exit_here, row, here = np.asarray(actions) == 1, self.row, self._exit
+        exit_here, row, here = np.asarray(actions) == 1, self.token_index, self._exit
         outcome = self.take(exit_here)
         if reward.name == "paper":
             return paper_reward(self.exits, here, self._best[row], self._right[row, here], exit_here), outcome.ended
@@ -103,7 +103,7 @@ class ParallelEpisodes:
 
     def take(self, exit_here: Booleans) -> StepOutcome:
         """Emit here where `exit_here` [n] says so, go on to the next exit elsewhere."""
-        row, here = self.row, self._exit.copy()
+        row, here = self.token_index, self._exit.copy()
         emits = exit_here | (here + 2 == len(self.exits))
         # the next token's first segment is not a choice; counted here, an episode's rewards hold its whole cost
         layers = self._go_on(~exit_here, here) + emits * (self.head_layers + self._widths[0] * (self._position > 0))

@@ -67,7 +67,7 @@ class Rollouts:
         """Tokens of each completion."""
         return np.diff(np.append(np.flatnonzero(np.asarray(self.position) == 0), len(self)))
 
-    def rows(self, which: slice | NDArray[np.bool_]) -> Rollouts:
+    def select(self, which: slice | NDArray[np.bool_]) -> Rollouts:
         """Return some of the tokens; unless they are whole completions they make none any more."""
         return Rollouts(*(getattr(self, item.name)[which] for item in fields(self)))
 
@@ -117,7 +117,7 @@ class Writer:
     def copy(self, stored: Rollouts) -> None:
         """Append rollouts too large for the memory."""
         for start in range(0, len(stored), COPIED_TOKENS):
-            self.append(stored.rows(slice(start, start + COPIED_TOKENS)))
+            self.append(stored.select(slice(start, start + COPIED_TOKENS)))
 
     def _head(self, name: str) -> None:
         """Write the array's header; numpy keeps room in it for the number of rows to grow."""

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from greencode_lsp.errors import CorpusError
 from training.preset import LiteOptions, Stage
 
-ROWS_PER_LOOK = 65_536
+SEQUENCES_PER_LOOK = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def _read_stage(work: Path, index: int, stage: Stage, vocab_size: int) -> NDArra
         raise CorpusError(f"{path} cannot be read ({error}); make the corpus again.") from error
     if rows.ndim != 2 or rows.shape[1] != stage.context + 1 or len(rows) == 0:
         raise CorpusError(f"{path} holds rows of shape {rows.shape}, not [N, {stage.context + 1}]; make it again.")
-    largest = max(int(rows[at : at + ROWS_PER_LOOK].max()) for at in range(0, len(rows), ROWS_PER_LOOK))
+    largest = max(int(rows[at : at + SEQUENCES_PER_LOOK].max()) for at in range(0, len(rows), SEQUENCES_PER_LOOK))
     if largest >= vocab_size:
         raise CorpusError(
             f"{path} holds the token {largest}, the model has {vocab_size}: they belong to different tokenizers."

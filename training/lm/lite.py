@@ -37,7 +37,7 @@ from training.lm.run_checkpoints import COMPLETE, identity, last_checkpoint, wha
 from training.preset import LiteOptions, Preset
 from training.whole_files import whole_folder
 
-EVAL_ROWS = 12
+EVALUATED_SEQUENCES = 12
 SAVE_AFTER_S = 600.0
 """No more than this is lost where a slow run is cut off; a fast one saves with every evaluation."""
 BYTES_PER_PARAMETER = 12
@@ -72,7 +72,7 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
 
     def __init__(self, work: Path, preset: Preset, model: LiteModel, args: TrainingArguments, **kwargs: Any) -> None:
         self._preset, self._work = preset, work
-        self._held = np.load(work / "validation.npy", mmap_mode="r")[:EVAL_ROWS]
+        self._held = np.load(work / "validation.npy", mmap_mode="r")[:EVALUATED_SEQUENCES]
         self._evaluated: dict[str, float] = {}
         super().__init__(model, args, **kwargs)
 
