@@ -198,19 +198,19 @@ def trials(
             work[i] = completion.work
             seconds[i].append(timed.busy_s)
         if all(one.emitted_tokens for one in work):
-            observed = [statistics.median(found) for found in seconds]
+            observed = [statistics.median(passes) for passes in seconds]
             yield Trial(*observed, *(calibration.seconds(one) for one in work))
 
 
-def judged(calibration: Calibration, found: Sequence[Trial]) -> Calibration:
+def judged(calibration: Calibration, results: Sequence[Trial]) -> Calibration:
     """Return the calibration with what the trials say of it; as it is where there are none."""
-    if not found:
+    if not results:
         return calibration
     ratios = [
-        ratio for t in found for ratio in (t.modelled_full_depth_s / t.full_depth_s, t.modelled_served_s / t.served_s)
+        ratio for t in results for ratio in (t.modelled_full_depth_s / t.full_depth_s, t.modelled_served_s / t.served_s)
     ]
-    observed = sum(t.served_s for t in found) / sum(t.full_depth_s for t in found)
-    modelled = sum(t.modelled_served_s for t in found) / sum(t.modelled_full_depth_s for t in found)
+    observed = sum(t.served_s for t in results) / sum(t.full_depth_s for t in results)
+    modelled = sum(t.modelled_served_s for t in results) / sum(t.modelled_full_depth_s for t in results)
     return replace(calibration, time_ratio=statistics.median(ratios), saved_share_error=abs(modelled - observed))
 
 
@@ -265,12 +265,12 @@ def _about_trials(calibration: Calibration) -> str:
 
 
 def _about_joules(calibration: Calibration) -> str:
-    found = calibration.joules
-    if found is not None:
+    joules = calibration.joules
+    if joules is not None:
         return (
-            f"joules (energy_tier: modelled), fitted over {found.windows} windows of {WINDOW_S:g} s: idle "
-            f"{found.idle_w:.3g} W, {found.byte_j:.3g} J a byte, {found.operation_j:.3g} J an operation; "
-            f"fit error {found.fit_error:.1%}"
+            f"joules (energy_tier: modelled), fitted over {joules.windows} windows of {WINDOW_S:g} s: idle "
+            f"{joules.idle_w:.3g} W, {joules.byte_j:.3g} J a byte, {joules.operation_j:.3g} J an operation; "
+            f"fit error {joules.fit_error:.1%}"
         )
     stated = (
         f"joules (energy_tier: modelled) are a stated power of {ACTIVE_POWER_W[calibration.device]:g} W "

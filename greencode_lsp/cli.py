@@ -114,9 +114,9 @@ def demo(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         from greencode_lsp.completion.chosen import advice
 
-        found = advice(settings)
-        if found:
-            _write("\n" + found)
+        recommendation = advice(settings)
+        if recommendation:
+            _write("\n" + recommendation)
     return 0
 
 

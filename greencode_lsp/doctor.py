@@ -148,7 +148,7 @@ def _packages(probes: Probes) -> Check:
         required = [Requirement(text) for text in probes.requirements() or ()]
     except metadata.PackageNotFoundError:
         return Check("packages", "note", f"{PACKAGE} runs from a folder that was not installed", "pip install .")
-    found, wrong = [], []
+    versions, wrong = [], []
     for requirement in required:
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
@@ -157,12 +157,12 @@ def _packages(probes: Probes) -> Check:
         except metadata.PackageNotFoundError:
             wrong.append(f"{requirement.name} is missing")
             continue
-        found.append(f"{requirement.name} {version}")
+        versions.append(f"{requirement.name} {version}")
         if not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
     if wrong:
         return Check("packages", "problem", ", ".join(wrong), f"pip install --upgrade {PACKAGE}")
-    return Check("packages", "ok", ", ".join(found))
+    return Check("packages", "ok", ", ".join(versions))
 
 
 def _server(probes: Probes) -> Check:
@@ -197,10 +197,10 @@ def _ledger(path: Path) -> Check:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
                 return Check("ledger", "problem", f"{path} is of a newer {PACKAGE}", f"pip install --upgrade {PACKAGE}")
-            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            if found != "ok":
+            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
                 aside = f"Close your editors and move {path} away; the next suggestion begins a new one."
-                return Check("ledger", "problem", f"{path} is damaged: {found.splitlines()[-1]}", aside)
+                return Check("ledger", "problem", f"{path} is damaged: {verdict.splitlines()[-1]}", aside)
             database.execute("BEGIN IMMEDIATE")  # takes the right to write, and writes nothing
             database.rollback()
     except sqlite3.OperationalError as error:
@@ -241,15 +241,15 @@ def _model(settings: Settings) -> Check:
     if manifest is None:
         mend = "Nothing, unless you want to save energy: only a model with greencode.json has exits."
         return Check("model", "note", f"{folder} has no exits: every token runs at full depth", mend)
-    found = f"{manifest.name} in {folder}, {len(manifest.files)} files as their SHA-256 ({elapsed_ms:.0f} ms)"
+    summary = f"{manifest.name} in {folder}, {len(manifest.files)} files as their SHA-256 ({elapsed_ms:.0f} ms)"
     if not manifest.calibration:
-        return Check("model", "note", found + "; no calibrated threshold: every token runs at full depth")
-    return Check("model", "ok", f"{found}, calibrated for {', '.join(manifest.calibration)}")
+        return Check("model", "note", summary + "; no calibrated threshold: every token runs at full depth")
+    return Check("model", "ok", f"{summary}, calibrated for {', '.join(manifest.calibration)}")
 
 
 def _better(settings: Settings, probes: Probes) -> list[Check]:
-    found = probes.advice(settings)
-    return [Check("better model", "note", found)] if found else []
+    recommendation = probes.advice(settings)
+    return [Check("better model", "note", recommendation)] if recommendation else []
 
 
 def _suggestion(settings: Settings, probes: Probes) -> list[Check]:
@@ -273,5 +273,5 @@ def _energy(device: str, probes: Probes) -> Check:
     covered = probes.counter(device)
     if covered is not None:
         return Check("energy", "ok", f"a counter, of {covered}")
-    found = f"no counter is used for {device}: joules are stated watts times the time taken (energy_tier: modelled)"
-    return Check("energy", "note", found, (rapl.mend(probes.powercap) or "") if device == "cpu" else "")
+    summary = f"no counter is used for {device}: joules are stated watts times the time taken (energy_tier: modelled)"
+    return Check("energy", "note", summary, (rapl.mend(probes.powercap) or "") if device == "cpu" else "")

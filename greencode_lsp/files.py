@@ -55,7 +55,7 @@ class UnsafeFileError(OSError):
 
 def harmless(text: str) -> str:
     """Return text without what a terminal obeys: controls but tab and line end, and marks that turn its direction."""
-    return _OBEYED.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _OBEYED.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 # ---- files from outside
@@ -238,18 +238,18 @@ class CacheFolder:
         Of several processes one builds, the others wait for it. Nobody sees half an entry. Raises CacheError where the
         cache cannot be written; what `make` raises is passed on, and nothing stays of what it wrote.
         """
-        found = self.read(key)
-        if found is not None:
-            return found
+        entry = self.read(key)
+        if entry is not None:
+            return entry
         path = self._path(key)
         with self._one_sentence():
             if not self._is_trusted():
                 self._make_anew()
             lock = FileLock(self.folder / f".{key}.lock", timeout=wait_s, mode=0o600)
         with self._held(lock):
-            found = self.read(key)
-            if found is not None:
-                return found
+            entry = self.read(key)
+            if entry is not None:
+                return entry
             with self._one_sentence():
                 for stale in self.folder.glob(f".part-{key}-*"):  # of a process that was killed: we hold its lock
                     _delete(stale)

@@ -139,18 +139,18 @@ class Choice:
 
 def choices(settings: Settings, manifest: Manifest, language: str) -> tuple[Choice, ...]:
     """Return the named preferences as they stand for a language."""
-    found = []
+    options = []
     for name, preference in PREFERENCES.items():
         asked = replace(settings, preference=preference, min_agreement=None)
         row = _proven(asked, manifest, language)
         if row is not None:
-            found.append(Choice(name, preference, row.layer_equivalents_ratio, row.agreement_lower_95))
+            options.append(Choice(name, preference, row.layer_equivalents_ratio, row.agreement_lower_95))
             continue
         config = decode_config(asked, manifest, language)
         rows = manifest.calibration.get(language, {}).get(config.policy, ()) if config.verified else ()
         ratios = [r.verified_ratio for r in rows if r.threshold == config.threshold and r.verified_ratio is not None]
-        found.append(Choice(name, preference, min(ratios, default=1.0), 1.0))
-    return tuple(found)
+        options.append(Choice(name, preference, min(ratios, default=1.0), 1.0))
+    return tuple(options)
 
 
 def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[CalibrationRow]) -> DecodeConfig:
@@ -158,10 +158,10 @@ def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[Cali
 
     `copied` is the row of drafts that are copied from the text alone.
     """
-    found = [*((policy, row) for row in rows), *(("never", row) for row in copied)]
+    drafters = [*((policy, row) for row in rows), *(("never", row) for row in copied)]
     measured = [
         (row.verified_ratio + (name != "never") * EARLY_DRAFTS_WORTH, name, row.threshold)
-        for name, row in found
+        for name, row in drafters
         if row.verified_ratio is not None
     ]
     if measured:

@@ -108,12 +108,12 @@ class Books:
             due.guarantee.observe(agreed, tokens)
         self._book_audit(due, energy, start_s, (agreed, tokens))
 
-    def _book_audit(self, due: Due, energy: EnergyReading, start_s: float, found: tuple[int, int] | None) -> None:
+    def _book_audit(self, due: Due, energy: EnergyReading, start_s: float, result: tuple[int, int] | None) -> None:
         """Write what an audit took, and what it has found if it came to its end."""
         if self.ledger is None:
             return
-        agreed, tokens = found or (0, 0)
+        agreed, tokens = result or (0, 0)
         row = LedgerRow.of(due.completion, due.language, due.preference, "audit").audited(
             Audit(agreed, tokens, due.guarantee.min_agreement), energy, (time.perf_counter() - start_s) * 1000
         )
-        self.ledger.add(row if found else replace(row, agreed_tokens=None, promised=None))
+        self.ledger.add(row if result else replace(row, agreed_tokens=None, promised=None))

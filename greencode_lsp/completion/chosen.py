@@ -58,11 +58,11 @@ def profiled_ms(settings: Settings) -> Profiled:
     device = pick_device(settings.device)
 
     def profiled(checkpoint: Path) -> float | None:
-        found = stored(device, checkpoint.stem if checkpoint.is_file() else checkpoint.name)
-        if found is None or settings.numeric not in ("auto", found.numeric):
+        profile = stored(device, checkpoint.stem if checkpoint.is_file() else checkpoint.name)
+        if profile is None or settings.numeric not in ("auto", profile.numeric):
             return None
-        layers, segments = found.exits[-1], len(found.segments)
-        return 1000 * found.seconds(
+        layers, segments = profile.exits[-1], len(profile.segments)
+        return 1000 * profile.seconds(
             Work(
                 prompt_tokens=PROMPT_TOKENS,
                 reused_tokens=PROMPT_TOKENS - NEW_PROMPT_TOKENS,
@@ -99,8 +99,8 @@ def offers(settings: Settings) -> dict[str, Any]:
         }
         for model in CATALOGUE
     ]
-    found = better_model(settings, machine)
-    return {"models": models, "better": found.short if found else "", "advice": advice(settings, machine)}
+    better_one = better_model(settings, machine)
+    return {"models": models, "better": better_one.short if better_one else "", "advice": advice(settings, machine)}
 
 
 def advice(settings: Settings, machine: Machine | None = None) -> str:
@@ -127,6 +127,6 @@ def _served_quality(settings: Settings, machine: Machine) -> int:
     checkpoint = checkpoints(settings, machine=machine)[0]
     if checkpoint == bundled_folder():
         return 0
-    found = by_hash(checkpoint.name.removeprefix("sha256-"))
-    named = [model.quality for model in CATALOGUE if model is found or model.file == checkpoint.name]
+    catalogued = by_hash(checkpoint.name.removeprefix("sha256-"))
+    named = [model.quality for model in CATALOGUE if model is catalogued or model.file == checkpoint.name]
     return max(named, default=1 << 30)

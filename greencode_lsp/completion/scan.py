@@ -170,8 +170,8 @@ class _Scanner:
 
     def _on_quote(self, match: re.Match[str]) -> None:
         quote = self._quotes()[int(str(match.lastgroup).removeprefix("quote"))]
-        found = re.compile(quote.opens).match(self._text, match.start())
-        closes = found.expand(quote.closes) if found is not None and "\\" in quote.closes else quote.closes
+        opening = re.compile(quote.opens).match(self._text, match.start())
+        closes = opening.expand(quote.closes) if opening is not None and "\\" in quote.closes else quote.closes
         outer = next((i for i in range(len(self._stack) - 1, -1, -1) if self._stack[i].role == "string"), None)
         if outer is not None:
             around = self._stack[outer].quote

@@ -63,14 +63,14 @@ class Scopes:
         """Read a folder's section; what chooses the model, and all else that is the user's alone, is not taken."""
         if not isinstance(section, Mapping):
             return self.settings, []
-        found, sentences = parse({SECTION: section}, self._initial)
+        settings, sentences = parse({SECTION: section}, self._initial)
         for name, keys in USERS_ALONE.items():
-            theirs, users = getattr(found, name), getattr(self.settings, name)
+            theirs, users = getattr(settings, name), getattr(self.settings, name)
             if theirs not in (users, getattr(self._initial, name)):
                 named = " and ".join(f"{SECTION}.{key}" for key in keys)
                 sentences.append(f"A folder's value of {named} is ignored: it comes from your own settings alone.")
-            found = replace(found, **{name: users})
-        return found, sentences
+            settings = replace(settings, **{name: users})
+        return settings, sentences
 
     def prefer(self, value: object) -> float | None:
         """Let a preference hold for this session, over the settings; return it as a number, None for a bad one."""

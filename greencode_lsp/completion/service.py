@@ -143,21 +143,21 @@ class CompletionService:
             return self._refuse(document, refusal)
         if not request.invoked and (gate.refuse_text(request, settings) or self._outcomes.is_undone(document, request)):
             return self._refuse(document, self._reason)
-        found = self._suggestions.find(document, request)
+        suggestion = self._suggestions.find(document, request)
         running = self._running.get(document)
-        if found is None and running is not None and running.may_serve(request):
+        if suggestion is None and running is not None and running.may_serve(request):
             running.joined = request
             await self._finish(document, self._worker.adopt(document))
-            found = self._suggestions.find(document, request)
-        if found is None:
+            suggestion = self._suggestions.find(document, request)
+        if suggestion is None:
             spent = thrift(settings.preference)
             if not request.invoked and not self._is_worth_starting(document, request, spent):
                 return self._refuse(document, self._reason)
-            found = await self._generate(document, request, settings, spent)
+            suggestion = await self._generate(document, request, settings, spent)
         else:
             self._worker.stop(document)
             self._because(self._fallback)
-        return NOTHING if found is None else Suggested(found[1], found[0])
+        return NOTHING if suggestion is None else Suggested(suggestion[1], suggestion[0])
 
     def shown(self, document: str, suggested: Suggested, request: Request) -> None:
         """Note that the client was given a suggestion."""
@@ -273,8 +273,8 @@ class CompletionService:
             from greencode_lsp.energy.page import to_html  # with numpy, which the server's start does without
             from greencode_lsp.energy.report import report, to_json
 
-            found = report(ledger_path(), scope, intensity)
-            return to_json(found) | ({"html": to_html(found)} if with_page else {})
+            figures = report(ledger_path(), scope, intensity)
+            return to_json(figures) | ({"html": to_html(figures)} if with_page else {})
 
         return await asyncio.get_running_loop().run_in_executor(None, job)
 

@@ -97,8 +97,8 @@ class Suggestion:
         longest = len(self.before) + len(self.text) + TAKEN_BACK  # an editor's indentation may come on top
         start = max(0, request.offset - longest)
         if self.is_whole:
-            found = start == 0 and request.text.startswith(self.before, 0, request.offset)
-            return request.text[len(self.before) : request.offset].replace("\r\n", "\n") if found else None
+            is_same = start == 0 and request.text.startswith(self.before, 0, request.offset)
+            return request.text[len(self.before) : request.offset].replace("\r\n", "\n") if is_same else None
         anchor, end = self.before[-ANCHOR:], request.offset
         while (at := request.text.rfind(anchor, start, end)) >= 0:
             if request.text.endswith(self.before, 0, at + len(anchor)):

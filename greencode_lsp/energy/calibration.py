@@ -125,9 +125,9 @@ class Calibration:
         """Return the fitted joules of a completion that took `busy_s`, and the idle ones among them; None unfitted."""
         if self.joules is None or not work.prompt_tokens:
             return None
-        found, (read_bytes, operations) = self.joules, self.traffic(work)
-        idle_j = found.idle_w * busy_s
-        return idle_j + found.byte_j * read_bytes + found.operation_j * operations, idle_j
+        joules, (read_bytes, operations) = self.joules, self.traffic(work)
+        idle_j = joules.idle_w * busy_s
+        return idle_j + joules.byte_j * read_bytes + joules.operation_j * operations, idle_j
 
     def traffic(self, work: Work) -> tuple[float, float]:
         """Return the bytes of weights read and the operations of a completion."""
@@ -209,10 +209,10 @@ def save(calibration: Calibration) -> Path:
 
 def load(device: str, checkpoint: Checkpoint) -> Calibration | None:
     """Return the stored calibration of this very model; None where there is none."""
-    found = stored(device, checkpoint.name)
-    if found is None or Checkpoint(found.checkpoint, found.exits, found.numeric) != checkpoint:
+    calibration = stored(device, checkpoint.name)
+    if calibration is None or Checkpoint(calibration.checkpoint, calibration.exits, calibration.numeric) != checkpoint:
         return None
-    return found
+    return calibration
 
 
 def stored(device: str, name: str) -> Calibration | None:

@@ -42,11 +42,11 @@ def run(wanted: Wanted, write: Callable[[str], None]) -> None:
     if wanted.form == "csv":
         text = to_csv(read_rows(ledger_path(), since_of(wanted.scope, utc_now().astimezone())))
     else:
-        found = report(ledger_path(), wanted.scope, intensity)
+        figures = report(ledger_path(), wanted.scope, intensity)
         if wanted.form == "html":
-            text = to_html(found)
+            text = to_html(figures)
         else:
-            text = json.dumps(to_json(found), indent=2) if wanted.form == "json" else to_text(found, wanted.block)
+            text = json.dumps(to_json(figures), indent=2) if wanted.form == "json" else to_text(figures, wanted.block)
     if wanted.file in (None, "-"):
         write(text.removesuffix("\n"))
         return

@@ -167,22 +167,22 @@ class Ledger:
         try:
             with self._lock:
                 day = stamp(midnight), stamp(midnight + timedelta(hours=25))
-                found = self._database.execute(TOTALS, day).fetchone()
+                sums = self._database.execute(TOTALS, day).fetchone()
         except sqlite3.Error as error:
             self._tell_once(error)
             return Totals()
-        energy_j, saved_j, is_attributed, *counts = found
+        energy_j, saved_j, is_attributed, *counts = sums
         return Totals(energy_j, saved_j, "attributed" if is_attributed else "modelled", *counts)
 
     def rows(self, since: datetime | None = None) -> list[LedgerRow]:
         """Return the rows written at `since` or later, the oldest first; none where the ledger cannot be read."""
         try:
             with self._lock:
-                found = _select(self._database, since)
+                rows = _select(self._database, since)
         except sqlite3.Error as error:
             self._tell_once(error)
             return []
-        return [row_of(values) for values in found]
+        return [row_of(values) for values in rows]
 
     def flush(self) -> None:
         """Write the rows that wait, if the file is free soon."""

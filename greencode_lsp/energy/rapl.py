@@ -28,13 +28,13 @@ BUSY = (0, 1, 2, 5, 6)
 
 def domains(root: Path = POWERCAP) -> list[Path]:
     """Return the folders of the domains to be summed: each package, and its memory where it is counted apart."""
-    found = []
+    folders = []
     for folder in sorted(root.glob("*rapl:*")):
         name = _text(folder / "name")
         is_package = folder.name.count(":") == 1 and name.startswith("package")
         if is_package or name in COUNTED_SUBDOMAINS:
-            found.append(folder)
-    return found
+            folders.append(folder)
+    return folders
 
 
 def mend(root: Path = POWERCAP) -> str | None:

@@ -103,14 +103,14 @@ class LedgerRow:
             outcome=outcome,
         )
 
-    def audited(self, found: Audit, energy: EnergyReading, elapsed_ms: float) -> LedgerRow:
+    def audited(self, audit: Audit, energy: EnergyReading, elapsed_ms: float) -> LedgerRow:
         """Return the row of this completion's audit, with what the audit itself took."""
         return replace(
             self,
             outcome="audit",
-            tokens=found.tokens,
-            agreed_tokens=found.agreed_tokens,
-            promised=found.promised,
+            tokens=audit.tokens,
+            agreed_tokens=audit.agreed_tokens,
+            promised=audit.promised,
             energy_j=energy.energy_j,
             energy_tier=energy.energy_tier,
             idle_j=energy.idle_j,

@@ -173,7 +173,7 @@ class _Timer:
         self._warm_up, self._seconds = self._seconds, {}
 
     def medians(self) -> dict[object, float]:
-        return {key: statistics.median(found) for key, found in (self._warm_up | self._seconds).items()}
+        return {key: statistics.median(timings) for key, timings in (self._warm_up | self._seconds).items()}
 
     def round(self) -> None:
         """Time everything once; after the end only what nothing can be said without, and only if it is not known."""

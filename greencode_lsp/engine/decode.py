@@ -81,11 +81,11 @@ class Decoder:
         rule = PolicyRule(
             self.policies[config.policy], config.threshold, self.exits, self.log.prompt_tokens, len(emitted)
         )
-        found: ExitDecision = self.state.advance_until(
+        decision: ExitDecision = self.state.advance_until(
             rule, control.cancelled, batch_invariant=config.is_batch_invariant
         )
-        token_id, confidence = pick(found.logits, emitted, limits.constraint)
-        return [_Token(token_id, found.exit_index, confidence)]
+        token_id, confidence = pick(decision.logits, emitted, limits.constraint)
+        return [_Token(token_id, decision.exit_index, confidence)]
 
     def _decode_verified(
         self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits

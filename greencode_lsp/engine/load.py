@@ -53,11 +53,11 @@ def has_gpu() -> bool:
 
     try:
         pynvml.nvmlInit()
-        found = bool(pynvml.nvmlDeviceGetCount() > 0)
+        is_there = bool(pynvml.nvmlDeviceGetCount() > 0)
         pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return False
-    return found
+    return is_there
 
 
 def _has_cuda() -> bool:

@@ -48,8 +48,8 @@ def round_to_blocks(matrix: NDArray[np.float32], bits: int) -> Blocks:
     values = np.empty((rows, blocks, BLOCK_SIZE), np.uint8)
     scale, zero = np.empty((rows, blocks), np.float32), np.empty((rows, blocks), np.uint8)
     for part, block in _blocks(matrix, blocks):
-        found = _symmetric(block) if bits == 8 else _asymmetric(block, 2**bits - 1)
-        values[part], scale[part], zero[part] = found
+        rounded = _symmetric(block) if bits == 8 else _asymmetric(block, 2**bits - 1)
+        values[part], scale[part], zero[part] = rounded
     return Blocks(values, scale, zero, bits)
 
 
@@ -79,16 +79,16 @@ def _asymmetric(block: NDArray[np.float32], steps: int) -> _Rounded:
         zero = np.clip(np.rint(-low * shrink / scale), 0, steps)
         values = np.clip(np.rint(block / scale[..., None]) + zero[..., None], 0, steps)
         error = np.square((values - zero[..., None]) * scale[..., None] - block).sum(-1)
-        found = (values.astype(np.uint8), scale, zero.astype(np.uint8))
+        rounded = (values.astype(np.uint8), scale, zero.astype(np.uint8))
         if best is None:
-            best, least = found, error
+            best, least = rounded, error
             continue
         is_better = error < least
         least = np.where(is_better, error, least)
         best = (
-            np.where(is_better[..., None], found[0], best[0]),
-            np.where(is_better, found[1], best[1]),
-            np.where(is_better, found[2], best[2]),
+            np.where(is_better[..., None], rounded[0], best[0]),
+            np.where(is_better, rounded[1], best[1]),
+            np.where(is_better, rounded[2], best[2]),
         )
     assert best is not None, "there are shrinks"
     return best

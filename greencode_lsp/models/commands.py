@@ -81,11 +81,11 @@ def _is_here(model: CatalogueModel) -> bool:
 
 def show_found(write: Write, *, as_json: bool) -> None:
     """Write the models that other programs keep on this disk, by the value that `greencode.model` takes."""
-    found = list(Places.here().look())
+    models = list(Places.here().look())
     if as_json:
-        write(json.dumps({"models": [asdict(one) | {"path": str(one.path)} for one in found]}, indent=2))
-    elif found:
-        rows = [(one.setting, one.where, _megabytes(one.size_bytes), one.catalogue_name) for one in found]
+        write(json.dumps({"models": [asdict(one) | {"path": str(one.path)} for one in models]}, indent=2))
+    elif models:
+        rows = [(one.setting, one.where, _megabytes(one.size_bytes), one.catalogue_name) for one in models]
         _table([("greencode.model", "found in", "size", "is"), *rows], write)
         write("\nThey are used where they lie; the families that run are Llama and Qwen2.")
     else:

@@ -88,7 +88,7 @@ class Places:
             manifest = folder.joinpath("manifests", *parts, tag)
             if os.path.lexists(manifest):
                 return _blob_of(manifest, folder, name)
-        known = ", ".join(sorted(found.setting for found in self._ollama_models(_Budget()))) or "none"
+        known = ", ".join(sorted(model.setting for model in self._ollama_models(_Budget()))) or "none"
         raise ModelNotFoundError(f"Ollama has no model {name!r} on this disk; there is {known}.")
 
     def look(self, clock_s: Callable[[], float] = time.monotonic) -> Iterator[FoundModel]:

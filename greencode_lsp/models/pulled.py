@@ -76,8 +76,8 @@ def partial_names() -> list[str]:
 
 
 def _names(parent: Path) -> list[str]:
-    found = (hub_name(folder) for folder in parent.iterdir() if folder.is_dir()) if parent.is_dir() else ()
-    return sorted(name for name in found if is_hub_name(name))
+    names = (hub_name(folder) for folder in parent.iterdir() if folder.is_dir()) if parent.is_dir() else ()
+    return sorted(name for name in names if is_hub_name(name))
 
 
 def remove(name: str) -> int:

@@ -83,8 +83,8 @@ class Fim:
         the manifest states an order that there is not.
         """
         chosen = _of_manifest(stated) if stated else _published(find)
-        found = {role: find(mark) for role, mark in chosen.marks.items()}
-        ids = {role: token_id for role, token_id in found.items() if token_id is not None}
+        token_ids = {role: find(mark) for role, mark in chosen.marks.items()}
+        ids = {role: token_id for role, token_id in token_ids.items() if token_id is not None}
         needed = _NEEDED[chosen.order]
         order = chosen.order if needed <= ids.keys() else "plain"
         return replace(chosen, order=order, ids=ids, stop_ids=special_ids | frozenset(ids.values()))

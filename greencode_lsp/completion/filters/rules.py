@@ -40,8 +40,8 @@ NOTICE = re.compile(r"[\"']AS IS\b|\blicen[cs]e|@author\b", re.IGNORECASE)
 
 def cut_special_tokens(text: str, cursor: Cursor) -> str:
     """Cut at the first special token that the model spelled out in ordinary tokens, and at bytes that are no text."""
-    found = [text.find(token) for token in (*cursor.special_tokens, "\ufffd")]
-    return text[: min((index for index in found if index >= 0), default=len(text))]
+    indices = [text.find(token) for token in (*cursor.special_tokens, "\ufffd")]
+    return text[: min((index for index in indices if index >= 0), default=len(text))]
 
 
 def cut_licence(text: str, cursor: Cursor) -> str:

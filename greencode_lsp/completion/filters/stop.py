@@ -48,8 +48,8 @@ def opens_block(cursor: Cursor) -> bool:
     for count in range(1, min(STATEMENT_LINES, len(lines)) + 1):
         text = "\n".join(lines[-count:]).strip()
         if re.fullmatch(cursor.language.statement, text, re.DOTALL):
-            found = scan(text, cursor.language)
-            if not found.state and not found.errors:
+            scanned = scan(text, cursor.language)
+            if not scanned.state and not scanned.errors:
                 return not LAMBDA.search(text)
     return False
 
@@ -99,8 +99,8 @@ def end_of_block(text: str, cursor: Cursor) -> int | None:
 
 def _inside(text: str, cursor: Cursor) -> bool:
     """Tell whether a text ends inside of a bracket or string that it opened."""
-    found = cursor.scan(text)
-    return any(frame.role != "weak" and frame.closes != "\n" for frame in found.state[len(cursor.state) :])
+    scanned = cursor.scan(text)
+    return any(frame.role != "weak" and frame.closes != "\n" for frame in scanned.state[len(cursor.state) :])
 
 
 def _with_closing(text: str, start: int, cursor: Cursor, outside: int) -> int | None:
