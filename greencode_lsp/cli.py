@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
         _add_model(command)
 
-    energy = commands.add_parser("energy", help="what completions have cost, and what leaving early has saved")
+    energy = commands.add_parser("energy", help="what completions have cost, and what early exits have saved")
     energy.add_argument("scope", nargs="?", choices=SCOPES, default="today", help="since when (default: today)")
     forms = energy.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -53,18 +53,20 @@ def build_parser() -> argparse.ArgumentParser:
     forms.add_argument("--csv", metavar="FILE", help="write the ledger's rows; - prints them")
     energy.add_argument("--carbon-intensity", type=float, metavar="G", help="grams of CO2e per kWh, to show CO2")
 
-    calibrate = commands.add_parser("calibrate", help="time the model on this machine, so that energy is told better")
-    _add_model(calibrate)
+    profile = commands.add_parser(
+        "profile", aliases=["calibrate"], help="time the model on this machine, for better energy figures"
+    )
+    _add_model(profile)
 
     _add_models(commands.add_parser("models", help="list, find, pull, look at, verify or remove models"))
-    doctor = commands.add_parser("doctor", help="check every piece that a suggestion needs, and say what to mend")
+    doctor = commands.add_parser("doctor", help="check every piece that a suggestion needs, and say what to fix")
     doctor.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     _add_model(doctor)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 for what the user can mend, 2 for a wrong usage."""
+    """Run one command and return its exit code: 0, 1 for what the user can fix, 2 for a wrong usage."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
@@ -76,14 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return complete(arguments)
         if arguments.command == "energy":
             return energy(arguments)
-        if arguments.command == "calibrate":
-            return calibrate(arguments)
+        if arguments.command in ("profile", "calibrate"):
+            return profile(arguments)
         if arguments.command == "models":
             return models(arguments)
         if arguments.command == "doctor":
             return doctor(arguments)
     except GreenCodeError as error:
-        _tell(str(error))
+        _notify(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
@@ -91,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the boundary: a user gets a sentence, never a traceback
-        _tell(f"greencode-lsp failed ({type(error).__name__}: {error}); please report it with the command you ran.")
+        _notify(f"greencode-lsp failed ({type(error).__name__}: {error}); please report it with the command you ran.")
         return 1
     parser.print_help(sys.stderr)
     return 2
@@ -112,7 +114,7 @@ def demo(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     run(load_completer(settings), _write, as_json=arguments.json)
     if not arguments.json:
-        from greencode_lsp.completion.chosen import advice
+        from greencode_lsp.completion.selection import advice
 
         recommendation = advice(settings)
         if recommendation:
@@ -137,19 +139,19 @@ def complete(arguments: argparse.Namespace) -> int:
 
 def energy(arguments: argparse.Namespace) -> int:
     """Show what the ledger adds up to."""
-    from greencode_lsp.energy.command import Form, Wanted, run
+    from greencode_lsp.energy.command import Form, ReportOptions, run
 
     _tolerate_any_character(sys.stdout)
     is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     form: Form = "json" if arguments.json else "html" if arguments.html else "csv" if arguments.csv else "text"
     file = arguments.html or arguments.csv
-    run(Wanted(arguments.scope, form, file, arguments.carbon_intensity, "█" if is_unicode else "#"), _write)
+    run(ReportOptions(arguments.scope, form, file, arguments.carbon_intensity, "█" if is_unicode else "#"), _write)
     return 0
 
 
-def calibrate(arguments: argparse.Namespace) -> int:
+def profile(arguments: argparse.Namespace) -> int:
     """Time the model here and keep the result."""
-    from greencode_lsp.calibrate import run
+    from greencode_lsp.profile import run
 
     run(_settings(arguments), _write)
     return 0
@@ -169,8 +171,8 @@ def models(arguments: argparse.Namespace) -> int:
     elif arguments.action == "pull":
         from greencode_lsp.models.hugging_face import HuggingFaceHub  # nothing else imports the hub's client
 
-        teller = commands.Teller(_write, _tell, as_json=arguments.json)
-        commands.pull(arguments.name, arguments.revision, HuggingFaceHub(), teller)
+        output = commands.PullOutput(_write, _notify, as_json=arguments.json)
+        commands.pull(arguments.name, arguments.revision, HuggingFaceHub(), output)
     elif arguments.action == "remove":
         commands.remove(arguments.name, _write)
     else:
@@ -198,8 +200,8 @@ def load_completer(settings: Settings) -> Completer:
 
     backend = load_backend(settings)
     if backend.note:
-        _tell(backend.note)
-    meter = detect(backend.engine.device, _tell, backend.checkpoint)
+        _notify(backend.note)
+    meter = detect(backend.engine.device, _notify, backend.checkpoint)
 
     def complete_position(position: CursorPosition) -> Completion:
         request = Request(position.text, position.offset, position.language, invoked=True)
@@ -210,7 +212,7 @@ def load_completer(settings: Settings) -> Completer:
 
 
 def read_position(argument: str) -> CursorPosition:
-    """Return the cursor that FILE:LINE:COLUMN names; raises PositionError with what to mend."""
+    """Return the cursor that FILE:LINE:COLUMN names; raises PositionError with what to fix."""
     from greencode_lsp.demo.positions import CursorPosition
     from greencode_lsp.prompt.secrets import is_secret
 
@@ -276,7 +278,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             preference = float(preference)
     settings, sentences = parse({"preference": preference, "model": arguments.model}, Settings())
     for sentence in sentences:
-        _tell(sentence)
+        _notify(sentence)
     return settings
 
 
@@ -291,5 +293,5 @@ def _write(text: str) -> None:
     print(harmless(text), flush=True)
 
 
-def _tell(sentence: str) -> None:
+def _notify(sentence: str) -> None:
     print(f"greencode-lsp: {harmless(sentence)}", file=sys.stderr, flush=True)

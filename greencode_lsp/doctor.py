@@ -1,4 +1,4 @@
-"""`greencode-lsp doctor`: names each piece that a suggestion needs, its state and the mend.
+"""`greencode-lsp doctor`: names each piece that a suggestion needs, its state and the fix.
 
 A missing GPU or counter is a note; a problem is what keeps something promised from working. Suggestions themselves are
 tried: one is made, by the model and on the device that the settings name.
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from packaging.requirements import Requirement
 
 from greencode_lsp import __version__
-from greencode_lsp.completion.chosen import advice, checkpoints
+from greencode_lsp.completion.selection import advice, checkpoints
 from greencode_lsp.demo.demo import Completer
 from greencode_lsp.demo.positions import positions
 from greencode_lsp.energy import rapl
@@ -46,12 +46,12 @@ LOCK_WAIT_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One piece: what it is, how it stands and how to mend it."""
+    """One piece: what it is, how it stands and how to fix it."""
 
     piece: str
     state: State
-    found: str
-    mend: str = ""
+    finding: str
+    fix: str = ""
 
 
 def _hardware() -> Hardware:
@@ -123,13 +123,13 @@ def to_json(checks: Sequence[Check]) -> str:
 
 
 def table(checks: Sequence[Check]) -> str:
-    """Return the checks for a person to read, the mend under what needs one."""
+    """Return the checks for a person to read, the fix under what needs one."""
     width = max(len(check.piece) for check in checks)
     lines = []
     for check in checks:
-        lines.append(f"{check.state:7}  {check.piece:{width}}  {check.found}")
-        if check.mend:
-            lines.append(f"{'':7}  {'':{width}}  -> {check.mend}")
+        lines.append(f"{check.state:7}  {check.piece:{width}}  {check.finding}")
+        if check.fix:
+            lines.append(f"{'':7}  {'':{width}}  -> {check.fix}")
     return "\n".join([*lines, "", "Suggestions work." if suggestions_work(checks) else "Suggestions do not work."])
 
 
@@ -137,7 +137,7 @@ def _guarded(piece: str, probe: Callable[[], list[Check]]) -> list[Check]:
     """Return the probe's checks; one that fails is a problem of its piece and hides no other."""
     try:
         return probe()
-    except GreenCodeError as error:  # its sentence names the mend
+    except GreenCodeError as error:  # its sentence names the fix
         return [Check(piece, "problem", str(error))]
     except Exception as error:  # noqa: BLE001 - the boundary: a doctor names what is broken, whatever it is
         return [Check(piece, "problem", f"{type(error).__name__}: {error}", "Please report it with this table.")]
@@ -174,24 +174,24 @@ def _server(probes: Probes) -> Check:
 
 
 def _data_folder(home: Path) -> Check:
-    mend = f"Make it readable and writable for you, or set {HOME_VARIABLE} to a folder that is."
+    fix = f"Make it readable and writable for you, or set {HOME_VARIABLE} to a folder that is."
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     if existing == home:
         try:
             with tempfile.TemporaryFile(dir=home):
                 next(home.iterdir(), None)
         except OSError as error:
-            return Check("data folder", "problem", f"{home} cannot be used ({error.strerror})", mend)
+            return Check("data folder", "problem", f"{home} cannot be used ({error.strerror})", fix)
         return Check("data folder", "ok", f"{home} is readable and writable")
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        return Check("data folder", "problem", f"{home} cannot be made in {existing}", mend)
+        return Check("data folder", "problem", f"{home} cannot be made in {existing}", fix)
     return Check("data folder", "ok", f"{home} will be made when it is needed")
 
 
 def _ledger(path: Path) -> Check:
     if not path.exists():
         return Check("ledger", "ok", f"{path} will be made with the first suggestion")
-    mend = f"Make {path} readable and writable for you; until then your totals are kept in memory only."
+    fix = f"Make {path} readable and writable for you; until then your totals are kept in memory only."
     try:
         with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as database:
             version = database.execute("PRAGMA user_version").fetchone()[0]
@@ -205,7 +205,7 @@ def _ledger(path: Path) -> Check:
             database.rollback()
     except sqlite3.OperationalError as error:
         is_busy = "locked" in str(error)
-        return Check("ledger", "note" if is_busy else "problem", f"{path}: {error}", "" if is_busy else mend)
+        return Check("ledger", "note" if is_busy else "problem", f"{path}: {error}", "" if is_busy else fix)
     except sqlite3.DatabaseError as error:
         return Check(
             "ledger", "problem", f"{path}: {error}", "Nothing: the next suggestion sets it aside and begins anew."
@@ -226,8 +226,8 @@ def _devices(hardware: Hardware, driver: str | None) -> list[Check]:
         checks.append(Check("device", "note", f"driver {driver} is there, but not torch; the CPU serves", fix))
     else:
         why = "has no CUDA" if hardware.cuda_build is None else f"is built for CUDA {hardware.cuda_build}"
-        mend = "Install the torch build for this driver's CUDA version, or go on with the CPU."
-        checks.append(Check("device", "note", f"driver {driver} is there, but torch {why}; the CPU serves", mend))
+        fix = "Install the torch build for this driver's CUDA version, or go on with the CPU."
+        checks.append(Check("device", "note", f"driver {driver} is there, but torch {why}; the CPU serves", fix))
     return [*checks, Check("kernels", "ok", f"ONNX Runtime {hardware.runtime}")]
 
 
@@ -239,8 +239,8 @@ def _model(settings: Settings) -> Check:
     manifest = read_manifest(folder)
     elapsed_ms = (time.perf_counter() - begun_s) * 1000
     if manifest is None:
-        mend = "Nothing, unless you want to save energy: only a model with greencode.json has exits."
-        return Check("model", "note", f"{folder} has no exits: every token runs at full depth", mend)
+        fix = "Nothing, unless you want to save energy: only a model with greencode.json has exits."
+        return Check("model", "note", f"{folder} has no exits: every token runs at full depth", fix)
     summary = f"{manifest.name} in {folder}, {len(manifest.files)} files as their SHA-256 ({elapsed_ms:.0f} ms)"
     if not manifest.calibration:
         return Check("model", "note", summary + "; no calibrated threshold: every token runs at full depth")
@@ -274,4 +274,4 @@ def _energy(device: str, probes: Probes) -> Check:
     if covered is not None:
         return Check("energy", "ok", f"a counter, of {covered}")
     summary = f"no counter is used for {device}: joules are stated watts times the time taken (energy_tier: modelled)"
-    return Check("energy", "note", summary, (rapl.mend(probes.powercap) or "") if device == "cpu" else "")
+    return Check("energy", "note", summary, (rapl.how_to_read(probes.powercap) or "") if device == "cpu" else "")

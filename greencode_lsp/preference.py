@@ -9,7 +9,8 @@ from itertools import pairwise
 from greencode_lsp.guarantee import cheapest
 from greencode_lsp.models.manifest import CalibrationRow, Manifest
 from greencode_lsp.records import DecodeConfig
-from greencode_lsp.settings import PREFERENCES, Settings
+from greencode_lsp.setting_kinds import PREFERENCES
+from greencode_lsp.settings import Settings
 
 Choose = Callable[[Sequence[CalibrationRow], float], CalibrationRow | None]
 """Which of a policy's rows serves an agreement that is asked for."""
@@ -30,7 +31,7 @@ DRAFT_AGREEMENT = 0.88
 
 
 @dataclass(frozen=True, slots=True)
-class Thrift:
+class CompletionBudget:
     """What a preference spends around the exits. Automatic requests alone are held to it."""
 
     text_right: float
@@ -45,10 +46,10 @@ class Thrift:
     """Share of `greencode.maxNewTokens`."""
 
 
-THRIFT = (
-    (0.0, Thrift(text_right=0, rejections=2, min_confidence=0.15, debounce=1.0, new_tokens=0.5)),
-    (DEFAULT, Thrift(text_right=8, rejections=3, min_confidence=0.10, debounce=0.5, new_tokens=1.0)),
-    (LOSSLESS, Thrift(text_right=80, rejections=8, min_confidence=0.02, debounce=0.0, new_tokens=1.0)),
+BUDGETS = (
+    (0.0, CompletionBudget(text_right=0, rejections=2, min_confidence=0.15, debounce=1.0, new_tokens=0.5)),
+    (DEFAULT, CompletionBudget(text_right=8, rejections=3, min_confidence=0.10, debounce=0.5, new_tokens=1.0)),
+    (LOSSLESS, CompletionBudget(text_right=80, rejections=8, min_confidence=0.02, debounce=0.0, new_tokens=1.0)),
 )
 """(preference, what it spends); linear in between.
 
@@ -57,11 +58,13 @@ characters that are right are still shown; of what is shown, 45 % of the charact
 """
 
 
-def thrift(preference: float) -> Thrift:
+def completion_budget(preference: float) -> CompletionBudget:
     """Return what a preference in 0..1 spends around the exits."""
-    (low, less), (high, more) = next(pair for pair in pairwise(THRIFT) if preference <= pair[1][0])
-    names = [one.name for one in fields(Thrift)]
-    return Thrift(**{n: _between(preference, (low, getattr(less, n)), (high, getattr(more, n))) for n in names})
+    (low, less), (high, more) = next(pair for pair in pairwise(BUDGETS) if preference <= pair[1][0])
+    names = [one.name for one in fields(CompletionBudget)]
+    return CompletionBudget(
+        **{n: _between(preference, (low, getattr(less, n)), (high, getattr(more, n))) for n in names}
+    )
 
 
 def required_agreement(preference: float) -> float:
@@ -147,7 +150,7 @@ def choices(settings: Settings, manifest: Manifest, language: str) -> tuple[Choi
             options.append(Choice(name, preference, row.layer_equivalents_ratio, row.agreement_lower_95))
             continue
         config = decode_config(asked, manifest, language)
-        rows = manifest.calibration.get(language, {}).get(config.policy, ()) if config.verified else ()
+        rows = manifest.calibration.get(language, {}).get(config.policy, ()) if config.self_speculative else ()
         ratios = [r.verified_ratio for r in rows if r.threshold == config.threshold and r.verified_ratio is not None]
         options.append(Choice(name, preference, min(ratios, default=1.0), 1.0))
     return tuple(options)
@@ -166,9 +169,9 @@ def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[Cali
     ]
     if measured:
         ratio, name, threshold = min(measured)
-        return DecodeConfig(name, threshold, verified=True) if ratio < 1 else DecodeConfig()
+        return DecodeConfig(name, threshold, self_speculative=True) if ratio < 1 else DecodeConfig()
     draft = cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement_lower_95)
-    return DecodeConfig(policy, draft.threshold, verified=True)
+    return DecodeConfig(policy, draft.threshold, self_speculative=True)
 
 
 def _rows(manifest: Manifest, language: str, policy: str) -> Sequence[CalibrationRow]:

@@ -106,7 +106,7 @@ class FakeEngine:
     """Called before each token, e.g. to wait until the control is cancelled."""
     layers: int = LAYERS
     device: str = "cpu"
-    numeric: str = "int8"
+    precision: str = "int8"
     max_positions: int = 512
     work: Work = field(default_factory=Work)
     prompts: list[tuple[int, ...]] = field(default_factory=list)

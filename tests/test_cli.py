@@ -1,4 +1,4 @@
-"""The command line: one sentence for what a user can mend, never a traceback, nothing but JSON where JSON is asked."""
+"""The command line: one sentence for what a user can fix, never a traceback, nothing but JSON where JSON is asked."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_a_tilde_stands_for_the_users_folder(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("model", ["", "/no/such/folder", "mini", "~nobody-at-all/model", "a\0b", "x" * 5000])
-def test_what_is_no_checkpoint_folder_names_the_setting_to_mend(model: str) -> None:
+def test_what_is_no_checkpoint_folder_names_the_setting_to_fix(model: str) -> None:
     with pytest.raises(ModelNotFoundError, match=r"greencode\.model") as error:
         resolve(model)
     assert "\n" not in str(error.value)

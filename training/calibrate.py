@@ -180,7 +180,7 @@ def _verified(served: Served, tree: Tree, setting: Setting) -> tuple[float, floa
     """
     if setting.policy not in DRAFTERS:
         return 0.0, 0.0
-    config = DecodeConfig(setting.policy, setting.threshold, verified=True)
+    config = DecodeConfig(setting.policy, setting.threshold, self_speculative=True)
     work = tree.serve(served, config).work
     return work.layer_equivalents, work.full_depth_layer_equivalents
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from greencode_lsp.engine.calibrate import ROUNDS, costs, time_checkpoint
 from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.timing import ROUNDS, costs, time_checkpoint
 from training.forced import DEVICE
 
 

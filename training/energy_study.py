@@ -27,20 +27,20 @@ from typing import Any
 
 import torch
 
-from greencode_lsp.calibrate import judged, trials
 from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.demo.positions import CursorPosition
-from greencode_lsp.energy.calibration import busy_clock
 from greencode_lsp.energy.detect import find_counter
+from greencode_lsp.energy.device_profile import busy_clock
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W
 from greencode_lsp.energy.sampler import Counter
-from greencode_lsp.engine.calibrate import time_checkpoint
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.onnx.threads import usable_threads
+from greencode_lsp.engine.timing import time_checkpoint
 from greencode_lsp.errors import SettingError
 from greencode_lsp.models.store import resolve
 from greencode_lsp.preference import decode_config
+from greencode_lsp.profile import judged, trials
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig, FixedControl
 from greencode_lsp.settings import Settings
@@ -265,7 +265,7 @@ def run(options: Options, runs: Path) -> dict[str, Any]:
         "model": engine.manifest.name,
         "device": engine.device,
         "device_name": calibration.device_name,
-        "numeric": engine.numeric,
+        "numeric": engine.precision,
         "threads": usable_threads(),
         "power_w": ACTIVE_POWER_W[engine.device],
         "options": asdict(options),

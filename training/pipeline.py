@@ -197,7 +197,7 @@ def run_calibrate(job: Job) -> None:
         "promise": PROMISE,
         "method": calibrate.METHOD,
         "device": DEVICE,
-        "dtype": subject.engine.numeric,
+        "dtype": subject.engine.precision,
     }
     figures |= {"new_tokens": options.new_tokens, "prompt_tokens": PROMPT_TOKENS, "languages": notes}
     write_manifest(

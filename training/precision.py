@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from greencode_lsp.engine.load import NUMERICS, load_engine
+from greencode_lsp.engine.load import PRECISIONS, load_engine
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.forced import DEVICE
 
@@ -56,7 +56,7 @@ def compare(checkpoint: Path, texts: Sequence[Window]) -> dict[str, dict[str, fl
     """Return by precision the share of likeliest tokens kept and the loss."""
     reference, loss = measure(checkpoint, REFERENCE, texts)
     found = {REFERENCE: {"argmax_kept": 1.0, "loss": loss}}
-    for numeric in NUMERICS[DEVICE]:
+    for numeric in PRECISIONS[DEVICE]:
         if numeric != REFERENCE:
             likeliest, loss = measure(checkpoint, numeric, texts)
             found[numeric] = {"argmax_kept": float((likeliest == reference).mean()), "loss": loss}

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from greencode_lsp.completion import filters, gate
-from greencode_lsp.completion.chosen import checkpoints
 from greencode_lsp.completion.scan import LONGEST_LOOK
+from greencode_lsp.completion.selection import checkpoints
 from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.errors import CancelledError, GreenCodeError, ModelDamagedError, PositionError
 from greencode_lsp.guarantee import cheapest
 from greencode_lsp.models.manifest import Manifest
-from greencode_lsp.preference import Choose, decode_config, thrift
+from greencode_lsp.preference import Choose, completion_budget, decode_config
 from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.fim import Fim, document_name
 from greencode_lsp.prompt.heal import Healed, heal
@@ -41,7 +41,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def numeric(self) -> str:
+    def precision(self) -> str:
         """How it computes, e.g. `int8`."""
         ...
 
@@ -94,7 +94,7 @@ class Backend:
     @property
     def checkpoint(self) -> Checkpoint:
         """What may have been calibrated."""
-        return Checkpoint(self.manifest.name, self.manifest.exits, self.engine.numeric)
+        return Checkpoint(self.manifest.name, self.manifest.exits, self.engine.precision)
 
     @property
     def fim(self) -> Fim:
@@ -162,10 +162,10 @@ def load_backend(settings: Settings) -> Backend:
 
 def _load(checkpoint: Path, settings: Settings) -> Backend:
     tokenizer = CodeTokenizer.of(checkpoint)
-    from greencode_lsp.engine.calibrate import use_this_device  # imports numpy and more: not before `initialize`
     from greencode_lsp.engine.load import load_engine
+    from greencode_lsp.engine.timing import use_this_device  # imports numpy and more: not before `initialize`
 
-    engine = load_engine(checkpoint, settings.device, settings.numeric)
+    engine = load_engine(checkpoint, settings.device, settings.precision)
     rows, needed = engine.model.architecture.vocabulary, tokenizer.needed_rows(engine.manifest.fim.values())
     if needed > rows:
         raise ModelDamagedError(
@@ -251,7 +251,7 @@ def complete(
 def _prompt(backend: Backend, request: Request, settings: Settings) -> tuple[Healed, int]:
     """Return the healed prompt and the number of tokens that may follow it."""
     room = backend.engine.max_positions
-    share = 1.0 if request.invoked else thrift(settings.preference).new_tokens
+    share = 1.0 if request.invoked else completion_budget(settings.preference).new_tokens
     max_new_tokens = min(max(1, round(settings.max_new_tokens * share)), room // 2)
     max_prompt_tokens = min(settings.max_prompt_tokens, room - max_new_tokens - 1)
     name = document_name(request.path, request.language)
@@ -276,7 +276,7 @@ class _Generation:
         self._fim = backend.fim
         self._cursor = replace(cursor_of(request), special_tokens=tuple(self._fim.marks.values()))
         self._shape = filters.shape(self._cursor, settings.multiline)
-        self._thrift = thrift(settings.preference)
+        self._budget = completion_budget(settings.preference)
         self._generated = b""
         self._probability = 1.0
         self._text = ""
@@ -315,7 +315,7 @@ class _Generation:
         """Take a token; return False where it makes its line too doubtful, which then ends before it."""
         token = self._backend.tokenizer.token_bytes(step.token_id)
         self._probability *= step.confidence
-        if not self._request.invoked and gate.is_doubtful(self._probability, self._thrift):
+        if not self._request.invoked and gate.is_doubtful(self._probability, self._budget):
             head, newline, line = self._text.rpartition("\n")
             good = gate.good_prefix(line, token.decode("utf-8", "replace"))
             self._text = head if newline and head.strip() else head + newline + good  # of a block whole lines
@@ -329,7 +329,7 @@ class _Generation:
 
     def _shown(self, text: str) -> str:
         text = filters.clean(text, self._cursor)
-        return text if self._request.invoked or filters.is_telling(text) else ""
+        return text if self._request.invoked or filters.is_readable(text) else ""
 
 
 def whole_characters(data: bytes) -> str:

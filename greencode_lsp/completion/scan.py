@@ -90,7 +90,7 @@ class Scan:
 
 
 def in_code(state: State) -> bool:
-    """Tell whether the innermost frame holds code."""
+    """Return whether the innermost frame holds code."""
     return not state or state[-1].role in ("bracket", "weak", "element")
 
 

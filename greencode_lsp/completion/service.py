@@ -14,22 +14,22 @@ from dataclasses import replace
 from typing import Any
 
 from greencode_lsp.completion import gate
-from greencode_lsp.completion.books import Books
-from greencode_lsp.completion.chosen import offers
-from greencode_lsp.completion.denial import Denial
+from greencode_lsp.completion.ignore_check import IgnoreCheck
+from greencode_lsp.completion.notifier import Notifier, Notify
 from greencode_lsp.completion.outcomes import Outcomes, Settled
-from greencode_lsp.completion.parts import Loaded, Parts, Running
+from greencode_lsp.completion.parts import LoadedModel, RunningCompletion, ServiceParts
 from greencode_lsp.completion.pipeline import LiveControl, Request, complete, seen_characters
-from greencode_lsp.completion.scopes import Scopes
+from greencode_lsp.completion.recorder import CompletionRecorder
+from greencode_lsp.completion.scoped_settings import ScopedSettings
+from greencode_lsp.completion.selection import offers
 from greencode_lsp.completion.status import NOTHING, Scope, State, Status, Suggested
 from greencode_lsp.completion.suggestions import Suggestion, Suggestions
-from greencode_lsp.completion.telling import Tell, Telling
 from greencode_lsp.completion.worker import SupersededError, Ticket, Worker
 from greencode_lsp.energy.ledger import LedgerRow
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.models.store import AUTO, ledger_path
 from greencode_lsp.power import PowerState
-from greencode_lsp.preference import Thrift, choices, fallback_reason, thrift
+from greencode_lsp.preference import CompletionBudget, choices, completion_budget, fallback_reason
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
 from greencode_lsp.records import Completion, FixedControl
 from greencode_lsp.settings import Settings
@@ -44,20 +44,20 @@ class CompletionService:
     methods belong to that thread too; those that begin with `_in_worker` run on the worker's.
     """
 
-    def __init__(self, notify: Tell, report: Callable[[Status], None], parts: Parts | None = None) -> None:
-        self.scopes = Scopes()
-        self._telling, self._report, self._parts = Telling(notify), report, parts or Parts()
-        self._worker, self._books = Worker(), Books(self._parts.rng)
+    def __init__(self, notify: Notify, report: Callable[[Status], None], parts: ServiceParts | None = None) -> None:
+        self.scopes = ScopedSettings()
+        self._notifier, self._report, self._parts = Notifier(notify), report, parts or ServiceParts()
+        self._worker, self._recorder = Worker(), CompletionRecorder(self._parts.rng)
         self._suggestions, self._outcomes = Suggestions(), Outcomes()
         self._rejections, self._rhythm = gate.Rejections(), gate.Rhythm()
-        self._running: dict[str, Running] = {}
-        self._denial = Denial()
+        self._running: dict[str, RunningCompletion] = {}
+        self._denial = IgnoreCheck()
         self._newest: dict[str, object] = {}
         self._loads = 0
         """Counts the wishes to load: of those that wait only the newest is granted."""
         self._numbers = itertools.count(1)
         self._loaded_for: tuple[object, ...] | None = None
-        self._loaded: Loaded | None = None
+        self._loaded: LoadedModel | None = None
         self._failure: str | None = None
         """Why the model that was asked for last could not be loaded; the worker's thread writes it."""
         """Whether the model that the settings name could not be loaded."""
@@ -69,7 +69,7 @@ class CompletionService:
         self._closed = threading.Event()
 
     def configure(self, raw: object, *, initial: bool = False) -> None:
-        """Take the client's settings; each bad value is told once. Another model, device or numeric mode is loaded."""
+        """Take the client's settings; each bad value is told once. Another model, device or precision is loaded."""
         self._take(self.scopes.configure(raw, initial=initial))
 
     def configure_folders(self, raw: Mapping[str, object]) -> None:
@@ -78,13 +78,13 @@ class CompletionService:
 
     def _take(self, sentences: list[str]) -> None:
         for sentence in sentences:
-            self._telling.once(sentence)
+            self._notifier.once(sentence)
         self._suggestions.forget()  # what was made with other settings is not what is asked for
         if self._failure is not None:  # the user may have fixed the folder meanwhile
             self._loaded_for = None if self._loaded_for is None else ()
         if self._loaded_for is not None and not self._closed.is_set():
             self.start()
-            self._worker.submit(self._tell_status)
+            self._worker.submit(self._report_status)
 
     def prefer(self, value: object) -> float | None:
         """Let a preference hold for this session; return it as a number, None (and a sentence) for a bad one."""
@@ -99,7 +99,7 @@ class CompletionService:
         if paused:
             self._worker.stop_all()
         self.start()
-        self._submit(self._tell_status)
+        self._submit(self._report_status)
 
     def models_changed(self) -> None:
         """Choose anew among the models that are here; without effect where the settings name one that serves."""
@@ -110,10 +110,10 @@ class CompletionService:
     def start(self) -> None:
         """Begin to load the model that the settings name, unless that is what was loaded last, or while paused."""
         settings = self.scopes.settings
-        wanted: tuple[object, ...] = (settings.model, settings.device, settings.numeric)
+        wanted: tuple[object, ...] = (settings.model, settings.device, settings.precision)
         if settings.model == AUTO:
             wanted += (settings.latency_target_ms,)
-        self._telling.loop = asyncio.get_running_loop()
+        self._notifier.loop = asyncio.get_running_loop()
         if self._closed.is_set() or self._paused:
             return
         if wanted != self._loaded_for:
@@ -136,7 +136,7 @@ class CompletionService:
         turn = self._newest[document] = object()
         refusal = self._refusal(request, settings, power)
         if refusal is None:
-            refusal = await self._denial.why(request.path, self.scopes.roots, settings.exclude)
+            refusal = await self._denial.reason(request.path, self.scopes.roots, settings.exclude)
             if self._newest.get(document) is not turn:
                 raise SupersededError
         if refusal is not None:
@@ -150,10 +150,10 @@ class CompletionService:
             await self._finish(document, self._worker.adopt(document))
             suggestion = self._suggestions.find(document, request)
         if suggestion is None:
-            spent = thrift(settings.preference)
-            if not request.invoked and not self._is_worth_starting(document, request, spent):
+            budget = completion_budget(settings.preference)
+            if not request.invoked and not self._is_worth_starting(document, request, budget):
                 return self._refuse(document, self._reason)
-            suggestion = await self._generate(document, request, settings, spent)
+            suggestion = await self._generate(document, request, settings, budget)
         else:
             self._worker.stop(document)
             self._because(self._fallback)
@@ -181,7 +181,7 @@ class CompletionService:
         return why
 
     def refuses(self, document: str, path: str, language: str) -> bool:
-        """Tell whether nothing is suggested in a document whatever its text: paused, or another language.
+        """Return whether nothing is suggested in a document whatever its text: paused, or another language.
 
         The status then says why.
         """
@@ -205,7 +205,7 @@ class CompletionService:
         """Tell why nothing is suggested, where that is news."""
         if reason != self._reason:
             self._reason = reason
-            self._submit(self._tell_status)
+            self._submit(self._report_status)
 
     def _because_from_worker(self, reason: str | None) -> None:
         """Let the loop's thread, whose the reason is, take it; the status told next has it."""
@@ -213,18 +213,18 @@ class CompletionService:
         def take() -> None:
             self._reason = reason
 
-        self._telling.on_loop(take)
+        self._notifier.on_loop(take)
 
-    def _is_worth_starting(self, document: str, request: Request, spent: Thrift) -> bool:
-        if gate.refuse_place(request.text, request.offset, spent):
+    def _is_worth_starting(self, document: str, request: Request, budget: CompletionBudget) -> bool:
+        if gate.refuse_place(request.text, request.offset, budget):
             return False
-        return not self._rejections.is_quiet(document, request.line, spent)
+        return not self._rejections.is_quiet(document, request.line, budget)
 
     async def _generate(
-        self, document: str, request: Request, settings: Settings, spent: Thrift
+        self, document: str, request: Request, settings: Settings, budget: CompletionBudget
     ) -> tuple[int, str] | None:
-        running = Running(next(self._numbers), request, settings.max_prompt_tokens * CHARACTERS_PER_TOKEN)
-        wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, spent)
+        running = RunningCompletion(next(self._numbers), request, settings.max_prompt_tokens * CHARACTERS_PER_TOKEN)
+        wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, budget)
 
         def job(ticket: Ticket) -> Suggestion | None:
             return self._in_worker_complete(running, ticket)
@@ -285,7 +285,7 @@ class CompletionService:
 
     def notify_once(self, sentence: str, about: str = "") -> None:
         """Tell the user, unless told before (of the same thing)."""
-        self._telling.once(sentence, about)
+        self._notifier.once(sentence, about)
 
     def cancel(self, document: str) -> None:
         """Stop the document's running or waiting request."""
@@ -302,7 +302,7 @@ class CompletionService:
     def close(self) -> None:
         """Stop everything; a running generation ends at its next segment."""
         self._closed.set()
-        self._submit(self._books.flush)
+        self._submit(self._recorder.flush)
         self._worker.close()
 
     def _submit(self, job: Callable[[], object]) -> None:
@@ -313,24 +313,24 @@ class CompletionService:
         if self._closed.is_set() or number != self._loads:
             return
         before, self._loaded, self._state = self._loaded, None, "loading"
-        self._books.due.clear()  # another model cannot audit them
-        self._tell_status()
+        self._recorder.due.clear()  # another model cannot audit them
+        self._report_status()
         try:
             backend = self._parts.load(settings)
             if backend.note:
-                self._telling.from_worker(backend.note)
-            self._books.ledger = self._books.ledger or self._parts.ledger(self._telling.from_worker)
-            meter = self._parts.meter(backend.engine.device, self._telling.from_worker, backend.checkpoint)
-            self._loaded, self._state, self._failure = Loaded(backend, meter), "ready", None
+                self._notifier.from_worker(backend.note)
+            self._recorder.ledger = self._recorder.ledger or self._parts.ledger(self._notifier.from_worker)
+            meter = self._parts.meter(backend.engine.device, self._notifier.from_worker, backend.checkpoint)
+            self._loaded, self._state, self._failure = LoadedModel(backend, meter), "ready", None
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._failure = self._telling.failure(error, "The model cannot be loaded")
+            self._failure = self._notifier.failure(error, "The model cannot be loaded")
             self._because_from_worker(self._failure)
             self._loaded, self._state = before, "failed" if before is None else "ready"  # the old one goes on serving
         before = None
         gc.collect()  # what was loaded before holds itself
-        self._tell_status()
+        self._report_status()
 
-    def _in_worker_complete(self, running: Running, ticket: Ticket) -> Suggestion | None:
+    def _in_worker_complete(self, running: RunningCompletion, ticket: Ticket) -> Suggestion | None:
         loaded, request = self._loaded, running.request
         power = self._parts.power.state()
         first = self.scopes.resolve(request.path, request.language, power)
@@ -341,7 +341,7 @@ class CompletionService:
             cancelled=lambda: ticket.stop.is_set() or self._closed.is_set() or running.is_contradicted,
             manifest=loaded.backend.manifest,
             language=request.language,
-            choose=self._books.choose,
+            choose=self._recorder.choose,
         )
 
         def said(text: str) -> None:
@@ -350,14 +350,14 @@ class CompletionService:
         try:
             completion = complete(loaded.backend, request, control, loaded.meter, said)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._because_from_worker(self._telling.failure(error, "The completion failed"))
+            self._because_from_worker(self._notifier.failure(error, "The completion failed"))
             return None
         settings = control.settings()
         self._fallback = fallback_reason(settings, loaded.backend.manifest, request.language)
         self._because_from_worker(self._fallback)
         self._last = completion
         if settings.energy.report:
-            self._books.draw(completion, request.language, settings.preference)
+            self._recorder.draw(completion, request.language, settings.preference)
         is_useless = running.is_contradicted
         outcome = "shown" if completion.text else "empty"
         if ticket.stop.is_set() or is_useless:
@@ -365,37 +365,37 @@ class CompletionService:
         row = LedgerRow.of(completion, request.language, settings.preference, outcome)
         kept = row if settings.energy.report else None
         try:
-            self._worker.submit(lambda: self._in_worker_book(running.number, kept))  # the answer goes first
+            self._worker.submit(lambda: self._in_worker_record(running.number, kept))  # the answer goes first
         except RuntimeError:  # after the end there is none to hold up
-            self._in_worker_book(running.number, kept)
+            self._in_worker_record(running.number, kept)
         return (
             None
             if ticket.stop.is_set() or is_useless
             else Suggestion.of(running.number, request, completion.text, seen_characters(loaded.backend, completion))
         )
 
-    def _in_worker_book(self, number: int, row: LedgerRow | None) -> None:
+    def _in_worker_record(self, number: int, row: LedgerRow | None) -> None:
         """Keep the books and audit, after the answer was given."""
         if row is not None:
-            self._books.add(number, row)
+            self._recorder.add(number, row)
         try:
-            if self._books.due and self._loaded is not None and not self._is_busy():
-                self._books.audit(self._loaded.backend, self._loaded.meter, FixedControl(is_cancelled=self._is_busy))
+            if self._recorder.due and self._loaded is not None and not self._is_busy():
+                self._recorder.audit(self._loaded.backend, self._loaded.meter, FixedControl(is_cancelled=self._is_busy))
         except CancelledError:
             logger.debug("An audit gave way to a request")
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._because_from_worker(self._telling.failure(error, "An audit failed"))
-        self._tell_status()
+            self._because_from_worker(self._notifier.failure(error, "An audit failed"))
+        self._report_status()
 
     def _is_busy(self) -> bool:
-        """Tell whether there is no time for an audit."""
+        """Return whether there is no time for an audit."""
         return self._worker.is_wanted or self._paused or self._closed.is_set()
 
     def _in_worker_settle(self, settled: Settled) -> None:
-        self._books.settle(settled)
-        self._tell_status()
+        self._recorder.settle(settled)
+        self._report_status()
 
-    def _tell_status(self) -> None:
+    def _report_status(self) -> None:
         power, loaded = self._parts.power.state(), self._loaded
         settings = self.scopes.resolve("", "", power)
         manifest = loaded.backend.manifest if loaded else None
@@ -408,12 +408,12 @@ class CompletionService:
             device=loaded.backend.engine.device if loaded else "",
             power=power,
             last=self._last,
-            today=self._books.today(),
+            today=self._recorder.today(),
             choices=choices(settings, manifest, language) if manifest else (),
         )
 
-        def tell() -> None:
+        def report() -> None:
             state: State = "paused" if self._paused else status.state
             self._report(replace(status, state=state, reason=self._reason or status.reason))
 
-        self._telling.on_loop(tell)
+        self._notifier.on_loop(report)

@@ -79,7 +79,7 @@ class Suggestion:
         return filters.cut_unbalanced(filters.cut_overlap(rest, cursor), cursor)
 
     def _may_fit(self, request: Request, after: int) -> bool:
-        """Tell whether all but the text before the cursor is as it was."""
+        """Return whether all but the text before the cursor is as it was."""
         if (request.invoked and not self.invoked) or self.indentation != (request.tab_size, request.insert_spaces):
             return False
         if self.is_whole_after and len(request.text) - after != len(self.after):
@@ -87,7 +87,7 @@ class Suggestion:
         return request.text.startswith(self.after, after)
 
     def is_on_the_way_to(self, request: Request) -> bool:
-        """Tell whether, being only begun, the suggestion may yet fit at a request's cursor."""
+        """Return whether, being only begun, the suggestion may yet fit at a request's cursor."""
         after = skip_closers(request.text, request.offset)
         typed = self._typed(request) if self._may_fit(request, after) else None
         return typed is not None and (self.text.startswith(typed) or typed.startswith(self.text))

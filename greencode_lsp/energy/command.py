@@ -22,7 +22,7 @@ MAX_CARBON_INTENSITY = 2000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReportOptions:
     """What the command line asks for."""
 
     scope: Scope = "today"
@@ -34,8 +34,8 @@ class Wanted:
     """What bars are made of."""
 
 
-def run(wanted: Wanted, write: Callable[[str], None]) -> None:
-    """Write the report. Raises LedgerError or SettingError, each naming what to mend."""
+def run(wanted: ReportOptions, write: Callable[[str], None]) -> None:
+    """Write the report. Raises LedgerError or SettingError, each naming what to fix."""
     intensity = wanted.carbon_intensity
     if intensity is not None and not 0 <= intensity <= MAX_CARBON_INTENSITY:
         raise SettingError(f"A carbon intensity of {intensity:g} is not between 0 and 2000 g CO2e per kWh; give one.")

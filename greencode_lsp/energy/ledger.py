@@ -94,13 +94,13 @@ class _NewerError(sqlite3.OperationalError):
 class Ledger:
     """The ledger file at `path`, safe to share between threads; no method raises for what the disk does.
 
-    `tell` is given a sentence when the file is set aside, and once when it cannot be written.
+    `notify` is given a sentence when the file is set aside, and once when it cannot be written.
     """
 
-    def __init__(self, path: Path, tell: Callable[[str], None] = lambda sentence: None) -> None:
-        self._path, self._tell = path, tell
+    def __init__(self, path: Path, notify: Callable[[str], None] = lambda sentence: None) -> None:
+        self._path, self._notify = path, notify
         self._lock = threading.Lock()
-        self._told = self._is_anew = False
+        self._notified = self._is_anew = False
         self._added = 0
         self._waiting: dict[int, LedgerRow] = {}
         self._ids: dict[int, int] = {}
@@ -109,7 +109,7 @@ class Ledger:
         try:
             self._database = self._open()
         except (sqlite3.Error, OSError) as error:
-            self._tell_once(error)
+            self._notify_once(error)
             self._database = _connect(":memory:")
 
     def add(self, row: LedgerRow) -> int:
@@ -169,7 +169,7 @@ class Ledger:
                 day = stamp(midnight), stamp(midnight + timedelta(hours=25))
                 sums = self._database.execute(TOTALS, day).fetchone()
         except sqlite3.Error as error:
-            self._tell_once(error)
+            self._notify_once(error)
             return Totals()
         energy_j, saved_j, is_attributed, *counts = sums
         return Totals(energy_j, saved_j, "attributed" if is_attributed else "modelled", *counts)
@@ -180,7 +180,7 @@ class Ledger:
             with self._lock:
                 rows = _select(self._database, since)
         except sqlite3.Error as error:
-            self._tell_once(error)
+            self._notify_once(error)
             return []
         return [row_of(values) for values in rows]
 
@@ -208,7 +208,7 @@ class Ledger:
                 self._retry_s = time.monotonic() + RETRY_AFTER_S
                 return None
             if not _is_damage(error) or self._is_anew:
-                self._tell_once(error)
+                self._notify_once(error)
                 return None
         try:  # a page that was not read at the start
             with self._lock:
@@ -216,7 +216,7 @@ class Ledger:
                 self._set_aside()
                 self._database = self._open()
         except (sqlite3.Error, OSError) as error:
-            self._tell_once(error)
+            self._notify_once(error)
             self._database = _connect(":memory:")
         return self._write(query, values)
 
@@ -247,13 +247,13 @@ class Ledger:
                 with suppress(FileNotFoundError):
                     _beside(self._path, suffix).replace(_beside(aside, suffix))
             self._path.replace(aside)
-        self._tell(f"The energy ledger was damaged and is set aside as {aside}; a new one is begun.")
+        self._notify(f"The energy ledger was damaged and is set aside as {aside}; a new one is begun.")
 
-    def _tell_once(self, error: Exception) -> None:
-        if not self._told:
-            self._told = True
-            mend = "update greencode-lsp" if isinstance(error, _NewerError) else "make it writable"
-            self._tell(f"The energy ledger {self._path} cannot be used ({error}); {mend} to keep your totals.")
+    def _notify_once(self, error: Exception) -> None:
+        if not self._notified:
+            self._notified = True
+            fix = "update greencode-lsp" if isinstance(error, _NewerError) else "make it writable"
+            self._notify(f"The energy ledger {self._path} cannot be used ({error}); {fix} to keep your totals.")
 
 
 def read_rows(path: Path, since: datetime | None = None) -> list[LedgerRow]:
@@ -267,12 +267,12 @@ def read_rows(path: Path, since: datetime | None = None) -> list[LedgerRow]:
         with closing(_connect_to_read(path)) as database:
             return [row_of(values) for values in _select(database, since)]
     except sqlite3.Error as error:
-        mend = "where it is in use ask again, else make it readable for you"
+        fix = "where it is in use ask again, else make it readable for you"
         if isinstance(error, _NewerError):
-            mend = "update greencode-lsp"
+            fix = "update greencode-lsp"
         elif _is_damage(error):
-            mend = "the next suggestion in an editor sets it aside and begins a new one"
-        raise LedgerError(f"The energy ledger {path} cannot be read ({error}); {mend}.") from error
+            fix = "the next suggestion in an editor sets it aside and begins a new one"
+        raise LedgerError(f"The energy ledger {path} cannot be read ({error}); {fix}.") from error
 
 
 def _select(database: sqlite3.Connection, since: datetime | None) -> list[tuple[Any, ...]]:

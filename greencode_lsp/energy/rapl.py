@@ -37,7 +37,7 @@ def domains(root: Path = POWERCAP) -> list[Path]:
     return folders
 
 
-def mend(root: Path = POWERCAP) -> str | None:
+def how_to_read(root: Path = POWERCAP) -> str | None:
     """Return one sentence on how to let the counters be read; None where they can be read, or there are none."""
     closed = [folder / "energy_uj" for folder in domains(root) if not os.access(folder / "energy_uj", os.R_OK)]
     if not closed:
@@ -112,16 +112,16 @@ class RaplCounter:
 
 
 def open_rapl(
-    fallback: ModelledMeter, tell: Callable[[str], None], root: Path = POWERCAP, proc_stat: Path = PROC_STAT
+    fallback: ModelledMeter, notify: Callable[[str], None], root: Path = POWERCAP, proc_stat: Path = PROC_STAT
 ) -> AttributedMeter | None:
-    """Return the processor's meter, or None where there is no counter or it may not be read (see `mend`)."""
+    """Return the processor's meter, or None where there is no counter or it may not be read (see `how_to_read`)."""
     try:
         counter = RaplCounter(root, proc_stat)
     except (OSError, ValueError):
         return None
     if counter.usage() is None:
         return None
-    return AttributedMeter(counter, fallback, tell)
+    return AttributedMeter(counter, fallback, notify)
 
 
 def _text(path: Path, missing: str | None = "") -> str:

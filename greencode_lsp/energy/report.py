@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from greencode_lsp.energy.bounds import FEWEST_ROWS, Interval, saved_bounds
-from greencode_lsp.energy.calibration import stored
+from greencode_lsp.energy.device_profile import stored
 from greencode_lsp.energy.ledger import Ledger, read_rows
 from greencode_lsp.energy.rows import OUTCOMES, WASTED, LedgerRow, utc_now
 from greencode_lsp.guarantee import interval
@@ -238,9 +238,9 @@ def _promises(audits: Sequence[LedgerRow]) -> tuple[Promise, ...]:
 
 
 def _model_errors(rows: Iterable[LedgerRow]) -> list[float]:
-    """Return how far the share saved may be off by the stored calibrations, of those that there are."""
-    calibrations = (stored(device, model) for device, model in sorted({(row.device, row.model) for row in rows}))
-    return [c.saved_share_error for c in calibrations if c is not None and c.saved_share_error is not None]
+    """Return how far the share saved may be off by the stored profiles, of those that there are."""
+    profiles = (stored(device, model) for device, model in sorted({(row.device, row.model) for row in rows}))
+    return [c.saved_share_error for c in profiles if c is not None and c.saved_share_error is not None]
 
 
 def _words(saved_95: Interval | None, errors: Sequence[float]) -> str:
@@ -248,8 +248,8 @@ def _words(saved_95: Interval | None, errors: Sequence[float]) -> str:
         return f"not told: fewer than {FEWEST_ROWS} completions"
     bootstrap = "95 % bootstrap over completions"
     if errors:
-        return f"{bootstrap}, and the error of the share that `greencode-lsp calibrate` found ({max(errors):.1%})"
-    return f"{bootstrap}; the model's own error is not in it (run `greencode-lsp calibrate`)"
+        return f"{bootstrap}, and the error of the share that `greencode-lsp profile` found ({max(errors):.1%})"
+    return f"{bootstrap}; the model's own error is not in it (run `greencode-lsp profile`)"
 
 
 def to_json(figures: EnergyReport) -> dict[str, object]:

@@ -116,11 +116,11 @@ class AttributedMeter:
         self,
         counter: Counter,
         fallback: ModelledMeter,
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
         clock_s: Callable[[], float] = time.monotonic,
         background: bool = True,
     ) -> None:
-        self._counter, self._fallback, self._tell, self._clock_s = counter, fallback, tell, clock_s
+        self._counter, self._fallback, self._notify, self._clock_s = counter, fallback, notify, clock_s
         self._lock = threading.RLock()
         self._samples: deque[_Sample] = deque()
         self._requests: deque[_Request] = deque()
@@ -174,7 +174,7 @@ class AttributedMeter:
                 sample = _Sample(now_s, self._counter.read_j(), self._counter.usage(), moved_s)
             except CounterLostError as error:
                 self._lost = True
-                self._tell(
+                self._notify(
                     f"The energy counter of {', '.join(self._counter.devices)} is lost ({error}); "
                     "joules are modelled from now on, restart the server once the device is back."
                 )

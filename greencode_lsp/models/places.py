@@ -33,7 +33,7 @@ _DEFAULT_HOST, _DEFAULT_OWNER = "registry.ollama.ai", "library"
 
 
 @dataclass(frozen=True, slots=True)
-class FoundModel:
+class LocalModel:
     """A model that lies on this disk."""
 
     setting: str
@@ -91,7 +91,7 @@ class Places:
         known = ", ".join(sorted(model.setting for model in self._ollama_models(_Budget()))) or "none"
         raise ModelNotFoundError(f"Ollama has no model {name!r} on this disk; there is {known}.")
 
-    def look(self, clock_s: Callable[[], float] = time.monotonic) -> Iterator[FoundModel]:
+    def look(self, clock_s: Callable[[], float] = time.monotonic) -> Iterator[LocalModel]:
         """Yield the models of all places; ends after MAX_SECONDS, MAX_ENTRIES or when everything was looked at."""
         budget = _Budget(clock_s)
         yield from self._ollama_models(budget)
@@ -102,9 +102,9 @@ class Places:
                 if real not in seen:
                     seen.add(real)
                     known = by_hash(real.name)
-                    yield FoundModel(str(path), where, path, _size(real) or 0, known.name if known else "")
+                    yield LocalModel(str(path), where, path, _size(real) or 0, known.name if known else "")
 
-    def _ollama_models(self, budget: _Budget) -> Iterator[FoundModel]:
+    def _ollama_models(self, budget: _Budget) -> Iterator[LocalModel]:
         for folder in self.ollama:
             root = folder / "manifests"
             for manifest in _files(root, budget):
@@ -120,7 +120,7 @@ class Places:
                 except ModelNotFoundError:
                     continue  # named by whoever asks for it
                 known = by_hash(blob.name.removeprefix("sha256-"))
-                yield FoundModel(OLLAMA + name, "Ollama", blob, _size(blob) or 0, known.name if known else "")
+                yield LocalModel(OLLAMA + name, "Ollama", blob, _size(blob) or 0, known.name if known else "")
 
 
 class _Budget:

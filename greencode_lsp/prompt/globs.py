@@ -33,7 +33,7 @@ class Globs:
 
 
 def _names(pattern: re.Pattern[str], path: str) -> bool:
-    """Tell whether a pattern names just this file or folder; the library's also match all that lies in a folder."""
+    """Return whether a pattern names just this file or folder; the library's also match all that lies in a folder."""
     if "ps_d" in pattern.groupindex:
         return pattern.fullmatch(path) is not None
     match = pattern.match(path)  # `*`, and `folder/**`: what lies in a folder, but not itself

@@ -179,7 +179,7 @@ def _signature(sources: Sequence[tuple[Path, int]], repository: Path | None) -> 
 
 
 def _exists(path: Path) -> bool:
-    """Tell whether something is there; raises PermissionError where that may not be known."""
+    """Return whether something is there; raises PermissionError where that may not be known."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -188,7 +188,7 @@ def _exists(path: Path) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """Tell whether a regular file is there: a pipe or a device is none. git reads no .gitignore through a link."""
+    """Return whether a regular file is there: a pipe or a device is none. git reads no .gitignore through a link."""
     return _exists(path) and path.is_file() and not (path.name == GITIGNORE and path.is_symlink())
 
 

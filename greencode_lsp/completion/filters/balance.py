@@ -12,7 +12,7 @@ SHORTEST_WORD_OVERLAP = 4
 
 
 def is_balanced(text: str, cursor: Cursor) -> bool:
-    """Tell whether the rest of the cursor's line means with `text` before it what it means without.
+    """Return whether the rest of the cursor's line means with `text` before it what it means without.
 
     It closes what it closed and leaves open what it left open; what nothing in the document closes the text may.
     """
@@ -70,7 +70,7 @@ def cut_overlap(text: str, cursor: Cursor) -> str:
 
 
 def _is_repetition(text: str, rest: str, length: int) -> bool:
-    """Tell whether an overlap is a repetition, and not chance."""
+    """Return whether an overlap is a repetition, and not chance."""
     overlap = rest[:length]
     if re.match(r"\w", overlap) and re.search(r"\w\Z", text[:-length]):
         return False  # the overlap begins in the middle of a word of `text`

@@ -58,7 +58,7 @@ def cut_licence(text: str, cursor: Cursor) -> str:
 
 
 def _is_top(cursor: Cursor) -> bool:
-    """Tell whether nothing but comments stands before the cursor."""
+    """Return whether nothing but comments stands before the cursor."""
     if not cursor.is_whole:
         return False
     lines = (line.strip() for line in cursor.before.split("\n"))
@@ -144,10 +144,10 @@ def clean(text: str, cursor: Cursor) -> str:
 
 
 def repeats(text: str, cursor: Cursor) -> bool:
-    """Tell whether a text has begun to repeat itself or what stands around the cursor."""
+    """Return whether a text has begun to repeat itself or what stands around the cursor."""
     return cut_neighbour(cut_repetition(text, cursor), cursor) != text
 
 
-def is_telling(text: str) -> bool:
-    """Tell whether a suggestion is long enough to be read."""
+def is_readable(text: str) -> bool:
+    """Return whether a suggestion is long enough to be read."""
     return len("".join(text.split())) >= SHORTEST_SHOWN

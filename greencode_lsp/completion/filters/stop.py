@@ -31,7 +31,7 @@ def shape(cursor: Cursor, multiline: Multiline = "auto") -> Shape:
 
 
 def opens_block(cursor: Cursor) -> bool:
-    """Tell whether by the language's grammar the lines below the cursor's one belong to it."""
+    """Return whether by the language's grammar the lines below the cursor's one belong to it."""
     left, state = cursor.left.rstrip(), cursor.state
     inner = state[len(cursor.line_state) :]
     if inner and inner[-1].role in ("string", "comment"):
@@ -98,7 +98,7 @@ def end_of_block(text: str, cursor: Cursor) -> int | None:
 
 
 def _inside(text: str, cursor: Cursor) -> bool:
-    """Tell whether a text ends inside of a bracket or string that it opened."""
+    """Return whether a text ends inside of a bracket or string that it opened."""
     scanned = cursor.scan(text)
     return any(frame.role != "weak" and frame.closes != "\n" for frame in scanned.state[len(cursor.state) :])
 
@@ -126,7 +126,7 @@ def _with_closing(text: str, start: int, cursor: Cursor, outside: int) -> int | 
 
 
 def _may_close(begun: str, cursor: Cursor) -> bool:
-    """Tell whether a line that is only begun may go on as the word or tag that closes a block."""
+    """Return whether a line that is only begun may go on as the word or tag that closes a block."""
     ends = (*cursor.language.ends, *(frame.closes for frame in cursor.state if frame.role == "element"))
     return any(end != begun and end.startswith(begun) for end in ends)
 

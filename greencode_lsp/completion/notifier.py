@@ -11,26 +11,26 @@ from contextlib import suppress
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.limits import REMEMBERED_SENTENCES
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 logger = logging.getLogger(__name__)
 
 
-class Telling:
+class Notifier:
     """Calls `notify` with one sentence at a time, on the event loop's thread."""
 
-    def __init__(self, notify: Tell) -> None:
+    def __init__(self, notify: Notify) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         """Set once there is one."""
         self._notify = notify
-        self._told: set[str] = set()
+        self._notified: set[str] = set()
 
     def once(self, sentence: str, about: str = "") -> None:
         """Tell the user, unless told before (of the same thing): a failing request comes again with every keystroke."""
-        if (about or sentence) not in self._told:
-            if len(self._told) >= REMEMBERED_SENTENCES:
-                self._told.clear()
-            self._told.add(about or sentence)
+        if (about or sentence) not in self._notified:
+            if len(self._notified) >= REMEMBERED_SENTENCES:
+                self._notified.clear()
+            self._notified.add(about or sentence)
             self._notify(sentence)
 
     def from_worker(self, sentence: str) -> None:

@@ -17,7 +17,7 @@ for _setting in SETTINGS.values():
         USERS_ALONE.setdefault(_setting.section or _setting.name, []).append(_setting.key)
 
 
-class Scopes:
+class ScopedSettings:
     """The client's settings, resolved to one consistent value for each place."""
 
     def __init__(self) -> None:
@@ -53,8 +53,8 @@ class Scopes:
         folders: dict[str, Settings] = {}
         sentences: list[str] = []
         for folder, section in raw.items():
-            folders[folder], told = self._of_folder(section) if section else (self.settings, [])
-            sentences += told
+            folders[folder], notices = self._of_folder(section) if section else (self.settings, [])
+            sentences += notices
         self._folders = folders  # at once: the worker's thread looks here too
         self._resolved = {}
         return sentences

@@ -29,7 +29,7 @@ REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class PendingAudit:
     """A completion drawn to be audited."""
 
     completion: Completion
@@ -41,12 +41,12 @@ class Due:
     interruptions: int = 0
 
 
-class Books:
+class CompletionRecorder:
     """The ledger, if one is kept, and the guarantees."""
 
     def __init__(self, rng: random.Random) -> None:
         self.ledger: Ledger | None = None
-        self.due: list[Due] = []
+        self.due: list[PendingAudit] = []
         self._rng = rng
         self._rows: OrderedDict[int, int] = OrderedDict()
         self._guarantees: dict[tuple[tuple[CalibrationRow, ...], float], Guarantee] = {}
@@ -61,7 +61,7 @@ class Books:
         """Draw one completion in fifty to be audited, of those that a calibrated row served."""
         guarantee, self._serving = self._serving, None
         if guarantee is not None and guarantee.row is not None and completion.steps and is_audited(self._rng):
-            self.due.append(Due(completion, language, preference, guarantee, guarantee.row))
+            self.due.append(PendingAudit(completion, language, preference, guarantee, guarantee.row))
 
     def add(self, number: int, row: LedgerRow) -> None:
         """Write the row of a completion."""
@@ -100,15 +100,17 @@ class Books:
         except Exception as error:
             if isinstance(error, CancelledError) and due.interruptions < MAX_INTERRUPTIONS:
                 self.due.insert(0, replace(due, interruptions=due.interruptions + 1))
-            self._book_audit(due, window.close(backend.engine.work), start_s, None)
+            self._record_audit(due, window.close(backend.engine.work), start_s, None)
             raise
         energy = window.close(backend.engine.work)
         agreed, tokens = agreement(ids, full, completion.constraint)
         if due.guarantee.row == due.row:
             due.guarantee.observe(agreed, tokens)
-        self._book_audit(due, energy, start_s, (agreed, tokens))
+        self._record_audit(due, energy, start_s, (agreed, tokens))
 
-    def _book_audit(self, due: Due, energy: EnergyReading, start_s: float, result: tuple[int, int] | None) -> None:
+    def _record_audit(
+        self, due: PendingAudit, energy: EnergyReading, start_s: float, result: tuple[int, int] | None
+    ) -> None:
         """Write what an audit took, and what it has found if it came to its end."""
         if self.ledger is None:
             return

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from greencode_lsp.completion.scopes import Scopes
+from greencode_lsp.completion.scoped_settings import ScopedSettings
 from greencode_lsp.settings import Settings
 
 
 def test_a_folders_settings_hold_in_the_folder_and_the_innermost_wins() -> None:
-    scopes = Scopes()
+    scopes = ScopedSettings()
     scopes.configure({"greencode": {"preference": "energy"}})
     scopes.configure_folders({"/w": {"preference": 0.25}, "/w/inner": {"preference": 0.75}, "/plain": None})
     paths = ("/w/a.py", "/w/inner/a.py", "/plain/a.py", "/elsewhere.py", "", "/work/a.py")
@@ -20,7 +20,7 @@ def test_a_folders_settings_hold_in_the_folder_and_the_innermost_wins() -> None:
 
 
 def test_a_languages_settings_lie_over_the_folders() -> None:
-    scopes = Scopes()
+    scopes = ScopedSettings()
     scopes.configure_folders({"/w": {"perLanguage": {"java": {"preference": "energy", "multiline": "never"}}}})
     assert scopes.resolve("/w/A.java", "java", "mains") == replace(
         Settings(), preference=0.0, multiline="never", per_language={"java": {"preference": 0.0, "multiline": "never"}}
@@ -40,13 +40,13 @@ def test_a_languages_settings_lie_over_the_folders() -> None:
     ],
 )
 def test_on_battery_another_preference_may_hold(on_battery: object, power: str, expected: float) -> None:
-    scopes = Scopes()
+    scopes = ScopedSettings()
     scopes.configure({"onBattery": on_battery})
     assert scopes.resolve("", "python", power).preference == expected  # type: ignore[arg-type]
 
 
 def test_a_sessions_preference_holds_until_the_setting_changes() -> None:
-    scopes = Scopes()
+    scopes = ScopedSettings()
     scopes.configure({"greencode": {"preference": "balanced"}})
     assert (scopes.prefer("energy"), scopes.prefer("fast"), scopes.prefer(0.25)) == (0.0, None, 0.25)
     assert scopes.resolve("", "python", "mains").preference == 0.25
@@ -57,7 +57,7 @@ def test_a_sessions_preference_holds_until_the_setting_changes() -> None:
 
 
 def test_the_same_object_comes_back_until_something_changes() -> None:
-    scopes = Scopes()
+    scopes = ScopedSettings()
     first = scopes.resolve("", "python", "mains")
     assert scopes.resolve("", "python", "mains") is first
     scopes.configure({"preference": "energy"})
@@ -65,7 +65,7 @@ def test_the_same_object_comes_back_until_something_changes() -> None:
 
 
 def test_a_removed_setting_is_removed_and_what_the_client_began_with_stays() -> None:
-    scopes = Scopes()
+    scopes = ScopedSettings()
     scopes.configure({"greencode": {"maxNewTokens": 8}}, initial=True)
     scopes.configure({"greencode": {"preference": "energy"}})
     scopes.configure({"greencode": {}})
@@ -73,22 +73,22 @@ def test_a_removed_setting_is_removed_and_what_the_client_began_with_stays() -> 
 
 
 def test_every_bad_value_of_every_folder_is_told() -> None:
-    told = Scopes().configure_folders({"/a": {"preference": "fast"}, "/b": {"colour": 1}})
-    assert len(told) == 2
+    notices = ScopedSettings().configure_folders({"/a": {"preference": "fast"}, "/b": {"colour": 1}})
+    assert len(notices) == 2
 
 
 def test_a_folder_chooses_neither_model_nor_device_and_is_told_so() -> None:
-    scopes = Scopes()
+    scopes = ScopedSettings()
     scopes.configure({"greencode": {"device": "cpu"}})
-    told = scopes.configure_folders({"/w": {"model": "/w/evil", "device": "cuda", "preference": "energy"}})
+    notices = scopes.configure_folders({"/w": {"model": "/w/evil", "device": "cuda", "preference": "energy"}})
     found = scopes.resolve("/w/a.py", "python", "mains")
     assert (found.model, found.device, found.preference) == (Settings().model, "cpu", 0.0)
-    assert ["greencode.model" in told[0], "greencode.device" in told[1]] == [True, True]
+    assert ["greencode.model" in notices[0], "greencode.device" in notices[1]] == [True, True]
 
 
-@pytest.mark.parametrize("key", ["model", "device", "numeric"])
+@pytest.mark.parametrize("key", ["model", "device", "precision"])
 def test_a_language_chooses_neither_model_nor_device(key: str) -> None:
-    scopes = Scopes()
-    told = scopes.configure({"greencode": {"perLanguage": {"python": {key: "/w/evil"}}}})
+    scopes = ScopedSettings()
+    notices = scopes.configure({"greencode": {"perLanguage": {"python": {key: "/w/evil"}}}})
     assert scopes.resolve("a.py", "python", "mains") == Settings()
-    assert len(told) == 1
+    assert len(notices) == 1
