@@ -193,8 +193,10 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def load_completer(settings: Settings) -> Completer:
     """Load the model once, with its meter; its time is no completion's."""
-    from greencode_lsp.completion.pipeline import LiveControl, Request, load_backend
+    from greencode_lsp.completion.backend import load_backend
+    from greencode_lsp.completion.pipeline import LiveControl
     from greencode_lsp.completion.pipeline import complete as complete_request
+    from greencode_lsp.completion.request import Request
     from greencode_lsp.demo.demo import Completer
     from greencode_lsp.energy.detect import detect
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from greencode_lsp.completion.pipeline import Backend, LiveControl, Request, complete, load_backend
+from greencode_lsp.completion.backend import Backend, load_backend
+from greencode_lsp.completion.pipeline import LiveControl, complete
+from greencode_lsp.completion.request import Request
 from greencode_lsp.demo.positions import CursorPosition, positions
 from greencode_lsp.energy.detect import find_counter
 from greencode_lsp.energy.device_profile import DeviceProfile, Joules, ReplayWindow, busy_clock, fit, save
@@ -49,27 +51,27 @@ class TimedEngine:
 
     @property
     def layers(self) -> int:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         return self.engine.layers
 
     @property
     def device(self) -> str:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         return self.engine.device
 
     @property
     def precision(self) -> str:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         return self.engine.precision
 
     @property
     def max_positions(self) -> int:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         return self.engine.max_positions
 
     @property
     def work(self) -> Work:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         return self.engine.work
 
     def generate(
@@ -82,7 +84,7 @@ class TimedEngine:
         likely_last_ids: frozenset[int] = frozenset(),
         constraint: Constraint | None = None,
     ) -> Iterator[Step]:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         start_s = self.clock_s()
         try:
             yield from self.engine.generate(
@@ -97,7 +99,7 @@ class TimedEngine:
             self.busy_s = self.clock_s() - start_s
 
     def full_depth_argmax(self, prompt_ids: Sequence[int], emitted_ids: Sequence[int], control: Control) -> list[int]:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         return self.engine.full_depth_argmax(prompt_ids, emitted_ids, control)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.completion.parts import ServiceParts
-from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.errors import ModelNotFoundError
 from greencode_lsp.lsp.server import serve_stdio

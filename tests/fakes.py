@@ -10,7 +10,7 @@ from functools import cache
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from greencode_lsp.completion.pipeline import Backend
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.energy.estimate import ModelledMeter
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.models.manifest import CalibrationRow, Manifest

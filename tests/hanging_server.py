@@ -6,8 +6,8 @@ import sys
 import threading
 from pathlib import Path
 
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.completion.parts import ServiceParts
-from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.lsp.server import serve_stdio
 from greencode_lsp.settings import Settings

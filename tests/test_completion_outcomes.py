@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from greencode_lsp.completion.outcomes import Outcomes, Settled
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from tests.fakes import at_cursor
 
 LINE = 1

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from greencode_lsp.completion.outcomes import Settled
-from greencode_lsp.completion.pipeline import LiveControl, Request, complete
+from greencode_lsp.completion.pipeline import LiveControl, complete
 from greencode_lsp.completion.recorder import MAX_INTERRUPTIONS, REMEMBERED, CompletionRecorder
+from greencode_lsp.completion.request import Request
 from greencode_lsp.energy.ledger import Ledger
 from greencode_lsp.energy.rows import LedgerRow
 from greencode_lsp.errors import CancelledError

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.completion.ignore_check import IgnoreCheck
 from greencode_lsp.completion.parts import ServiceParts
-from greencode_lsp.completion.pipeline import Backend, Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.completion.status import NOTHING, Status, Suggested
 from greencode_lsp.completion.worker import SupersededError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.suggestions import DOCUMENTS, Suggestion, Suggestions
 from tests.fakes import at_cursor
 

@@ -12,7 +12,8 @@ from pygments import lexers, token
 from greencode_lsp.completion import gate
 from greencode_lsp.completion.filters import clean
 from greencode_lsp.completion.languages import LANGUAGES, language_of
-from greencode_lsp.completion.pipeline import LiveControl, Request, complete, cursor_of
+from greencode_lsp.completion.pipeline import LiveControl, complete
+from greencode_lsp.completion.request import Request, cursor_of
 from greencode_lsp.completion.scan import Scan, scan
 from greencode_lsp.preference import completion_budget
 from greencode_lsp.settings import Settings

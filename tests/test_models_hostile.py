@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from greencode_lsp.completion.pipeline import load_backend
+from greencode_lsp.completion.backend import load_backend
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.errors import GreenCodeError, HubError, ModelDamagedError
 from greencode_lsp.models.contents import read_object

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.completion.pipeline import load_backend
+from greencode_lsp.completion.backend import load_backend
 from greencode_lsp.models.store import bundled_folder, pulled_folder
 from greencode_lsp.settings import Settings
 from tests.fake_hub import HttpHub, plain

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from greencode_lsp import cli, profile
-from greencode_lsp.completion.pipeline import Backend
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.demo.positions import CursorPosition, positions
 from greencode_lsp.energy.device_profile import POSITIONS, DeviceProfile, Segment, stored
 from greencode_lsp.energy.sampler import CounterLostError, Usage

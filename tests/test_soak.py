@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.completion.pipeline import load_backend
+from greencode_lsp.completion.backend import load_backend
 from greencode_lsp.settings import Settings
 from tests.fake_server import SLOW
 from tests.soak import cancels, malformed, trace, traffic

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.policy import AgentPolicy, ExitPolicy, ExitState
 from greencode_lsp.engine.state import Vector

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from greencode_lsp.completion.pipeline import Backend
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.demo.positions import CursorPosition
 from greencode_lsp.energy.detect import find_counter
 from greencode_lsp.energy.device_profile import busy_clock

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.preference import decode_config
 from greencode_lsp.prompt.tokenizer import CodeTokenizer

@@ -9,15 +9,12 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.scan import state_at
 from greencode_lsp.preference import CompletionBudget
 from greencode_lsp.prompt.context import skip_closers
 from greencode_lsp.settings import Settings
-
-if TYPE_CHECKING:
-    from greencode_lsp.completion.pipeline import Request
 
 WORD = re.compile(r"\w")
 HALF_WORD = re.compile(r"\w+\Z")

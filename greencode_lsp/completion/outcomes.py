@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 
 Outcome = Literal["accepted", "partial", "rejected", "superseded"]
 

@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from greencode_lsp.completion.backend import Backend, load_backend
 from greencode_lsp.completion.notifier import Notify
-from greencode_lsp.completion.pipeline import Backend, Request, load_backend
+from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.suggestions import Suggestion
 from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.ledger import Ledger

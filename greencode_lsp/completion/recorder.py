@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.completion.outcomes import Settled
-from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.energy.ledger import Ledger, Totals
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.energy.rows import Audit, LedgerRow

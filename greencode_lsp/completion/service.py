@@ -18,8 +18,9 @@ from greencode_lsp.completion.ignore_check import IgnoreCheck
 from greencode_lsp.completion.notifier import Notifier, Notify
 from greencode_lsp.completion.outcomes import Outcomes, Settled
 from greencode_lsp.completion.parts import LoadedModel, RunningCompletion, ServiceParts
-from greencode_lsp.completion.pipeline import LiveControl, Request, complete, seen_characters
+from greencode_lsp.completion.pipeline import LiveControl, complete, seen_characters
 from greencode_lsp.completion.recorder import CompletionRecorder
+from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.scoped_settings import ScopedSettings
 from greencode_lsp.completion.selection import offers
 from greencode_lsp.completion.status import NOTHING, Scope, State, Status, Suggested

@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from greencode_lsp.completion import filters
-from greencode_lsp.completion.pipeline import Request, cursor_of
+from greencode_lsp.completion.request import Request, cursor_of
 from greencode_lsp.prompt.context import skip_closers
 
 ANCHOR = 64

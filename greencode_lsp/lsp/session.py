@@ -14,7 +14,7 @@ from pygls.exceptions import FeatureRequestError
 from pygls.lsp.server import LanguageServer
 
 from greencode_lsp import __version__
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.completion.status import Scope, Status, Suggested
 from greencode_lsp.completion.worker import SupersededError

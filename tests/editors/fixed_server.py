@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.completion.parts import ServiceParts
-from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.lsp.server import create_server
 from greencode_lsp.records import Step

@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from greencode_lsp.completion.pipeline import LiveControl, Request, complete, load_backend
+from greencode_lsp.completion.backend import load_backend
+from greencode_lsp.completion.pipeline import LiveControl, complete
+from greencode_lsp.completion.request import Request
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.models.manifest import MANIFEST_NAME, CalibrationRow, Manifest, sha256, write_manifest
 from greencode_lsp.settings import Settings

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from greencode_lsp.completion.pipeline import Backend, load_backend
+from greencode_lsp.completion.backend import Backend, load_backend
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.records import DecodeConfig
 from greencode_lsp.settings import Settings
