@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from greencode_lsp.limits import REMEMBERED_SETTINGS
 from greencode_lsp.power import PowerState
@@ -17,20 +18,50 @@ for _setting in SETTINGS.values():
         USERS_ALONE.setdefault(_setting.section or _setting.name, []).append(_setting.key)
 
 
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """All settings at one moment."""
+
+    settings: Settings = field(default_factory=Settings)
+    folders: Mapping[str, Settings] = field(default_factory=dict)
+    session_preference: float | None = None
+
+    def resolve(self, path: str, language: str, power: PowerState) -> Settings:
+        """Return what holds for a document."""
+        folder = max((f for f in self.folders if Path(path).is_relative_to(f)), key=len, default="")
+        settings = self.folders.get(folder, self.settings).for_language(language)
+        if self.session_preference is not None:
+            settings = replace(settings, preference=self.session_preference)
+        if power == "battery" and isinstance(settings.on_battery, float):
+            settings = replace(settings, preference=settings.on_battery)
+        return settings
+
+
 class ScopedSettings:
-    """The client's settings, resolved to one consistent value for each place."""
+    """The client's settings, resolved to one consistent value for each place.
+
+    All methods belong to the event loop's thread, except what `follow` returns.
+    """
 
     def __init__(self) -> None:
-        self.settings = self._initial = Settings()
-        """Those of no folder in particular."""
-        self._folders: dict[str, Settings] = {}
-        self._session_preference: float | None = None
+        self._initial = Settings()
+        self._snapshot = _Snapshot()
+        """Replaced at each change, never changed: the worker's thread looks here too."""
         self._resolved: dict[tuple[str, str, PowerState], Settings] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """Those of no folder in particular."""
+        return self._snapshot.settings
 
     @property
     def roots(self) -> tuple[str, ...]:
         """The workspace's folders."""
-        return tuple(self._folders)
+        return tuple(self._snapshot.folders)
+
+    def _change(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the snapshot
+        self._snapshot = replace(self._snapshot, **changes)
+        self._resolved = {}
 
     def configure(self, raw: object, *, initial: bool = False) -> list[str]:
         """Take the client's settings; return a sentence for each bad value.
@@ -40,12 +71,11 @@ class ScopedSettings:
         """
         before = self.settings
         is_whole = isinstance(raw, Mapping) and isinstance(raw.get(SECTION), Mapping)
-        self.settings, sentences = parse(raw, self._initial if is_whole else before)
+        settings, sentences = parse(raw, self._initial if is_whole else before)
         if initial:
-            self._initial = self.settings
-        if self.settings.preference != before.preference:
-            self._session_preference = None
-        self._resolved = {}
+            self._initial = settings
+        is_same = settings.preference == before.preference
+        self._change(settings=settings, session_preference=self._snapshot.session_preference if is_same else None)
         return sentences
 
     def configure_folders(self, raw: Mapping[str, object]) -> list[str]:
@@ -55,8 +85,7 @@ class ScopedSettings:
         for folder, section in raw.items():
             folders[folder], notices = self._of_folder(section) if section else (self.settings, [])
             sentences += notices
-        self._folders = folders  # at once: the worker's thread looks here too
-        self._resolved = {}
+        self._change(folders=folders)
         return sentences
 
     def _of_folder(self, section: object) -> tuple[Settings, list[str]]:
@@ -76,25 +105,31 @@ class ScopedSettings:
         """Let a preference hold for this session, over the settings; return it as a number, None for a bad one."""
         preference: float | None = SETTINGS["preference"].kind.read(value)
         if preference is not None:
-            self._session_preference = preference
-            self._resolved = {}
+            self._change(session_preference=preference)
         return preference
 
     def resolve(self, path: str, language: str, power: PowerState) -> Settings:
-        """Return what holds for a document: the same object until something changes, so that it can be told by it."""
-        resolved, folders = self._resolved, self._folders  # a change puts others in their place
+        """Return what holds for a document: the same object until something changes."""
         key = (path, language, power)
-        if key not in resolved:
-            if len(resolved) >= REMEMBERED_SETTINGS:
-                resolved = self._resolved = {}  # another object: the worker's thread may be looking at the old one
-            folder = max((f for f in folders if Path(path).is_relative_to(f)), key=len, default="")
-            resolved[key] = self._resolve(folders.get(folder, self.settings), language, power)
-        return resolved[key]
+        if key not in self._resolved:
+            if len(self._resolved) >= REMEMBERED_SETTINGS:
+                self._resolved = {}
+            self._resolved[key] = self._snapshot.resolve(path, language, power)
+        return self._resolved[key]
 
-    def _resolve(self, settings: Settings, language: str, power: PowerState) -> Settings:
-        settings = settings.for_language(language)
-        if self._session_preference is not None:
-            settings = replace(settings, preference=self._session_preference)
-        if power == "battery" and isinstance(settings.on_battery, float):
-            settings = replace(settings, preference=settings.on_battery)
-        return settings
+    def follow(self, path: str, language: str, power: PowerState) -> Callable[[], Settings]:
+        """Return what yields the settings of a document as they change, on the one thread that calls it.
+
+        It yields the same object until something changes.
+        """
+        snapshot = self._snapshot
+        settings = snapshot.resolve(path, language, power)
+
+        def now() -> Settings:
+            nonlocal snapshot, settings
+            if self._snapshot is not snapshot:
+                snapshot = self._snapshot
+                settings = snapshot.resolve(path, language, power)
+            return settings
+
+        return now

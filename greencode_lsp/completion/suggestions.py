@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from greencode_lsp.completion import filters
 from greencode_lsp.completion.request import Request, cursor_of
+from greencode_lsp.completion.status import Suggested
 from greencode_lsp.prompt.context import skip_closers
 
 ANCHOR = 64
@@ -143,13 +144,13 @@ class Suggestions:
         if len(self._documents) > DOCUMENTS:
             self._documents.popitem(last=False)
 
-    def find(self, document: str, request: Request) -> tuple[int, str] | None:
-        """Return the number of the newest suggestion that fits and what it still has to say, or None."""
+    def find(self, document: str, request: Request) -> Suggested | None:
+        """Return what the newest suggestion that fits still has to say, or None."""
         after = skip_closers(request.text, request.offset)
         for suggestion in reversed(self._documents.get(document, ())):
             rest = suggestion.rest(request, after)
             if rest is not None:
-                return suggestion.number, rest
+                return Suggested(rest, suggestion.number)
         return None
 
     def forget(self, document: str | None = None) -> None:

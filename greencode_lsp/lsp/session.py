@@ -14,14 +14,13 @@ from pygls.exceptions import FeatureRequestError
 from pygls.lsp.server import LanguageServer
 
 from greencode_lsp import __version__
-from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.completion.status import Scope, Status, Suggested
 from greencode_lsp.completion.worker import SupersededError
 from greencode_lsp.errors import DocumentError, GreenCodeError, PositionError
 from greencode_lsp.limits import MESSAGE_BYTES, REMEMBERED_SENTENCES
 from greencode_lsp.lsp import answers, copilot
-from greencode_lsp.lsp.answers import Answer
+from greencode_lsp.lsp.answers import Answer, NoAnswer
 from greencode_lsp.lsp.documents import Documents
 from greencode_lsp.lsp.identity import identity
 from greencode_lsp.lsp.lifeline import Lifeline
@@ -29,7 +28,7 @@ from greencode_lsp.lsp.positions import code_points
 from greencode_lsp.lsp.progress import LoadProgress
 from greencode_lsp.lsp.protocol import STATUS_METHOD, QuietProtocol, status_params
 from greencode_lsp.lsp.pulling import ModelPull
-from greencode_lsp.lsp.requests import Params, Place, make_converter, place_of
+from greencode_lsp.lsp.requests import Params, make_converter, place_of
 
 MakeService = Callable[[Callable[[str], None], Callable[[Status], None]], CompletionService]
 """Makes the service from what tells the user a sentence and what reports a status."""
@@ -129,45 +128,44 @@ class GreenCodeServer(LanguageServer):
         self.service.close()
         super().shutdown()  # type: ignore[no-untyped-call]
 
-    async def complete(self, params: Params) -> Answer | None:
-        """Return what to insert and where; None where the request is no longer wanted.
+    async def complete(self, params: Params) -> Answer | NoAnswer:
+        """Return what to insert and where, or why nothing.
 
         Whatever is wrong with the document or the position is noted, and answered with nothing to insert.
         """
         uri, encoding = params.text_document.uri, self.workspace.position_encoding or ""
-        nothing = Answer(Place(Request("", 0, ""), "", 0, 0), "", 0, encoding)
         document = self.documents.find(uri)
         if document is None:
             self.note("A suggestion was asked for in a document that is not open; there is none.")
-            return nothing
+            return NoAnswer.NOTHING
         key, revision = identity(uri), document.revision
         if self.service.refuses(key, document.path, document.language_id or ""):
-            return nothing  # its text is not even looked at
+            return NoAnswer.NOTHING  # its text is not even looked at
         try:
             place = place_of(params, document)
         except PositionError as error:
             self.note(str(error))
-            return nothing
+            return NoAnswer.NOTHING
         except DocumentError as error:
             self.service.refuse(key, str(error))
-            return nothing
+            return NoAnswer.NOTHING
         if place is None:
-            return nothing
+            return NoAnswer.NOTHING
         try:
             suggested = await self.service.complete(key, place.request)
         except SupersededError:
-            return None
+            return NoAnswer.SUPERSEDED
         except Exception as error:  # noqa: BLE001 - the boundary: no error but a cancel reaches the editor
             self.report_server_error(error, None)
-            return Answer(place, "", 0, encoding)
+            return NoAnswer.NOTHING
         if self.documents.find(uri) is not document or document.revision != revision:
             self.service.dropped(suggested)
-            return None
-        return Answer(place, suggested.text, suggested.number, encoding)
+            return NoAnswer.SUPERSEDED
+        return Answer(place, suggested.text, suggested.number, encoding) if suggested.text else NoAnswer.NOTHING
 
-    def give(self, params: Params, answer: Answer | None) -> Answer | None:
-        """Note that an answer goes to the client, and what it takes to read what the client tells of it later."""
-        if answer is not None and answer.text:
+    def give(self, params: Params, answer: Answer | NoAnswer) -> Answer | NoAnswer:
+        """Note that an answer goes to the client, and what it takes to understand its acceptance later."""
+        if isinstance(answer, Answer):
             self._given[answer.number] = answer.insert_text, len(answer.place.prefix), answer.encoding
             if len(self._given) > REMEMBERED_ANSWERS:
                 self._given.popitem(last=False)
@@ -212,9 +210,9 @@ class GreenCodeServer(LanguageServer):
         except asyncio.CancelledError:
             task.cancel()
             raise
-        return answers.popup_list(self.give(params, task.result()) if done else None, ACCEPT_COMMAND)
+        return answers.popup_list(self.give(params, task.result()) if done else NoAnswer.NOTHING, ACCEPT_COMMAND)
 
     async def answer_inline(self, params: types.InlineCompletionParams) -> types.InlineCompletionList | None:
         """Answer `textDocument/inlineCompletion`: null for superseded, no items for nothing to suggest."""
         answer = self.give(params, await self.complete(params))
-        return None if answer is None else answers.inline_list(answer, ACCEPT_COMMAND)
+        return None if answer is NoAnswer.SUPERSEDED else answers.inline_list(answer, ACCEPT_COMMAND)
