@@ -167,7 +167,7 @@ def models(arguments: argparse.Namespace) -> int:
     elif arguments.action == "catalogue":
         commands.show_catalogue(_write, as_json=arguments.json)
     elif arguments.action == "find":
-        commands.show_found(_write, as_json=arguments.json)
+        commands.show_local(_write, as_json=arguments.json)
     elif arguments.action == "pull":
         from greencode_lsp.models.hugging_face import HuggingFaceHub  # nothing else imports the hub's client
 

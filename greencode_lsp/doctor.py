@@ -29,7 +29,7 @@ from greencode_lsp.demo.positions import positions
 from greencode_lsp.energy import rapl
 from greencode_lsp.energy.detect import detect, find_counter
 from greencode_lsp.energy.estimate import ModelledMeter
-from greencode_lsp.energy.ledger import SCHEMA_VERSION
+from greencode_lsp.energy.ledger_file import SCHEMA_VERSION
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.models.store import HOME_VARIABLE, data_home, ledger_path

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.energy.ledger import FROM_SCHEMA_1, PRUNE_EVERY, Ledger, Totals, read_rows
+from greencode_lsp.energy.ledger import PRUNE_EVERY, Ledger, Totals, read_rows
+from greencode_lsp.energy.ledger_file import FROM_SCHEMA_1
 from greencode_lsp.energy.rows import COLUMNS, Audit, LedgerRow, utc_now
 from greencode_lsp.errors import LedgerError
 from greencode_lsp.records import Completion, EnergyReading, Step, Work
@@ -351,7 +352,7 @@ def test_a_ledger_of_version_1_is_migrated_with_its_rows(old: Path, notices: lis
 def test_a_migration_that_is_interrupted_is_undone(
     old: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("greencode_lsp.energy.ledger.FROM_SCHEMA_1", FROM_SCHEMA_1 + "; SELECT no_such_column")
+    monkeypatch.setattr("greencode_lsp.energy.ledger_file.FROM_SCHEMA_1", FROM_SCHEMA_1 + "; SELECT no_such_column")
     assert open_ledger(old, notices).rows() == []  # in memory
     assert len(notices) == 1
     monkeypatch.undo()

@@ -79,7 +79,7 @@ def _is_here(model: CatalogueModel) -> bool:
     return installed(model) is not None
 
 
-def show_found(write: Write, *, as_json: bool) -> None:
+def show_local(write: Write, *, as_json: bool) -> None:
     """Write the models that other programs keep on this disk, by the value that `greencode.model` takes."""
     models = list(Places.here().look())
     if as_json:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from greencode_lsp.completion.filters.indent import Style, style_of
 from greencode_lsp.completion.languages import Language, language_of
-from greencode_lsp.completion.scan import Scan, State, scan
+from greencode_lsp.completion.open_frames import State
+from greencode_lsp.completion.scan import Scan, scan
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from greencode_lsp.completion.filters.cursor import Cursor
-from greencode_lsp.completion.scan import State, columns, in_code, scan
+from greencode_lsp.completion.open_frames import State
+from greencode_lsp.completion.scan import columns, in_code, scan
 from greencode_lsp.settings import Multiline
 
 Shape = Literal["line", "block"]
