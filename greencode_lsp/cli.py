@@ -254,7 +254,7 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     actions.add_parser("list", help="the bundled model and those pulled")
     catalogue = actions.add_parser("catalogue", help="models offered by name: licence, size, needs, measured quality")
     find = actions.add_parser("find", help="models that Ollama, llama.cpp, LM Studio or the hub's cache keep here")
-    pull = actions.add_parser("pull", help="fetch a model, checked; goes on where an earlier pull ended")
+    pull = actions.add_parser("pull", help="fetch a model, checked; resumes where an earlier pull ended")
     for action in (catalogue, find, pull):
         action.add_argument("--json", action="store_true", help="print JSON and nothing else (pull: an object a line)")
     pull.add_argument("--revision", metavar="REV", help="a branch, tag or commit instead of the newest")
@@ -273,10 +273,10 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    """Return the settings that the options give; a value that cannot be taken is told, as the server does."""
+    """Return the settings that the options give; a bad value is reported, as the server does."""
     preference: str | float | None = getattr(arguments, "preference", None)
     if isinstance(preference, str):
-        with suppress(ValueError):  # a name such as "energy", or one that is told below
+        with suppress(ValueError):  # a name such as "energy", or one that is reported below
             preference = float(preference)
     settings, sentences = parse({"preference": preference, "model": arguments.model}, Settings())
     for sentence in sentences:

@@ -74,7 +74,7 @@ def _driver() -> str | None:
 def _counter(device: str) -> str | None:
     """Return what the device's energy counter covers, or None where its joules are modelled.
 
-    They are, too, where a counter does not tell whose work it counts: nothing would ever be attributed.
+    So are they where a counter does not say whose work it counts: nothing would ever be attributed.
     """
     counter = None if isinstance(detect(device), ModelledMeter) else find_counter(device)
     return None if counter is None or counter.usage() is None else ", ".join(counter.devices)
@@ -208,7 +208,7 @@ def _ledger(path: Path) -> Check:
         return Check("ledger", "note" if is_busy else "problem", f"{path}: {error}", "" if is_busy else fix)
     except sqlite3.DatabaseError as error:
         return Check(
-            "ledger", "problem", f"{path}: {error}", "Nothing: the next suggestion sets it aside and begins anew."
+            "ledger", "problem", f"{path}: {error}", "Nothing: the next suggestion sets it aside and begins a new one."
         )
     return Check("ledger", "ok", f"{path} is readable and writable")
 

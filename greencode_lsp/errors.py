@@ -52,7 +52,7 @@ class CorpusError(GreenCodeError):
 
 
 class CancelledError(GreenCodeError):
-    """A running generation was told to stop; not shown to the user."""
+    """A running generation was asked to stop; not shown to the user."""
 
 
 class EngineError(GreenCodeError):

@@ -16,7 +16,7 @@ Choose = Callable[[Sequence[CalibrationRow], float], CalibrationRow | None]
 """Which of a policy's rows serves an agreement that is asked for."""
 
 LOSSLESS = 1.0
-"""The preference at which every early token is verified at full depth."""
+"""The preference at which every early token is checked at full depth."""
 DEFAULT = 0.5
 REQUIRED_AGREEMENT = ((0.0, 0.88), (DEFAULT, 0.98), (LOSSLESS, 1.0))
 """(preference, smallest share of tokens that must equal the full model's); linear in between.
@@ -25,9 +25,9 @@ It is compared with a row's lower 95 % bound, so that what is asked for is kept 
 the calibration packages.
 """
 EARLY_DRAFTS_WORTH = 0.02
-"""What drafts that left early must save beyond those copied from the text: drafting takes time of its own."""
+"""What drafts from early exits must save beyond those copied from the text: drafting takes time of its own."""
 DRAFT_AGREEMENT = 0.88
-"""A verified draft may be as bold as this where the table does not say what verified drafts cost."""
+"""The agreement asked of drafts where the table does not say what self-speculative decoding costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def wanted_agreement(settings: Settings) -> float:
 def decode_config(settings: Settings, manifest: Manifest, language: str, choose: Choose = cheapest) -> DecodeConfig:
     """Return the configuration that keeps what the preference asks for: the cheapest, unless `choose` knows better.
 
-    Lossless at preference 1 and where no threshold calibrated for the language is careful enough: verified, or full
+    Lossless at preference 1 and where no threshold of the language is proven to keep it: self-speculative, or full
     depth for every token where that is the cheaper, or the checkpoint has no table for the policy.
     """
     policy = _policy(settings, manifest)
@@ -157,7 +157,7 @@ def choices(settings: Settings, manifest: Manifest, language: str) -> tuple[Choi
 
 
 def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[CalibrationRow]) -> DecodeConfig:
-    """Return verified drafts by the row that makes them cheapest, or full depth where none saves anything.
+    """Return self-speculative decoding by its cheapest row, or full depth where none saves anything.
 
     `copied` is the row of drafts that are copied from the text alone.
     """

@@ -219,15 +219,13 @@ def judged(profile: DeviceProfile, results: Sequence[Trial]) -> DeviceProfile:
 def fitted(
     profile: DeviceProfile, counter: Counter, workloads: Iterable[tuple[str, Callable[[], Work]]], write: Write
 ) -> Joules | None:
-    """Return the joules' coefficients by replay windows; None, told in one sentence, where they cannot be fitted."""
+    """Return the joules' coefficients by replay windows; None, with one sentence, where they cannot be fitted."""
     windows = []
     try:
         for name, run_once in chain([("nothing", _rest)], workloads):
             window = _window(profile, counter, run_once)
             if window is None:
-                write(
-                    "Other programs use the device meanwhile, so that joules are not fitted; close them and try again."
-                )
+                write("Other programs use the device, so joules are not fitted; close them and try again.")
                 return None
             write(f"  {window.seconds:.1f} s of {name}: {window.counted_j / window.seconds:.1f} W")
             windows.append(window)

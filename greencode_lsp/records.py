@@ -23,7 +23,7 @@ class DecodeConfig:
     policy: str = "never"
     """A key of the engine's policies: `agent`, `confidence`, `fixed`, `never`."""
     threshold: float = NEVER
-    """Exit where the policy's exit logit is above this; `fixed` compares layers run, so 7.5 leaves after 8."""
+    """Exit where the policy's exit logit is above this; `fixed` compares layers run, so 7.5 exits after 8."""
     self_speculative: bool = False
     """Lossless: early tokens are drafts, checked at full depth in batches (I4)."""
     batch_invariant: bool = False
@@ -109,7 +109,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class EnergyReading:
-    """Joules of one completion, how they were come by, and which devices they cover."""
+    """Joules of one completion, how they were obtained, and which devices they cover."""
 
     energy_j: float
     energy_tier: EnergyTier
@@ -117,7 +117,7 @@ class EnergyReading:
     saved_j: float = 0.0
     """Against full depth, counterfactual and therefore modelled, whatever the tier of `energy_j`."""
     idle_j: float | None = None
-    """Of `energy_j`, what the devices would have drawn doing nothing meanwhile; None where that is not known."""
+    """Of `energy_j`, what the devices would have drawn idle; None where that is not known."""
 
     @property
     def full_depth_j(self) -> float:

@@ -55,7 +55,7 @@ def _setting(key: str, default: Any, kind: Kind, meaning: str, *, scoped: bool =
 
 @dataclass(frozen=True, slots=True)
 class EnergySettings:
-    """What is kept and told of energy: `greencode.energy`."""
+    """What is kept and shown of energy: `greencode.energy`."""
 
     report: bool = _setting(
         "report",
@@ -94,7 +94,7 @@ class Settings:
         "exitPolicy",
         "auto",
         kinds.one_of(*EXIT_POLICIES),
-        "who decides where a token leaves; `auto` is the checkpoint's winner at equal energy",
+        "who decides where a token exits; `auto` is the checkpoint's winner at equal energy",
         scoped=True,
     )
     on_battery: float | str = _setting(

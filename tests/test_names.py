@@ -24,7 +24,6 @@ OTHER_WORDS = {
     "thrift": "budget",
     "bold": "aggressive",
     "numeric": "precision",
-    "found": "what it is",
 }
 """Word -> what to say for it in a name; words are the parts of an identifier."""
 PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -66,6 +65,10 @@ def test_a_name_is_made_of_the_fields_words() -> None:
         if word in OTHER_WORDS
     }
     assert wrong == {}
+
+
+def test_a_name_says_what_it_is_not_that_it_was_found() -> None:
+    assert [str(path) for path, tree in trees(PRODUCT) if {"found", "_found"} & set(names(tree))] == []
 
 
 def test_a_function_fits_a_screen() -> None:

@@ -49,7 +49,7 @@ Overrides the threshold of `greencode-preference'; nil leaves it."
   :safe (lambda (value) (or (stringp value) (numberp value))))
 
 (defcustom greencode-exit-policy "auto"
-  "Who decides at which layer a token leaves the model."
+  "Who decides at which layer a token exits the model."
   :type '(choice (const "auto") (const "agent") (const "confidence") (const "fixed") (const "never"))
   :safe #'stringp)
 

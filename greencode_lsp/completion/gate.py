@@ -72,7 +72,7 @@ def is_doubtful(probability: float, budget: CompletionBudget) -> bool:
 
 
 def good_prefix(text: str, doubtful: str) -> str:
-    """Return `text` without a word of it that the doubtful text would have gone on with, or a string only opened."""
+    """Return `text` without a last word that the doubtful text would continue, or a string only opened."""
     text = HALF_WORD.sub("", text) if WORD.match(doubtful) else text
     quote = OPEN_QUOTE.search(text)
     return text[: quote.start()] if quote and text.count(quote.group(1)) % 2 else text
@@ -91,7 +91,7 @@ class Rejections:
         self._line = (document, line)
 
     def accepted(self) -> None:
-        """Begin anew."""
+        """Reset the count."""
         self._in_a_row = 0
 
     def is_quiet(self, document: str, line: int, budget: CompletionBudget) -> bool:

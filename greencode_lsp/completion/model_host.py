@@ -44,12 +44,12 @@ class ModelHost:
         return self._requests
 
     def forget_request(self) -> None:
-        """Let the next request load anew whatever it asks for, if a model was asked for at all."""
+        """Let the next request load even what was asked for last, if a model was asked for at all."""
         if self._wanted is not None:
             self._wanted = ()
 
     def load(self, settings: Settings, number: int, changed: Callable[[], None]) -> None:
-        """Load the model on the worker's thread, unless a newer load waits; a model that serves goes on if it fails.
+        """Load the model on the worker's thread, unless a newer load waits; if it fails the model that serves stays.
 
         `changed` is called, on this thread, when loading begins and when it ends.
         """

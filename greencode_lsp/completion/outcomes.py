@@ -1,6 +1,6 @@
-"""What became of a suggestion: accepted, in part or whole, or rejected. Told by the client, or read off the changes.
+"""What became of a suggestion: accepted, in part or whole, or rejected. The client says so, or the changes show it.
 
-No client tells of all of it: VS Code runs an item's command only on full acceptance, and nobody tells of a rejection.
+No client reports all of it: VS Code runs an item's command only on full acceptance, and none reports a rejection.
 Numbers only: the text is kept no longer than the suggestion is on the screen.
 """
 
@@ -35,7 +35,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class _Accepted:
-    """A suggestion that was accepted, until the text has gone another way."""
+    """A suggestion that was accepted, until the text has changed otherwise."""
 
     text: str
     offset: int

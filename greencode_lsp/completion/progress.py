@@ -45,7 +45,7 @@ class Progress:
 
 
 StopRule = Callable[[Progress], "str | None"]
-"""Returns the text that ends here, or None where it goes on."""
+"""Returns the text that ends here, or None where it continues."""
 
 
 def in_doubt(progress: Progress) -> str | None:
@@ -75,7 +75,7 @@ AFTER_TOKEN: tuple[StopRule, ...] = (at_its_end, in_repetition)
 
 
 def first_end(rules: Sequence[StopRule], progress: Progress) -> str | None:
-    """Return the text by the first rule that ends it; None where it goes on."""
+    """Return the text by the first rule that ends it; None where it continues."""
     return next((text for rule in rules if (text := rule(progress)) is not None), None)
 
 

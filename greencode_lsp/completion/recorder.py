@@ -89,7 +89,7 @@ class CompletionRecorder:
         """Catch the completion drawn first up to full depth, and book what that took.
 
         Raises CancelledError where a request comes first; the audit is due still, unless that has happened so often
-        that it costs more than it tells. After any other error it is not.
+        that it costs more than it shows. After any other error it is dropped.
         """
         due, start_s = self.due.pop(0), time.perf_counter()
         completion = due.completion

@@ -1,7 +1,7 @@
 """Which brackets, strings, comments and tags are open at a place in a text that is being typed.
 
 Whatever is wrong in the text is passed over: a string of one line ends with it, a bracket that closes nothing is
-counted and left, one that is never closed gives way to the bracket around it.
+counted and kept, one that is never closed yields to the bracket around it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ BEFORE_REGEX = re.compile(
 )
 REGEX_LITERAL = re.compile(r"/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\[\n])+/[a-z]*")
 LONGEST_LOOK = 20_000
-"""Characters before a cursor that tell what is open there: 10 ms."""
+"""Characters before a cursor that are scanned for what is open there: 10 ms."""
 LOOKED_BACK = 40
-"""Characters before a slash that tell whether a regular expression may begin there."""
+"""Characters before a slash by which to decide whether a regular expression may begin there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Scan:
 
     state: State
     lowest: int
-    """The fewest frames of the beginning that were open meanwhile: those closed since are others."""
+    """The fewest frames, of those open at the beginning, that stayed open throughout."""
     events: list[Event] = field(default_factory=list)
     closed: list[Frame] = field(default_factory=list)
 
@@ -77,7 +77,7 @@ def columns(line: str, tab_size: int = 4) -> int:
 
 
 def scan(text: str, language: Language, state: State = (), start: int = 0, *, is_thorough: bool = False) -> Scan:
-    """Go over `text` from `start` on, where `state` is open; a state may be gone on with at the start of a line.
+    """Go over `text` from `start` on, where `state` is open; a state may be continued at the start of a line.
 
     Only a thorough scan has events for simple strings and comments.
     """

@@ -90,7 +90,7 @@ class CompletionService:
         self._worker.submit(self._jobs.report_status)
 
     def models_changed(self) -> None:
-        """Choose anew among the models that are here; without effect where the settings name one that serves."""
+        """Choose again among the installed models; without effect where the settings name one that serves."""
         if self._host.is_asked_for and (self.scoped.settings.model == AUTO or self._host.failure is not None):
             self._host.forget_request()
             self.start()

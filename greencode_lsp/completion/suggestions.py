@@ -16,7 +16,7 @@ ANCHOR = 64
 LOOKED_AT = 2000
 """Characters on either side by which brackets are matched that the editor has closed meanwhile."""
 TAKEN_BACK = 128
-"""Characters that may have been deleted since: a typing error corrected, a word begun anew."""
+"""Characters that may have been deleted since: a typing error corrected, a word begun again."""
 DOCUMENTS, PER_DOCUMENT = 32, 64
 LAST_WORD = re.compile(r"\w*\Z")
 

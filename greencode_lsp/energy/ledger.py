@@ -1,9 +1,8 @@
 """The energy ledger: one SQLite row per completion, counts and joules only, never source text (design, I6).
 
-It serves the user's totals and must never stand in a completion's way: a file that cannot be opened is told once and
-replaced by memory, a row that cannot be written is told once and lost; where another process holds the file, rows wait
-in memory and the completions do not. SQLite's write-ahead log lets one process write
-at a time while others read, and loses no row that was written when a process is killed.
+It must never delay a completion: a file that cannot be opened is reported once and replaced by memory, a row that
+cannot be written is reported once and lost; while another process holds the file, rows wait in memory. SQLite's
+write-ahead log lets one process write while others read, and keeps every row that was written when a process is killed.
 """
 
 from __future__ import annotations
@@ -206,7 +205,7 @@ class Ledger:
     def _open(self) -> sqlite3.Connection:
         if not self._path.parent.exists():
             make_private(self._path.parent)
-        with suppress(OSError):  # read-only, or another's: told where it is opened
+        with suppress(OSError):  # read-only, or another's: reported where it is opened
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             self._path.chmod(0o600)
         self._file = file_at(self._path)  # first: what takes its place while it is opened must not pass for it

@@ -73,7 +73,7 @@ def _body(figures: EnergyReport) -> str:
     unit = "hour of the day, local time" if figures.scope == "today" else "day"
     times = [_bar(group, group.name if figures.scope == "today" else group.name[5:]) for group in figures.over_time]
     layers = [Bar(str(layer), float(tokens), note=f"{tokens} tokens") for layer, tokens in figures.exit_layers.items()]
-    layer_axes = Axes("layers run when the token left", "tokens")
+    layer_axes = Axes("layers run when the token exited", "tokens")
     parts = [
         f'<div class="cards">{cards}</div>',
         "".join(f'<p class="soft">{escape(line)}</p>' for line in promise_lines(figures)),
@@ -83,7 +83,7 @@ def _body(figures: EnergyReport) -> str:
         _by("outcome", figures.outcomes),
     ]
     if layers:
-        parts.append(_section("Where tokens left", lambda width: columns(layers, layer_axes, width)))
+        parts.append(_section("Where tokens exited", lambda width: columns(layers, layer_axes, width)))
     parts.append(
         f"<footer><p>Saved: {escape(figures.uncertainty)}. Wasted: superseded, cancelled or rejected. "
         "Each figure stands beside its tier; what full depth would have taken is always modelled.</p></footer>"

@@ -1,6 +1,6 @@
 """The processor's energy counters (RAPL: packages and memory) through Linux's powercap files.
 
-A package's counter covers everything that runs on it. Which share is this process's is told by processor time: its own
+A package's counter covers everything that runs on it. This process's share is estimated by processor time: its own
 seconds over the busy seconds of all processors (/proc/stat), between the same two readings. Where that cannot be read,
 or others keep the package from ever being idle, the tier is modelled. Microjoules become joules in this file alone.
 """
@@ -18,7 +18,7 @@ from greencode_lsp.energy.sampler import AttributedMeter, CounterLostError, Usag
 POWERCAP = Path("/sys/class/powercap")
 PROC_STAT = Path("/proc/stat")
 MAX_POWER_W = 2000.0
-"""No domain draws more: a counter that seems to have is not one that wrapped, it began anew."""
+"""No domain draws more: a counter that seems to has restarted, not wrapped."""
 LEAST_STEP_S = 0.001
 COUNTED_SUBDOMAINS = ("dram",)
 """Of a package's parts, those that its own counter leaves out; the cores and the graphics are in it."""
@@ -60,7 +60,7 @@ class _Domain:
         self._last_uj = self._read_uj()
 
     def step_j(self, now_s: float) -> float | None:
-        """Return the joules since the last call; None where the counter began anew. Raises CounterLostError."""
+        """Return the joules since the last call; None where the counter restarted. Raises CounterLostError."""
         try:
             read_uj = self._read_uj()
         except (OSError, ValueError) as error:
@@ -94,7 +94,7 @@ class RaplCounter:
         self._total_j = 0.0
 
     def read_j(self) -> float:
-        """Return the joules so far; from zero again where a counter began anew. See `Counter`."""
+        """Return the joules so far; from zero again where a counter restarted. See `Counter`."""
         now_s = self._clock_s()
         steps = [domain.step_j(now_s) for domain in self._domains]
         known = [step for step in steps if step is not None]

@@ -76,7 +76,7 @@ class EnergyReport:
     over_time: tuple[Group, ...]
     """By hour of today, else by day, in local time; stretches without a completion are there too."""
     exit_layers: dict[int, int]
-    """Layer -> tokens that left after it."""
+    """Layer -> tokens that exited after it."""
     accepted_characters: int
     net_j: float | None
     """`total.energy_j` less what the devices would have drawn doing nothing; None where that is not known of all."""
@@ -245,7 +245,7 @@ def _model_errors(rows: Iterable[LedgerRow]) -> list[float]:
 
 def _words(saved_95: Interval | None, errors: Sequence[float]) -> str:
     if saved_95 is None:
-        return f"not told: fewer than {FEWEST_ROWS} completions"
+        return f"not estimated: fewer than {FEWEST_ROWS} completions"
     bootstrap = "95 % bootstrap over completions"
     if errors:
         return f"{bootstrap}, and the error of the share that `greencode-lsp profile` found ({max(errors):.1%})"

@@ -67,7 +67,7 @@ class LedgerRow:
     device: str = ""
     idle_j: float | None = None
     exit_layers: dict[int, int] = field(default_factory=dict)
-    """Exit layer -> tokens that left there."""
+    """Exit layer -> tokens emitted there."""
     prompt_tokens: int = 0
     reused_tokens: int = 0
     outcome: str = "shown"

@@ -20,7 +20,7 @@ from greencode_lsp.records import EnergyTier
 class QuietProtocol(LanguageServerProtocol):
     """The protocol in its order (initialize, shutdown, exit), with every request answered that has an id.
 
-    And without what pygls keeps and tells too much of.
+    And without pygls' logging, which would quote messages.
     """
 
     _server: Any
@@ -78,7 +78,7 @@ class QuietProtocol(LanguageServerProtocol):
         super().handle_message(read)
 
     def _not_read(self, message: dict[str, Any]) -> None:
-        """Make up for a message whose values are not those of its method: nobody waits for ever, or goes on wrongly."""
+        """Make up for a message whose values are not those of its method: no request waits for ever."""
         call_id, method = message.get("id"), message.get("method")
         if method is None:
             future = self._request_futures.pop(call_id, None)  # type: ignore[arg-type]  # an id, or nothing is found

@@ -1,4 +1,4 @@
-"""One client's session: from requests to the completion service and back, and what the client is told."""
+"""One client's session: from requests to the completion service and back, and what the client is sent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from greencode_lsp.lsp.pulling import ModelPull
 from greencode_lsp.lsp.requests import Params, make_converter, place_of
 
 MakeService = Callable[[Callable[[str], None], Callable[[Status], None]], CompletionService]
-"""Makes the service from what tells the user a sentence and what reports a status."""
+"""Makes the service from what shows the user a sentence and what reports a status."""
 
 ACCEPT_COMMAND = "greencode.accept"
 POPUP_WAIT_S = 0.1
@@ -71,7 +71,7 @@ class GreenCodeServer(LanguageServer):
         self._run(self._progress.follow(status))
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run something that nobody may wait for to its end."""
+        """Run something to its end, even if nobody awaits it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -90,7 +90,7 @@ class GreenCodeServer(LanguageServer):
         if isinstance(error, DocumentError):
             self.note(str(error))
         elif source is not FeatureRequestError:
-            self.note(f"greencode-lsp could not handle a message of the editor ({type(error).__name__}); it goes on.")
+            self.note(f"greencode-lsp could not handle a message of the editor ({type(error).__name__}); it continues.")
 
     def begin(self, process_id: int | None, folders: list[types.WorkspaceFolder]) -> None:
         """Take what the client says of itself: the process to live no longer than, and the workspace."""
@@ -174,7 +174,7 @@ class GreenCodeServer(LanguageServer):
         return answer
 
     def accept(self, number: str, code_units: int | None = None) -> None:
-        """Take the client's word that an item was accepted, or so many of its code units."""
+        """Record that the client says an item was accepted, or so many of its code units."""
         given = self._given.get(int(number)) if number.isdecimal() else None
         if given is not None:
             text, prefix_length, encoding = given
@@ -192,7 +192,7 @@ class GreenCodeServer(LanguageServer):
             return None
 
     async def pull_model(self, name: object) -> dict[str, str] | None:
-        """Pull a model because the user asked for it; what `auto` stands for is chosen anew."""
+        """Pull a model because the user asked for it; what `auto` stands for is chosen again."""
         if not isinstance(name, str) or not name.strip() or name.startswith("-"):
             self.service.notify_once(f"{name!r} is no model; `greencode-lsp models catalogue` lists them.")
             return None

@@ -29,7 +29,7 @@ def show_list(write: Write) -> None:
     rows = [COLUMNS, *(_row(name) for name in (BUNDLED, *pulled.pulled_names()))]
     _table(rows, write)
     for name in pulled.partial_names():
-        write(f"{name} is not whole yet; `greencode-lsp models pull {name}` goes on, `... remove {name}` gives it up.")
+        write(f"{name} is not whole yet; `greencode-lsp models pull {name}` resumes, `... remove {name}` gives it up.")
     write(f"\nPulled models lie in {models_home()}; greencode.model takes their names.")
 
 
@@ -111,7 +111,7 @@ def _row(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class PullOutput:
-    """Who is told what a pull does: a person, or with `as_json` a program, one object a line."""
+    """Where a pull reports: to a person, or with `as_json` to a program, one object a line."""
 
     write: Write
     notify: Write
@@ -148,7 +148,7 @@ def pull(name: str, revision: str | None, hub: Hub, output: PullOutput) -> None:
         output.object(error=str(error))
         raise
     except KeyboardInterrupt:
-        output.sentence(f"Stopped; `greencode-lsp models pull {name}` goes on where it ended.")
+        output.sentence(f"Stopped; `greencode-lsp models pull {name}` resumes where it ended.")
         raise
 
 
@@ -174,7 +174,7 @@ def _say_how_to_use(name: str, folder: Path, write: Write) -> None:
     manifest = read_manifest(folder, verify=False)
     write(f"{name} is in {folder}.")
     if manifest is None or len(manifest.exits) == 1:
-        write("It has no exits: every token runs at full depth, and no energy is saved by leaving early.")
+        write("It has no exits: every token runs at full depth, and no energy is saved by early exits.")
     elif not (folder / AGENT).is_file():
         write("It has exits but no agent: greencode.exitPolicy can be confidence, fixed or never.")
     write(f'Use it with the setting "greencode.model": "{name}"; `greencode-lsp doctor --model {name}` tries it.')

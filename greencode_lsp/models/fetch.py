@@ -34,7 +34,7 @@ class FileSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Who is told what a pull does."""
+    """Where a pull reports what it does."""
 
     notify: Callable[[str], None] = lambda sentence: None
     progress: Callable[[int, int], None] = lambda done_bytes, total_bytes: None
@@ -93,13 +93,13 @@ def _fetch_from(source: FileSource, where: str, model: CatalogueModel, reporter:
             reporter.notify(f"Fetching {model.name} ({model.size_bytes / 1e6:.0f} MB) from {where}.")
             file = source.fetch(model, partial, lambda done_bytes: reporter.progress(done_bytes, model.size_bytes))
             if file.stat().st_size != model.size_bytes or sha256(file) != model.sha256:
-                shutil.rmtree(partial)  # however often it is gone on with, it stays wrong
+                shutil.rmtree(partial)  # resuming cannot make it right
                 raise HubError(f"{model.name} did not come as it was published ({where}); it was deleted.")
             return _finish(model, file, partial)
     except OSError as error:
         raise HubError(
-            f"{model.name} cannot be written to {partial} ({error.strerror or error}); free or fix that disk, and "
-            "pull again: it goes on where it ended."
+            f"{model.name} cannot be written to {partial} ({error.strerror or error}); free some space there or "
+            "make it writable, and pull again: it resumes where it ended."
         ) from error
 
 

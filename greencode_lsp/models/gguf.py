@@ -72,7 +72,7 @@ class GGUFWeights:
         """Return a SHA-256 over the header, the file's size and time, and the beginning of every tensor.
 
         For the names of caches: it takes milliseconds, and other weights in the same file's place have another. Only
-        `digest` tells that every byte is what it was.
+        `digest` proves that every byte is what it was.
         """
         digest = hashlib.sha256(self.header.data)
         digest.update(repr(_identity(self.path)[:2]).encode())

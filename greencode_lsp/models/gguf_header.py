@@ -142,7 +142,7 @@ def read_header(path: Path) -> Header:
 
 
 class _ShortError(Exception):
-    """The header goes on behind what was read of it."""
+    """The header continues behind what was read of it."""
 
 
 class _HeaderReader:

@@ -1,7 +1,7 @@
 """Pulling a model: look it up, read its config.json first, fetch what may be fetched, check it, show it when whole.
 
 Only safetensors and JSON are ever fetched: no pickle, no code. Files go into `models/.partial` and the folder is moved
-to its place when it is whole, so that half a model is never found; what is there of a file is gone on with.
+to its place when it is whole, so that half a model is never seen; a file that is there in part is resumed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class HubFile:
     name: str
     size: int
     sha256: str | None
-    """None where the hub keeps the file in git itself: then `git_sha1` tells."""
+    """None where the hub keeps the file in git itself: then `git_sha1` is compared."""
     git_sha1: str | None
 
     def is_as_listed(self, path: Path) -> bool:
@@ -91,7 +91,10 @@ def pull(name: str, revision: str | None, hub: Hub, notify: Callable[[str], None
         _fetch_all(hub, repository, partial, notify)
         _finish(repository, partial, folder)
     except OSError as error:
-        raise HubError(f"{name} cannot be written to {partial} ({error.strerror or error}); fix that disk.") from error
+        raise HubError(
+            f"{name} cannot be written to {partial} ({error.strerror or error}); free some space there "
+            "or make it writable."
+        ) from error
     return folder
 
 

@@ -1,6 +1,6 @@
 """The Hugging Face hub as a `Hub`. The only module that imports `huggingface_hub`; nothing that serves imports it.
 
-`http_get` is used, not `snapshot_download`: the latter begins an interrupted file anew in the next process.
+`http_get` is used, not `snapshot_download`: the latter restarts an interrupted file in the next process.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _one_sentence(name: str) -> Iterator[None]:
 
 
 def _sentence(name: str, error: Exception) -> str:
-    again = f"`greencode-lsp models pull {name}` goes on where it ended"
+    again = f"`greencode-lsp models pull {name}` resumes where it ended"
     match error:
         case GatedRepoError():
             return f"{name} is gated: ask for access on its page, then `hf auth login` or set HF_TOKEN."

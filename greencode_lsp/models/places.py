@@ -130,7 +130,7 @@ class _Budget:
         self._clock_s, self._end_s, self._left = clock_s, clock_s() + MAX_SECONDS, MAX_ENTRIES
 
     def is_spent(self) -> bool:
-        """Count one entry; tell whether it is one too many."""
+        """Count one entry; return whether it is one too many."""
         self._left -= 1
         return self._left < 0 or self._clock_s() > self._end_s
 

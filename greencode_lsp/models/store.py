@@ -78,7 +78,7 @@ def is_pulled(name: str) -> bool:
     return is_hub_name(name) and (pulled_folder(name) / RECORD_NAME).is_file()
 
 
-def leave_workspace() -> None:
+def move_out_of_workspace() -> None:
     """Make a folder of the server's own the current one: no relative name leads into what the editor has opened."""
     try:
         os.chdir(make_private(data_home() / "run"))

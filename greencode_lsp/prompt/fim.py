@@ -1,6 +1,6 @@
 """Fill in the middle as data: the order of a prompt's parts, the marks between them, and what ends a completion.
 
-One description serves whoever arranges ids: the prompt builder, the training samples, calibration. A checkpoint of
+One description serves all that arrange ids: the prompt builder, the training samples, calibration. A checkpoint of
 this project states its marks in the manifest; a published one is known by the marks in its tokenizer.
 
     psm     prefix-mark above suffix-mark after middle-mark line     `above` ends with a newline, `line` is the cursor's
@@ -201,6 +201,6 @@ def _of_manifest(stated: Mapping[str, str]) -> Fim:
 
 
 def document_name(path: str, language: str) -> str:
-    """Return what a prompt calls a document: its file's name without folders, else one that tells its language."""
+    """Return what a prompt calls a document: its file's name without folders, else one by its language."""
     name = PurePosixPath(path.replace("\\", "/")).name
     return name or (f"untitled.{EXTENSIONS[language]}" if language in EXTENSIONS else "")

@@ -13,7 +13,7 @@ from greencode_lsp.completion.scan import Scan, scan
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """What the rules are told besides the text. Line ends are newlines."""
+    """What the rules know besides the text. Line ends are newlines."""
 
     before: str
     """The document's text before the cursor, or its end."""
