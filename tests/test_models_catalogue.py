@@ -12,7 +12,7 @@ from greencode_lsp import cli
 from greencode_lsp.completion import selection
 from greencode_lsp.errors import ModelNotFoundError
 from greencode_lsp.models.catalogue import CATALOGUE, CatalogueModel, by_hash, named
-from greencode_lsp.models.choice import Candidate, Machine, best, better, estimated_ms, fits
+from greencode_lsp.models.choice import Machine, ModelCandidate, best, better, estimated_ms, fits
 from greencode_lsp.models.pulled import PullRecord, write_record
 from greencode_lsp.models.store import bundled_folder, is_hub_name, pulled_folder, resolve
 from greencode_lsp.settings import Settings
@@ -70,7 +70,7 @@ def test_a_model_is_known_by_its_hash() -> None:
 
 
 def test_the_best_model_in_time_goes_first_and_a_slow_one_is_left_out() -> None:
-    candidates = [Candidate("slow", 9, 900.0), Candidate("good", 5, 700.0), Candidate("plain", 1, 5.0)]
+    candidates = [ModelCandidate("slow", 9, 900.0), ModelCandidate("good", 5, 700.0), ModelCandidate("plain", 1, 5.0)]
     assert [one.name for one in best(candidates, 800)] == ["good", "plain"]
     assert best(candidates, 1) == []
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PRODUCT = sorted((ROOT / "greencode_lsp").rglob("*.py"))
-FILES = [*PRODUCT, *sorted((ROOT / "training").rglob("*.py"))]
+FILES = sorted((ROOT / "greencode_lsp").rglob("*.py"))
 LONGEST_FUNCTION = 50
 LONGEST_FILE = 350
 OTHER_WORDS = {
@@ -29,8 +28,8 @@ OTHER_WORDS = {
 PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
-def trees(files: list[Path]) -> Iterator[tuple[Path, ast.Module]]:
-    for path in files:
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    for path in FILES:
         yield path, ast.parse(path.read_text(encoding="utf8"))
 
 
@@ -49,7 +48,7 @@ def names(tree: ast.Module) -> Iterator[str]:
 
 def test_no_public_class_name_is_used_twice() -> None:
     homes = defaultdict(list)
-    for path, tree in trees(FILES):
+    for path, tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes[node.name].append(str(path.relative_to(ROOT)))
@@ -59,7 +58,7 @@ def test_no_public_class_name_is_used_twice() -> None:
 def test_a_name_is_made_of_the_fields_words() -> None:
     wrong = {
         f"{path.relative_to(ROOT)}: {name}": OTHER_WORDS[word]
-        for path, tree in trees(PRODUCT)
+        for path, tree in trees()
         for name in {*names(tree), path.stem}
         for word in (part.lower() for part in PARTS.findall(name))
         if word in OTHER_WORDS
@@ -68,13 +67,13 @@ def test_a_name_is_made_of_the_fields_words() -> None:
 
 
 def test_a_name_says_what_it_is_not_that_it_was_found() -> None:
-    assert [str(path) for path, tree in trees(PRODUCT) if {"found", "_found"} & set(names(tree))] == []
+    assert [str(path) for path, tree in trees() if {"found", "_found"} & set(names(tree))] == []
 
 
 def test_a_function_fits_a_screen() -> None:
     long = [
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
-        for path, tree in trees(FILES)
+        for path, tree in trees()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or node.lineno) - node.lineno >= LONGEST_FUNCTION
@@ -83,5 +82,5 @@ def test_a_function_fits_a_screen() -> None:
 
 
 def test_a_file_of_the_product_is_at_most_350_lines_long() -> None:
-    lines = {str(path.relative_to(ROOT)): path.read_text(encoding="utf8").count("\n") for path in PRODUCT}
+    lines = {str(path.relative_to(ROOT)): path.read_text(encoding="utf8").count("\n") for path in FILES}
     assert {path: count for path, count in lines.items() if count > LONGEST_FILE} == {}

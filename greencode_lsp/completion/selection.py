@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from greencode_lsp.models.catalogue import CATALOGUE, CatalogueModel, by_hash
-from greencode_lsp.models.choice import TYPICAL_TOKENS, Candidate, Machine, best, better, estimated_ms, fits
+from greencode_lsp.models.choice import TYPICAL_TOKENS, Machine, ModelCandidate, best, better, estimated_ms, fits
 from greencode_lsp.models.store import AUTO, BUNDLED, bundled_folder, installed, resolve
 from greencode_lsp.records import Work
 from greencode_lsp.settings import Settings
@@ -45,7 +45,7 @@ def checkpoints(settings: Settings, profiled: Profiled | None = None, machine: M
         if path is not None:
             known_ms = profiled(path)
             time_ms = estimated_ms(model.weights, machine) if known_ms is None else known_ms
-            candidates.append(Candidate(model.name, model.quality, time_ms, known_ms is not None))
+            candidates.append(ModelCandidate(model.name, model.quality, time_ms, known_ms is not None))
             paths[model.name] = path
     return [paths[one.name] for one in best(candidates, settings.latency_target_ms)] + [paths[BUNDLED]]
 
