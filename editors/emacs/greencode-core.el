@@ -301,7 +301,7 @@ sentence of a failure that is not a cancellation."
   (:method ((server jsonrpc-connection) method params on-result &optional on-error)
            (when (jsonrpc-running-p server)
              (let* ((done nil)
-                    ;; the public function does not tell the id, without which nothing can be cancelled
+                    ;; the public function does not give the id, without which nothing can be cancelled
                     (id (car (jsonrpc--async-request-1
                               server (intern method) params
                               :timeout nil

@@ -63,7 +63,7 @@
 (cl-defmethod jsonrpc-connection-send ((server greencode-eglot-server) &rest arguments
                                     &key method &allow-other-keys)
   "Send SERVER the message of ARGUMENTS.
-Where METHOD tells of settings, ours alone: those of a project,
+Where METHOD carries settings, ours alone: those of a project,
 in `eglot-workspace-configuration', are pulled and sorted out."
   (if (eq method :workspace/didChangeConfiguration)
       (cl-call-next-method

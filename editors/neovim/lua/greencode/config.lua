@@ -115,7 +115,7 @@ function M.client()
     cmd_cwd = M.own_folder(),
     filetypes = M.options.filetypes,
     settings = { greencode = next(M.options.settings) and M.options.settings or vim.empty_dict() }, -- {} alone is a list
-    -- a server that is not told so offers its suggestion in the popup instead
+    -- a server that does not know this offers its suggestion in the popup instead
     capabilities = { textDocument = { inlineCompletion = { dynamicRegistration = false } } },
     root_dir = server.root_dir,
     reuse_client = server.reuse_client,
