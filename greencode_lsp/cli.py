@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
         _add_model(command)
 
-    energy = commands.add_parser("energy", help="what completions have cost, and what leaving early has saved")
+    energy = commands.add_parser("energy", help="what completions have cost, and what early exits have saved")
     energy.add_argument("scope", nargs="?", choices=SCOPES, default="today", help="since when (default: today)")
     forms = energy.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -53,18 +53,20 @@ def build_parser() -> argparse.ArgumentParser:
     forms.add_argument("--csv", metavar="FILE", help="write the ledger's rows; - prints them")
     energy.add_argument("--carbon-intensity", type=float, metavar="G", help="grams of CO2e per kWh, to show CO2")
 
-    calibrate = commands.add_parser("calibrate", help="time the model on this machine, so that energy is told better")
-    _add_model(calibrate)
+    profile = commands.add_parser(
+        "profile", aliases=["calibrate"], help="time the model on this machine, for better energy figures"
+    )
+    _add_model(profile)
 
     _add_models(commands.add_parser("models", help="list, find, pull, look at, verify or remove models"))
-    doctor = commands.add_parser("doctor", help="check every piece that a suggestion needs, and say what to mend")
+    doctor = commands.add_parser("doctor", help="check every piece that a suggestion needs, and say what to fix")
     doctor.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     _add_model(doctor)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 for what the user can mend, 2 for a wrong usage."""
+    """Run one command and return its exit code: 0, 1 for what the user can fix, 2 for a wrong usage."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
@@ -76,14 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return complete(arguments)
         if arguments.command == "energy":
             return energy(arguments)
-        if arguments.command == "calibrate":
-            return calibrate(arguments)
+        if arguments.command in ("profile", "calibrate"):
+            return profile(arguments)
         if arguments.command == "models":
             return models(arguments)
         if arguments.command == "doctor":
             return doctor(arguments)
     except GreenCodeError as error:
-        _tell(str(error))
+        _notify(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
@@ -91,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the boundary: a user gets a sentence, never a traceback
-        _tell(f"greencode-lsp failed ({type(error).__name__}: {error}); please report it with the command you ran.")
+        _notify(f"greencode-lsp failed ({type(error).__name__}: {error}); please report it with the command you ran.")
         return 1
     parser.print_help(sys.stderr)
     return 2
@@ -112,11 +114,11 @@ def demo(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     run(load_completer(settings), _write, as_json=arguments.json)
     if not arguments.json:
-        from greencode_lsp.completion.chosen import advice
+        from greencode_lsp.completion.selection import advice
 
-        found = advice(settings)
-        if found:
-            _write("\n" + found)
+        recommendation = advice(settings)
+        if recommendation:
+            _write("\n" + recommendation)
     return 0
 
 
@@ -137,19 +139,19 @@ def complete(arguments: argparse.Namespace) -> int:
 
 def energy(arguments: argparse.Namespace) -> int:
     """Show what the ledger adds up to."""
-    from greencode_lsp.energy.command import Form, Wanted, run
+    from greencode_lsp.energy.command import Form, ReportOptions, run
 
     _tolerate_any_character(sys.stdout)
     is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     form: Form = "json" if arguments.json else "html" if arguments.html else "csv" if arguments.csv else "text"
     file = arguments.html or arguments.csv
-    run(Wanted(arguments.scope, form, file, arguments.carbon_intensity, "█" if is_unicode else "#"), _write)
+    run(ReportOptions(arguments.scope, form, file, arguments.carbon_intensity, "█" if is_unicode else "#"), _write)
     return 0
 
 
-def calibrate(arguments: argparse.Namespace) -> int:
+def profile(arguments: argparse.Namespace) -> int:
     """Time the model here and keep the result."""
-    from greencode_lsp.calibrate import run
+    from greencode_lsp.profile import run
 
     run(_settings(arguments), _write)
     return 0
@@ -165,12 +167,12 @@ def models(arguments: argparse.Namespace) -> int:
     elif arguments.action == "catalogue":
         commands.show_catalogue(_write, as_json=arguments.json)
     elif arguments.action == "find":
-        commands.show_found(_write, as_json=arguments.json)
+        commands.show_local(_write, as_json=arguments.json)
     elif arguments.action == "pull":
         from greencode_lsp.models.hugging_face import HuggingFaceHub  # nothing else imports the hub's client
 
-        teller = commands.Teller(_write, _tell, as_json=arguments.json)
-        commands.pull(arguments.name, arguments.revision, HuggingFaceHub(), teller)
+        output = commands.PullOutput(_write, _notify, as_json=arguments.json)
+        commands.pull(arguments.name, arguments.revision, HuggingFaceHub(), output)
     elif arguments.action == "remove":
         commands.remove(arguments.name, _write)
     else:
@@ -191,15 +193,17 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def load_completer(settings: Settings) -> Completer:
     """Load the model once, with its meter; its time is no completion's."""
-    from greencode_lsp.completion.pipeline import LiveControl, Request, load_backend
+    from greencode_lsp.completion.backend import load_backend
+    from greencode_lsp.completion.pipeline import LiveControl
     from greencode_lsp.completion.pipeline import complete as complete_request
+    from greencode_lsp.completion.request import Request
     from greencode_lsp.demo.demo import Completer
     from greencode_lsp.energy.detect import detect
 
     backend = load_backend(settings)
     if backend.note:
-        _tell(backend.note)
-    meter = detect(backend.engine.device, _tell, backend.checkpoint)
+        _notify(backend.note)
+    meter = detect(backend.engine.device, _notify, backend.checkpoint)
 
     def complete_position(position: CursorPosition) -> Completion:
         request = Request(position.text, position.offset, position.language, invoked=True)
@@ -210,7 +214,7 @@ def load_completer(settings: Settings) -> Completer:
 
 
 def read_position(argument: str) -> CursorPosition:
-    """Return the cursor that FILE:LINE:COLUMN names; raises PositionError with what to mend."""
+    """Return the cursor that FILE:LINE:COLUMN names; raises PositionError with what to fix."""
     from greencode_lsp.demo.positions import CursorPosition
     from greencode_lsp.prompt.secrets import is_secret
 
@@ -250,7 +254,7 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     actions.add_parser("list", help="the bundled model and those pulled")
     catalogue = actions.add_parser("catalogue", help="models offered by name: licence, size, needs, measured quality")
     find = actions.add_parser("find", help="models that Ollama, llama.cpp, LM Studio or the hub's cache keep here")
-    pull = actions.add_parser("pull", help="fetch a model, checked; goes on where an earlier pull ended")
+    pull = actions.add_parser("pull", help="fetch a model, checked; resumes where an earlier pull ended")
     for action in (catalogue, find, pull):
         action.add_argument("--json", action="store_true", help="print JSON and nothing else (pull: an object a line)")
     pull.add_argument("--revision", metavar="REV", help="a branch, tag or commit instead of the newest")
@@ -269,14 +273,14 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    """Return the settings that the options give; a value that cannot be taken is told, as the server does."""
+    """Return the settings that the options give; a bad value is reported, as the server does."""
     preference: str | float | None = getattr(arguments, "preference", None)
     if isinstance(preference, str):
-        with suppress(ValueError):  # a name such as "energy", or one that is told below
+        with suppress(ValueError):  # a name such as "energy", or one that is reported below
             preference = float(preference)
     settings, sentences = parse({"preference": preference, "model": arguments.model}, Settings())
     for sentence in sentences:
-        _tell(sentence)
+        _notify(sentence)
     return settings
 
 
@@ -291,5 +295,5 @@ def _write(text: str) -> None:
     print(harmless(text), flush=True)
 
 
-def _tell(sentence: str) -> None:
+def _notify(sentence: str) -> None:
     print(f"greencode-lsp: {harmless(sentence)}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`greencode-lsp doctor`: names each piece that a suggestion needs, its state and the mend.
+"""`greencode-lsp doctor`: names each piece that a suggestion needs, its state and the fix.
 
 A missing GPU or counter is a note; a problem is what keeps something promised from working. Suggestions themselves are
 tried: one is made, by the model and on the device that the settings name.
@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Literal
 from packaging.requirements import Requirement
 
 from greencode_lsp import __version__
-from greencode_lsp.completion.chosen import advice, checkpoints
+from greencode_lsp.completion.selection import advice, checkpoints
 from greencode_lsp.demo.demo import Completer
 from greencode_lsp.demo.positions import positions
 from greencode_lsp.energy import rapl
 from greencode_lsp.energy.detect import detect, find_counter
 from greencode_lsp.energy.estimate import ModelledMeter
-from greencode_lsp.energy.ledger import SCHEMA_VERSION
+from greencode_lsp.energy.ledger_file import SCHEMA_VERSION
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.models.store import HOME_VARIABLE, data_home, ledger_path
@@ -46,12 +46,12 @@ LOCK_WAIT_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One piece: what it is, how it stands and how to mend it."""
+    """One piece: what it is, how it stands and how to fix it."""
 
     piece: str
     state: State
-    found: str
-    mend: str = ""
+    finding: str
+    fix: str = ""
 
 
 def _hardware() -> Hardware:
@@ -74,7 +74,7 @@ def _driver() -> str | None:
 def _counter(device: str) -> str | None:
     """Return what the device's energy counter covers, or None where its joules are modelled.
 
-    They are, too, where a counter does not tell whose work it counts: nothing would ever be attributed.
+    So are they where a counter does not say whose work it counts: nothing would ever be attributed.
     """
     counter = None if isinstance(detect(device), ModelledMeter) else find_counter(device)
     return None if counter is None or counter.usage() is None else ", ".join(counter.devices)
@@ -123,13 +123,13 @@ def to_json(checks: Sequence[Check]) -> str:
 
 
 def table(checks: Sequence[Check]) -> str:
-    """Return the checks for a person to read, the mend under what needs one."""
+    """Return the checks for a person to read, the fix under what needs one."""
     width = max(len(check.piece) for check in checks)
     lines = []
     for check in checks:
-        lines.append(f"{check.state:7}  {check.piece:{width}}  {check.found}")
-        if check.mend:
-            lines.append(f"{'':7}  {'':{width}}  -> {check.mend}")
+        lines.append(f"{check.state:7}  {check.piece:{width}}  {check.finding}")
+        if check.fix:
+            lines.append(f"{'':7}  {'':{width}}  -> {check.fix}")
     return "\n".join([*lines, "", "Suggestions work." if suggestions_work(checks) else "Suggestions do not work."])
 
 
@@ -137,7 +137,7 @@ def _guarded(piece: str, probe: Callable[[], list[Check]]) -> list[Check]:
     """Return the probe's checks; one that fails is a problem of its piece and hides no other."""
     try:
         return probe()
-    except GreenCodeError as error:  # its sentence names the mend
+    except GreenCodeError as error:  # its sentence names the fix
         return [Check(piece, "problem", str(error))]
     except Exception as error:  # noqa: BLE001 - the boundary: a doctor names what is broken, whatever it is
         return [Check(piece, "problem", f"{type(error).__name__}: {error}", "Please report it with this table.")]
@@ -148,7 +148,7 @@ def _packages(probes: Probes) -> Check:
         required = [Requirement(text) for text in probes.requirements() or ()]
     except metadata.PackageNotFoundError:
         return Check("packages", "note", f"{PACKAGE} runs from a folder that was not installed", "pip install .")
-    found, wrong = [], []
+    versions, wrong = [], []
     for requirement in required:
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
@@ -157,12 +157,12 @@ def _packages(probes: Probes) -> Check:
         except metadata.PackageNotFoundError:
             wrong.append(f"{requirement.name} is missing")
             continue
-        found.append(f"{requirement.name} {version}")
+        versions.append(f"{requirement.name} {version}")
         if not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
     if wrong:
         return Check("packages", "problem", ", ".join(wrong), f"pip install --upgrade {PACKAGE}")
-    return Check("packages", "ok", ", ".join(found))
+    return Check("packages", "ok", ", ".join(versions))
 
 
 def _server(probes: Probes) -> Check:
@@ -174,41 +174,41 @@ def _server(probes: Probes) -> Check:
 
 
 def _data_folder(home: Path) -> Check:
-    mend = f"Make it readable and writable for you, or set {HOME_VARIABLE} to a folder that is."
+    fix = f"Make it readable and writable for you, or set {HOME_VARIABLE} to a folder that is."
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     if existing == home:
         try:
             with tempfile.TemporaryFile(dir=home):
                 next(home.iterdir(), None)
         except OSError as error:
-            return Check("data folder", "problem", f"{home} cannot be used ({error.strerror})", mend)
+            return Check("data folder", "problem", f"{home} cannot be used ({error.strerror})", fix)
         return Check("data folder", "ok", f"{home} is readable and writable")
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        return Check("data folder", "problem", f"{home} cannot be made in {existing}", mend)
+        return Check("data folder", "problem", f"{home} cannot be made in {existing}", fix)
     return Check("data folder", "ok", f"{home} will be made when it is needed")
 
 
 def _ledger(path: Path) -> Check:
     if not path.exists():
         return Check("ledger", "ok", f"{path} will be made with the first suggestion")
-    mend = f"Make {path} readable and writable for you; until then your totals are kept in memory only."
+    fix = f"Make {path} readable and writable for you; until then your totals are kept in memory only."
     try:
         with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as database:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
                 return Check("ledger", "problem", f"{path} is of a newer {PACKAGE}", f"pip install --upgrade {PACKAGE}")
-            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            if found != "ok":
+            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
                 aside = f"Close your editors and move {path} away; the next suggestion begins a new one."
-                return Check("ledger", "problem", f"{path} is damaged: {found.splitlines()[-1]}", aside)
+                return Check("ledger", "problem", f"{path} is damaged: {verdict.splitlines()[-1]}", aside)
             database.execute("BEGIN IMMEDIATE")  # takes the right to write, and writes nothing
             database.rollback()
     except sqlite3.OperationalError as error:
         is_busy = "locked" in str(error)
-        return Check("ledger", "note" if is_busy else "problem", f"{path}: {error}", "" if is_busy else mend)
+        return Check("ledger", "note" if is_busy else "problem", f"{path}: {error}", "" if is_busy else fix)
     except sqlite3.DatabaseError as error:
         return Check(
-            "ledger", "problem", f"{path}: {error}", "Nothing: the next suggestion sets it aside and begins anew."
+            "ledger", "problem", f"{path}: {error}", "Nothing: the next suggestion sets it aside and begins a new one."
         )
     return Check("ledger", "ok", f"{path} is readable and writable")
 
@@ -226,8 +226,8 @@ def _devices(hardware: Hardware, driver: str | None) -> list[Check]:
         checks.append(Check("device", "note", f"driver {driver} is there, but not torch; the CPU serves", fix))
     else:
         why = "has no CUDA" if hardware.cuda_build is None else f"is built for CUDA {hardware.cuda_build}"
-        mend = "Install the torch build for this driver's CUDA version, or go on with the CPU."
-        checks.append(Check("device", "note", f"driver {driver} is there, but torch {why}; the CPU serves", mend))
+        fix = "Install the torch build for this driver's CUDA version, or go on with the CPU."
+        checks.append(Check("device", "note", f"driver {driver} is there, but torch {why}; the CPU serves", fix))
     return [*checks, Check("kernels", "ok", f"ONNX Runtime {hardware.runtime}")]
 
 
@@ -239,17 +239,17 @@ def _model(settings: Settings) -> Check:
     manifest = read_manifest(folder)
     elapsed_ms = (time.perf_counter() - begun_s) * 1000
     if manifest is None:
-        mend = "Nothing, unless you want to save energy: only a model with greencode.json has exits."
-        return Check("model", "note", f"{folder} has no exits: every token runs at full depth", mend)
-    found = f"{manifest.name} in {folder}, {len(manifest.files)} files as their SHA-256 ({elapsed_ms:.0f} ms)"
+        fix = "Nothing, unless you want to save energy: only a model with greencode.json has exits."
+        return Check("model", "note", f"{folder} has no exits: every token runs at full depth", fix)
+    summary = f"{manifest.name} in {folder}, {len(manifest.files)} files as their SHA-256 ({elapsed_ms:.0f} ms)"
     if not manifest.calibration:
-        return Check("model", "note", found + "; no calibrated threshold: every token runs at full depth")
-    return Check("model", "ok", f"{found}, calibrated for {', '.join(manifest.calibration)}")
+        return Check("model", "note", summary + "; no calibrated threshold: every token runs at full depth")
+    return Check("model", "ok", f"{summary}, calibrated for {', '.join(manifest.calibration)}")
 
 
 def _better(settings: Settings, probes: Probes) -> list[Check]:
-    found = probes.advice(settings)
-    return [Check("better model", "note", found)] if found else []
+    recommendation = probes.advice(settings)
+    return [Check("better model", "note", recommendation)] if recommendation else []
 
 
 def _suggestion(settings: Settings, probes: Probes) -> list[Check]:
@@ -273,5 +273,5 @@ def _energy(device: str, probes: Probes) -> Check:
     covered = probes.counter(device)
     if covered is not None:
         return Check("energy", "ok", f"a counter, of {covered}")
-    found = f"no counter is used for {device}: joules are stated watts times the time taken (energy_tier: modelled)"
-    return Check("energy", "note", found, (rapl.mend(probes.powercap) or "") if device == "cpu" else "")
+    summary = f"no counter is used for {device}: joules are stated watts times the time taken (energy_tier: modelled)"
+    return Check("energy", "note", summary, (rapl.how_to_read(probes.powercap) or "") if device == "cpu" else "")

@@ -1,4 +1,4 @@
-"""One error class per thing a user can mend. Every message is one sentence that names what to mend."""
+"""One error class per thing a user can fix. Every message is one sentence that names what to fix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class GreenCodeError(Exception):
 
 
 class ModelNotFoundError(GreenCodeError):
-    """The model folder, or one of its files, is missing: mend `greencode.model`."""
+    """The model folder, or one of its files, is missing: fix `greencode.model`."""
 
 
 class ModelDamagedError(GreenCodeError):
@@ -20,7 +20,7 @@ class UnsupportedModelError(GreenCodeError):
 
 
 class HubError(GreenCodeError):
-    """A model cannot be fetched: mend its name, the access to it, the network or the disk, as the message says."""
+    """A model cannot be fetched: fix its name, the access to it, the network or the disk, as the message says."""
 
 
 class CacheError(GreenCodeError):
@@ -28,7 +28,7 @@ class CacheError(GreenCodeError):
 
 
 class DeviceError(GreenCodeError):
-    """The device asked for is not usable here: mend `greencode.device`."""
+    """The device asked for is not usable here: fix `greencode.device`."""
 
 
 class SettingError(GreenCodeError):
@@ -52,7 +52,7 @@ class CorpusError(GreenCodeError):
 
 
 class CancelledError(GreenCodeError):
-    """A running generation was told to stop; not shown to the user."""
+    """A running generation was asked to stop; not shown to the user."""
 
 
 class EngineError(GreenCodeError):

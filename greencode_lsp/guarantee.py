@@ -3,7 +3,7 @@
 The calibration's rows prove a share of agreement on the calibration packages; your file may differ. So one completion
 in 50, drawn at random, is caught up to full depth after its answer is sent (an audit), and its share of tokens that
 are the full model's is a fair sample of what you get. Tokens that were caught up for other reasons are not: hard tokens
-trigger it. Only audits may move the threshold, by one row, towards the careful end.
+trigger it. Only audits may move the threshold, by one row, towards the conservative end.
 
 The test may be looked at after every audit. It is a bet against the promise (Waudby-Smith and Ramdas, "Estimating means
 of bounded random variables by betting", arXiv 2010.09686): with losses x in [0, 1] and the promise E[x] <= r, capital
@@ -93,15 +93,15 @@ class Guarantee:
     """Which calibrated row serves a promise now; begins with the cheapest that keeps it."""
 
     def __init__(self, rows: Sequence[CalibrationRow], min_agreement: float) -> None:
-        """Take one policy's rows of one language, from the most careful to the boldest."""
+        """Take one policy's rows of one language, from the most conservative to the most aggressive."""
         self.min_agreement = min_agreement
         self.row = cheapest(rows, min_agreement)
-        """None: no row is careful enough, and every token must be the full model's."""
+        """None: no row is conservative enough, and every token must be the full model's."""
         self.record = AuditRecord(min_agreement)
         self._rows = list(rows)
 
     def observe(self, agreed_tokens: int, tokens: int) -> bool:
-        """Take an audit; return True where it broke the promise and the next row towards careful serves from now on."""
+        """Take an audit; return True where it broke the promise, so that a more conservative row serves now."""
         if self.row is None:
             return False
         self.record.observe(agreed_tokens, tokens)

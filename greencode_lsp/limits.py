@@ -40,7 +40,7 @@ REMEMBERED_VERDICTS = 4096
 REMEMBERED_SETTINGS = 1024
 """Places (path, language) whose resolved settings are remembered."""
 REMEMBERED_SENTENCES = 1024
-"""That were told and are not told again; after as many it starts anew."""
+"""Sentences that were shown and are not shown again; after this many the memory is cleared."""
 
 GIT_S = 2.0
 """For one question to git: 400 times its usual 5 ms; a hostile pattern would take for ever."""
@@ -51,7 +51,7 @@ VERDICT_S = 60.0
 CONFIGURATION_S = 0.5
 """For the client's answer to `workspace/configuration`: editors take milliseconds. The model then loads at defaults."""
 EXIT_S = 1.0
-"""From `exit` (or the editor's end) to the end of the process, whatever hangs; the books are kept in milliseconds."""
+"""From `exit` (or the editor's end) to the end of the process, whatever hangs; recording takes milliseconds."""
 PARENT_S = 1.0
 """Between two looks whether the editor's process is there: 10 microseconds each."""
 UNSENT_BYTES = 64 * 1024 * 1024

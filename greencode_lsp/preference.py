@@ -9,13 +9,14 @@ from itertools import pairwise
 from greencode_lsp.guarantee import cheapest
 from greencode_lsp.models.manifest import CalibrationRow, Manifest
 from greencode_lsp.records import DecodeConfig
-from greencode_lsp.settings import PREFERENCES, Settings
+from greencode_lsp.setting_kinds import PREFERENCES
+from greencode_lsp.settings import Settings
 
 Choose = Callable[[Sequence[CalibrationRow], float], CalibrationRow | None]
 """Which of a policy's rows serves an agreement that is asked for."""
 
 LOSSLESS = 1.0
-"""The preference at which every early token is verified at full depth."""
+"""The preference at which every early token is checked at full depth."""
 DEFAULT = 0.5
 REQUIRED_AGREEMENT = ((0.0, 0.88), (DEFAULT, 0.98), (LOSSLESS, 1.0))
 """(preference, smallest share of tokens that must equal the full model's); linear in between.
@@ -24,13 +25,13 @@ It is compared with a row's lower 95 % bound, so that what is asked for is kept 
 the calibration packages.
 """
 EARLY_DRAFTS_WORTH = 0.02
-"""What drafts that left early must save beyond those copied from the text: drafting takes time of its own."""
+"""What drafts from early exits must save beyond those copied from the text: drafting takes time of its own."""
 DRAFT_AGREEMENT = 0.88
-"""A verified draft may be as bold as this where the table does not say what verified drafts cost."""
+"""The agreement asked of drafts where the table does not say what self-speculative decoding costs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Thrift:
+class CompletionBudget:
     """What a preference spends around the exits. Automatic requests alone are held to it."""
 
     text_right: float
@@ -45,10 +46,10 @@ class Thrift:
     """Share of `greencode.maxNewTokens`."""
 
 
-THRIFT = (
-    (0.0, Thrift(text_right=0, rejections=2, min_confidence=0.15, debounce=1.0, new_tokens=0.5)),
-    (DEFAULT, Thrift(text_right=8, rejections=3, min_confidence=0.10, debounce=0.5, new_tokens=1.0)),
-    (LOSSLESS, Thrift(text_right=80, rejections=8, min_confidence=0.02, debounce=0.0, new_tokens=1.0)),
+BUDGETS = (
+    (0.0, CompletionBudget(text_right=0, rejections=2, min_confidence=0.15, debounce=1.0, new_tokens=0.5)),
+    (DEFAULT, CompletionBudget(text_right=8, rejections=3, min_confidence=0.10, debounce=0.5, new_tokens=1.0)),
+    (LOSSLESS, CompletionBudget(text_right=80, rejections=8, min_confidence=0.02, debounce=0.0, new_tokens=1.0)),
 )
 """(preference, what it spends); linear in between.
 
@@ -57,11 +58,13 @@ characters that are right are still shown; of what is shown, 45 % of the charact
 """
 
 
-def thrift(preference: float) -> Thrift:
+def completion_budget(preference: float) -> CompletionBudget:
     """Return what a preference in 0..1 spends around the exits."""
-    (low, less), (high, more) = next(pair for pair in pairwise(THRIFT) if preference <= pair[1][0])
-    names = [one.name for one in fields(Thrift)]
-    return Thrift(**{n: _between(preference, (low, getattr(less, n)), (high, getattr(more, n))) for n in names})
+    (low, less), (high, more) = next(pair for pair in pairwise(BUDGETS) if preference <= pair[1][0])
+    names = [one.name for one in fields(CompletionBudget)]
+    return CompletionBudget(
+        **{n: _between(preference, (low, getattr(less, n)), (high, getattr(more, n))) for n in names}
+    )
 
 
 def required_agreement(preference: float) -> float:
@@ -84,7 +87,7 @@ def wanted_agreement(settings: Settings) -> float:
 def decode_config(settings: Settings, manifest: Manifest, language: str, choose: Choose = cheapest) -> DecodeConfig:
     """Return the configuration that keeps what the preference asks for: the cheapest, unless `choose` knows better.
 
-    Lossless at preference 1 and where no threshold calibrated for the language is careful enough: verified, or full
+    Lossless at preference 1 and where no threshold of the language is proven to keep it: self-speculative, or full
     depth for every token where that is the cheaper, or the checkpoint has no table for the policy.
     """
     policy = _policy(settings, manifest)
@@ -139,36 +142,36 @@ class Choice:
 
 def choices(settings: Settings, manifest: Manifest, language: str) -> tuple[Choice, ...]:
     """Return the named preferences as they stand for a language."""
-    found = []
+    options = []
     for name, preference in PREFERENCES.items():
         asked = replace(settings, preference=preference, min_agreement=None)
         row = _proven(asked, manifest, language)
         if row is not None:
-            found.append(Choice(name, preference, row.layer_equivalents_ratio, row.agreement_lower_95))
+            options.append(Choice(name, preference, row.layer_equivalents_ratio, row.agreement_lower_95))
             continue
         config = decode_config(asked, manifest, language)
-        rows = manifest.calibration.get(language, {}).get(config.policy, ()) if config.verified else ()
+        rows = manifest.calibration.get(language, {}).get(config.policy, ()) if config.self_speculative else ()
         ratios = [r.verified_ratio for r in rows if r.threshold == config.threshold and r.verified_ratio is not None]
-        found.append(Choice(name, preference, min(ratios, default=1.0), 1.0))
-    return tuple(found)
+        options.append(Choice(name, preference, min(ratios, default=1.0), 1.0))
+    return tuple(options)
 
 
 def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[CalibrationRow]) -> DecodeConfig:
-    """Return verified drafts by the row that makes them cheapest, or full depth where none saves anything.
+    """Return self-speculative decoding by its cheapest row, or full depth where none saves anything.
 
     `copied` is the row of drafts that are copied from the text alone.
     """
-    found = [*((policy, row) for row in rows), *(("never", row) for row in copied)]
+    drafters = [*((policy, row) for row in rows), *(("never", row) for row in copied)]
     measured = [
         (row.verified_ratio + (name != "never") * EARLY_DRAFTS_WORTH, name, row.threshold)
-        for name, row in found
+        for name, row in drafters
         if row.verified_ratio is not None
     ]
     if measured:
         ratio, name, threshold = min(measured)
-        return DecodeConfig(name, threshold, verified=True) if ratio < 1 else DecodeConfig()
+        return DecodeConfig(name, threshold, self_speculative=True) if ratio < 1 else DecodeConfig()
     draft = cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement_lower_95)
-    return DecodeConfig(policy, draft.threshold, verified=True)
+    return DecodeConfig(policy, draft.threshold, self_speculative=True)
 
 
 def _rows(manifest: Manifest, language: str, policy: str) -> Sequence[CalibrationRow]:

@@ -23,16 +23,16 @@ class DecodeConfig:
     policy: str = "never"
     """A key of the engine's policies: `agent`, `confidence`, `fixed`, `never`."""
     threshold: float = NEVER
-    """Exit where the policy's exit logit is above this; `fixed` compares layers run, so 7.5 leaves after 8."""
-    verified: bool = False
+    """Exit where the policy's exit logit is above this; `fixed` compares layers run, so 7.5 exits after 8."""
+    self_speculative: bool = False
     """Lossless: early tokens are drafts, checked at full depth in batches (I4)."""
     batch_invariant: bool = False
-    """Let a position round alike alone and among others, as `verified` does: its full-depth reference (I4)."""
+    """Let a position round alike alone and among others, as `self_speculative` does: its full-depth reference (I4)."""
 
     @property
     def is_batch_invariant(self) -> bool:
         """Whether a lone row is run as several are."""
-        return self.verified or self.batch_invariant
+        return self.self_speculative or self.batch_invariant
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Step:
 
     token_id: int
     exit_layer: int
-    """Layers run for it before it was emitted: in verified mode all of them."""
+    """Layers run for it before it was emitted: with self-speculative decoding all of them."""
     confidence: float = field(default=1.0, compare=False)
     """Its share of the softmax at that exit, among the ids allowed; 1.0 where it was not asked for."""
 
@@ -109,7 +109,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class EnergyReading:
-    """Joules of one completion, how they were come by, and which devices they cover."""
+    """Joules of one completion, how they were obtained, and which devices they cover."""
 
     energy_j: float
     energy_tier: EnergyTier
@@ -117,7 +117,7 @@ class EnergyReading:
     saved_j: float = 0.0
     """Against full depth, counterfactual and therefore modelled, whatever the tier of `energy_j`."""
     idle_j: float | None = None
-    """Of `energy_j`, what the devices would have drawn doing nothing meanwhile; None where that is not known."""
+    """Of `energy_j`, what the devices would have drawn idle; None where that is not known."""
 
     @property
     def full_depth_j(self) -> float:

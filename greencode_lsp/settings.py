@@ -6,98 +6,25 @@ The README's table and the VS Code manifest say the same, and a test compares th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal
+
+from greencode_lsp import setting_kinds as kinds
+from greencode_lsp.setting_kinds import FLAG, PREFERENCES, Kind
 
 SECTION = "greencode"
 """The section of the client's configuration that is ours."""
 CLIENT_KEYS = ("server", "trace")
 """Keys of the section that the editors' plugins keep for themselves."""
+OLD_KEYS = {"numeric": "precision"}
+"""A setting's former key -> its key now. A value under the former one holds while the present one is at its default."""
 
-PREFERENCES = {"accuracy": 1.0, "balanced": 0.5, "energy": 0.0}
 DEVICES = ("auto", "cpu", "cuda")
-NUMERICS = ("auto", "int8", "mixed", "int4", "bfloat16", "float32")
+PRECISIONS = ("auto", "int8", "mixed", "int4", "bfloat16", "float32")
 EXIT_POLICIES = ("auto", "agent", "confidence", "fixed", "never")
 Multiline = Literal["auto", "always", "never"]
 Trigger = Literal["automatic", "manual"]
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What values a setting takes."""
-
-    read: Callable[[object], Any]
-    """From the client's value to ours; None for a bad one."""
-    wanted: str
-    """What a good value is, to follow "must be"."""
-    schema: Mapping[str, Any]
-    """The same as JSON schema."""
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _preference(*others: str) -> Kind:
-    def read(value: object) -> float | str | None:
-        if isinstance(value, str):
-            return value if value in others else PREFERENCES.get(value)
-        return float(value) if _is_number(value) and 0 <= value <= 1 else None  # type: ignore[operator, arg-type]  # a number
-
-    names = [*others, *PREFERENCES]
-    wanted = ", ".join(f'"{name}"' for name in names) + " or a number from 0 to 1"
-    choices = {"type": "string", "enum": names}
-    return Kind(read, wanted, {"oneOf": [choices, {"type": "number", "minimum": 0, "maximum": 1}]})
-
-
-def _whole_number(low: int, high: int, *others: str) -> Kind:
-    def read(value: object) -> int | str | None:
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return value
-        return value if isinstance(value, str) and value in others else None
-
-    wanted = "".join(f'"{name}" or ' for name in others) + f"a whole number from {low} to {high}"
-    number = {"type": "integer", "minimum": low, "maximum": high}
-    schema = {"oneOf": [{"type": "string", "enum": list(others)}, number]} if others else number
-    return Kind(read, wanted, schema)
-
-
-def _number_or_null(low: float, high: float) -> Kind:
-    def read(value: object) -> float | None:
-        return float(value) if _is_number(value) and low <= value <= high else None  # type: ignore[operator, arg-type]  # a number
-
-    schema = {"type": ["number", "null"], "minimum": low, "maximum": high}
-    return Kind(read, f"null or a number from {low} to {high}", schema)
-
-
-def _one_of(*choices: str) -> Kind:
-    def read(value: object) -> str | None:
-        return value if isinstance(value, str) and value in choices else None
-
-    return Kind(read, "one of " + ", ".join(choices), {"type": "string", "enum": list(choices)})
-
-
-def _names(*others: str) -> Kind:
-    def read(value: object) -> tuple[str, ...] | str | None:
-        if isinstance(value, (list, tuple)) and all(isinstance(name, str) and name.strip() for name in value):
-            return tuple(value)
-        return value if isinstance(value, str) and value in others else None
-
-    wanted = "".join(f'"{name}" or ' for name in others) + "a list of texts"
-    names = {"type": "array", "items": {"type": "string"}}
-    return Kind(read, wanted, {"oneOf": [{"type": "string", "enum": list(others)}, names]} if others else names)
-
-
-def _read_text(value: object) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None
-
-
-def _read_flag(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-FLAG = Kind(_read_flag, "true or false", {"type": "boolean"})
 
 
 def _read_languages(value: object) -> dict[str, dict[str, Any]] | None:
@@ -128,7 +55,7 @@ def _setting(key: str, default: Any, kind: Kind, meaning: str, *, scoped: bool =
 
 @dataclass(frozen=True, slots=True)
 class EnergySettings:
-    """What is kept and told of energy: `greencode.energy`."""
+    """What is kept and shown of energy: `greencode.energy`."""
 
     report: bool = _setting(
         "report",
@@ -139,7 +66,7 @@ class EnergySettings:
     carbon_intensity: float | None = _setting(
         "carbonIntensity",
         None,
-        _number_or_null(0, 2000),
+        kinds.number_or_null(0, 2000),
         "grams of CO2 equivalent per kWh of your electricity; without it no CO2 is shown",
     )
 
@@ -151,7 +78,7 @@ class Settings:
     preference: float = _setting(
         "preference",
         PREFERENCES["balanced"],
-        _preference(),
+        kinds.preference_value(),
         "accuracy against energy: `accuracy` (or 1) is lossless, `energy` (or 0) the most sparing; "
         "acts on the next token",
         scoped=True,
@@ -159,52 +86,52 @@ class Settings:
     min_agreement: float | None = _setting(
         "minAgreement",
         None,
-        _number_or_null(0.5, 1),
+        kinds.number_or_null(0.5, 1),
         "the share of the full model's tokens to keep, instead of what `preference` asks for",
         scoped=True,
     )
     exit_policy: str = _setting(
         "exitPolicy",
         "auto",
-        _one_of(*EXIT_POLICIES),
-        "who decides where a token leaves; `auto` is the checkpoint's winner at equal energy",
+        kinds.one_of(*EXIT_POLICIES),
+        "who decides where a token exits; `auto` is the checkpoint's winner at equal energy",
         scoped=True,
     )
     on_battery: float | str = _setting(
         "onBattery",
         "same",
-        _preference("same", "pause"),
+        kinds.preference_value("same", "pause"),
         "the preference while on battery power; `same` changes nothing, `pause` suggests nothing unless asked",
         scoped=True,
     )
     max_new_tokens: int = _setting(
-        "maxNewTokens", 32, _whole_number(1, 512), "upper bound on the tokens of one completion", scoped=True
+        "maxNewTokens", 32, kinds.whole_number(1, 512), "upper bound on the tokens of one completion", scoped=True
     )
     max_prompt_tokens: int = _setting(
         "maxPromptTokens",
         448,
-        _whole_number(16, 32768),
+        kinds.whole_number(16, 32768),
         "upper bound on the tokens of context before and after the cursor; the bundled model learned on 512",
         scoped=True,
     )
     debounce_ms: int | str = _setting(
         "debounceMs",
         "auto",
-        _whole_number(0, 2000, "auto"),
+        kinds.whole_number(0, 2000, "auto"),
         "wait this long after the last change; `auto` follows your typing, and is shorter the more accuracy you prefer",
         scoped=True,
     )
     multiline: Multiline = _setting(
         "multiline",
         "auto",
-        _one_of("auto", "always", "never"),
+        kinds.one_of("auto", "always", "never"),
         "suggest blocks: `auto` on blank lines and where the line opens a block",
         scoped=True,
     )
     trigger: Trigger = _setting(
         "trigger",
         "automatic",
-        _one_of("automatic", "manual"),
+        kinds.one_of("automatic", "manual"),
         "when to suggest: `automatic` while you type, `manual` only when asked for, with no work in between",
         scoped=True,
     )
@@ -217,14 +144,14 @@ class Settings:
     languages: tuple[str, ...] | str = _setting(
         "languages",
         "auto",
-        _names("auto"),
+        kinds.name_list("auto"),
         "language ids to complete; `auto` is those the model was made for",
         scoped=True,
     )
     exclude: tuple[str, ...] = _setting(
         "exclude",
         (),
-        _names(),
+        kinds.name_list(),
         "files never completed, as patterns of .gitignore; secrets and ignored files never are",
         scoped=True,
     )
@@ -245,7 +172,7 @@ class Settings:
         "model",
         "auto",
         Kind(
-            _read_text,
+            kinds.read_text,
             '"auto", "bundled", a name of `greencode-lsp models catalogue`, "ollama:NAME", a pulled model or a path',
             {"type": "string"},
         ),
@@ -256,14 +183,14 @@ class Settings:
     latency_target_ms: int = _setting(
         "latencyTarget",
         800,
-        _whole_number(50, 60000),
+        kinds.whole_number(50, 60000),
         "milliseconds that a typical suggestion (12 tokens, warm prompt) may take, for `auto` to choose a model by",
     )
-    device: str = _setting("device", "auto", _one_of(*DEVICES), "where the model computes")
-    numeric: str = _setting(
-        "numeric",
+    device: str = _setting("device", "auto", kinds.one_of(*DEVICES), "where the model computes")
+    precision: str = _setting(
+        "precision",
         "auto",
-        _one_of(*NUMERICS),
+        kinds.one_of(*PRECISIONS),
         "how the model computes; `auto` is `int8` on the CPU, `mixed` (4 and 8 bits) for large models, `bfloat16` on "
         "CUDA",
     )
@@ -276,7 +203,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SettingDescription:
     """One setting as the client knows it."""
 
     key: str
@@ -298,7 +225,7 @@ class Setting:
         return json.dumps(list(default) if isinstance(default, tuple) else default)
 
 
-def _described(cls: type, section: str = "", prefix: str = "") -> Iterator[Setting]:
+def _described(cls: type, section: str = "", prefix: str = "") -> Iterator[SettingDescription]:
     described: tuple[Field[Any], ...] = fields(cls)
     for one in described:
         inner = one.metadata.get("section")
@@ -308,10 +235,10 @@ def _described(cls: type, section: str = "", prefix: str = "") -> Iterator[Setti
             default = one.default_factory() if callable(one.default_factory) else one.default
             facts = one.metadata
             key = prefix + facts["key"]
-            yield Setting(key, section, one.name, default, facts["kind"], facts["meaning"], facts["scoped"])
+            yield SettingDescription(key, section, one.name, default, facts["kind"], facts["meaning"], facts["scoped"])
 
 
-SETTINGS: dict[str, Setting] = {setting.key: setting for setting in _described(Settings)}
+SETTINGS: dict[str, SettingDescription] = {setting.key: setting for setting in _described(Settings)}
 """The client's key -> the setting, in the order of the fields."""
 
 
@@ -330,7 +257,7 @@ def parse(raw: object, base: Settings) -> tuple[Settings, list[str]]:
         return base, [f"The setting {SECTION} must be an object, not {section!r}; it is ignored."]
     sentences: list[str] = []
     changes: dict[str, dict[str, Any]] = {}
-    for key, value in _collect(raw, section).items():
+    for key, value in _present(_collect(raw, section)).items():
         setting = SETTINGS.get(key)
         if setting is None:
             if key.partition(".")[0] not in CLIENT_KEYS:
@@ -366,6 +293,15 @@ def _collect(raw: Mapping[str, Any], section: Mapping[str, Any] | None) -> dict[
     return values
 
 
+def _present(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with former keys under their present ones, which win where they were changed."""
+    for former, key in OLD_KEYS.items():
+        value = values.pop(former, None)
+        if value is not None and values.get(key) in (None, SETTINGS[key].default):
+            values[key] = value
+    return values
+
+
 def _flat(key: str, value: object) -> dict[str, Any]:
     """Return a nested section of ours under dotted keys."""
     if key in _SECTIONS and isinstance(value, Mapping):
@@ -374,4 +310,4 @@ def _flat(key: str, value: object) -> dict[str, Any]:
 
 
 _SECTIONS = {setting.section for setting in SETTINGS.values() if setting.section}
-_OURS = {key.partition(".")[0] for key in SETTINGS}
+_OURS = {key.partition(".")[0] for key in (*SETTINGS, *OLD_KEYS)}

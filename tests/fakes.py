@@ -10,7 +10,7 @@ from functools import cache
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from greencode_lsp.completion.pipeline import Backend
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.energy.estimate import ModelledMeter
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.models.manifest import CalibrationRow, Manifest
@@ -106,7 +106,7 @@ class FakeEngine:
     """Called before each token, e.g. to wait until the control is cancelled."""
     layers: int = LAYERS
     device: str = "cpu"
-    numeric: str = "int8"
+    precision: str = "int8"
     max_positions: int = 512
     work: Work = field(default_factory=Work)
     prompts: list[tuple[int, ...]] = field(default_factory=list)

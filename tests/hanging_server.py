@@ -6,8 +6,8 @@ import sys
 import threading
 from pathlib import Path
 
-from greencode_lsp.completion.parts import Parts
-from greencode_lsp.completion.pipeline import Backend
+from greencode_lsp.completion.backend import Backend
+from greencode_lsp.completion.parts import ServiceParts
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.lsp.server import serve_stdio
 from greencode_lsp.settings import Settings
@@ -26,5 +26,5 @@ def load(settings: Settings) -> Backend:
 
 
 if __name__ == "__main__":
-    parts = Parts(load=load, meter=lambda device, tell, checkpoint: meter(), rng=Never())
+    parts = ServiceParts(load=load, meter=lambda device, notify, checkpoint: meter(), rng=Never())
     sys.exit(serve_stdio(lambda notify, report: CompletionService(notify, report, parts)))

@@ -33,7 +33,7 @@ class Editor:
         self._numbers = itertools.count(1)
 
     @property
-    def told(self) -> list[str]:
+    def notices(self) -> list[str]:
         """The sentences shown to the user."""
         return [message.message for message in self.client.messages]
 

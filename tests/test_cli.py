@@ -1,4 +1,4 @@
-"""The command line: one sentence for what a user can mend, never a traceback, nothing but JSON where JSON is asked."""
+"""The command line: one sentence for what a user can fix, never a traceback, nothing but JSON where JSON is asked."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 import greencode_lsp
 from greencode_lsp import cli
 from greencode_lsp.completion import pipeline
+from greencode_lsp.completion.request import Request
 from greencode_lsp.demo.demo import Completer
 from greencode_lsp.demo.positions import CursorPosition
 from greencode_lsp.energy.meter import Meter
@@ -221,20 +222,20 @@ def test_models_of_a_plain_folder_says_what_is_missing(tmp_path: Path, capsys: p
 
 
 def test_the_completer_asks_the_pipeline_with_the_settings_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[pipeline.Request, Settings, bool]] = []
+    asked: list[tuple[Request, Settings, bool]] = []
     backend = SimpleNamespace(
         engine=SimpleNamespace(device="cpu"), manifest=SimpleNamespace(name="mini-1"), checkpoint=None, note=""
     )
 
-    def complete(given: object, request: pipeline.Request, control: pipeline.LiveControl, meter: Meter) -> Completion:
+    def complete(given: object, request: Request, control: pipeline.LiveControl, meter: Meter) -> Completion:
         asked.append((request, control.settings(), given is backend))
         return replace(DONE, energy=meter.open().close(DONE.work))
 
-    monkeypatch.setattr(pipeline, "load_backend", lambda settings: backend)
+    monkeypatch.setattr("greencode_lsp.completion.backend.load_backend", lambda settings: backend)
     monkeypatch.setattr(pipeline, "complete", complete)
     completer = cli.load_completer(Settings(preference=0.25))
     completion = completer.complete(CursorPosition("app.py", "x = ", 4))
-    assert asked == [(pipeline.Request("x = ", 4, "python", invoked=True), Settings(preference=0.25), True)]
+    assert asked == [(Request("x = ", 4, "python", invoked=True), Settings(preference=0.25), True)]
     assert (completer.model, completer.device, completion.energy.energy_tier) == ("mini-1", "cpu", "modelled")
 
 

@@ -184,16 +184,16 @@ def test_lines_are_indented_as_the_file_is(marked: str, text: str, expected: str
 
 
 def test_the_client_says_how_a_file_is_indented_that_shows_nothing() -> None:
-    told = Style.of_client(4, insert_spaces=False)
-    cursor = filters.Cursor.at("if x:", "", "python", style=told)
+    client_style = Style.of_client(4, insert_spaces=False)
+    cursor = filters.Cursor.at("if x:", "", "python", style=client_style)
     assert reindent("\n    y", cursor.before, cursor.style) == "\n\ty"
-    shown = filters.Cursor.at("if a:\n  b\nif x:", "", "python", style=told)
+    shown = filters.Cursor.at("if a:\n  b\nif x:", "", "python", style=client_style)
     assert reindent("\n    y", shown.before, shown.style) == "\n  y"
 
 
 @pytest.mark.parametrize(("text", "expected"), [(")", False), (" )\n", False), ("()", True), ("x\n  y", True)])
 def test_a_single_character_is_not_worth_reading(text: str, expected: bool) -> None:
-    assert filters.is_telling(text) is expected
+    assert filters.is_readable(text) is expected
 
 
 CLOSED = {  # document with the cursor, generated, kept

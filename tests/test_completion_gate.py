@@ -13,11 +13,11 @@ from greencode_lsp.completion.gate import (
     refuse_language,
     refuse_place,
 )
-from greencode_lsp.preference import thrift
+from greencode_lsp.preference import completion_budget
 from greencode_lsp.settings import Settings
 from tests.fakes import at_cursor
 
-ACCURACY, BALANCED, ENERGY = thrift(1.0), thrift(0.5), thrift(0.0)
+ACCURACY, BALANCED, ENERGY = completion_budget(1.0), completion_budget(0.5), completion_budget(0.0)
 
 PLACES = {
     "at the end of a line": ("x = |\n", False, False, False),
@@ -37,7 +37,11 @@ def test_the_less_is_to_be_spent_the_fewer_places_are_tried(
     marked: str, accuracy: bool, balanced: bool, energy: bool
 ) -> None:
     text, offset = at_cursor(marked)
-    assert [refuse_place(text, offset, spent) for spent in (ACCURACY, BALANCED, ENERGY)] == [accuracy, balanced, energy]
+    assert [refuse_place(text, offset, budget) for budget in (ACCURACY, BALANCED, ENERGY)] == [
+        accuracy,
+        balanced,
+        energy,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_an_acceptance_ends_the_row_of_rejections() -> None:
 def test_the_less_is_to_be_spent_the_longer_a_keystroke_is_waited_for() -> None:
     rhythm = Rhythm()
     rhythm.changed(10.0)
-    waits = [rhythm.wait_s(10.0, "auto", spent) for spent in (ACCURACY, BALANCED, ENERGY)]
+    waits = [rhythm.wait_s(10.0, "auto", budget) for budget in (ACCURACY, BALANCED, ENERGY)]
     assert waits == [0.0, pytest.approx(USUAL_GAP_S / 2), pytest.approx(USUAL_GAP_S)]
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.completion import pipeline
-from greencode_lsp.completion.pipeline import Backend, load_backend
+from greencode_lsp.completion import backend as backend_module
+from greencode_lsp.completion.backend import Backend, load_backend
 from greencode_lsp.errors import ModelDamagedError
 from greencode_lsp.settings import Settings
 from tests.fakes import backend
@@ -30,8 +30,8 @@ def loading(
             raise ModelDamagedError(f"{checkpoint} is damaged.")
         return backend()
 
-    monkeypatch.setattr(pipeline, "checkpoints", checkpoints)
-    monkeypatch.setattr(pipeline, "_load", load)
+    monkeypatch.setattr(backend_module, "checkpoints", checkpoints)
+    monkeypatch.setattr(backend_module, "_load", load)
     return loaded
 
 

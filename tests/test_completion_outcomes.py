@@ -1,4 +1,4 @@
-"""What became of a suggestion, read off the document's changes or told by the client."""
+"""What became of a suggestion, read off the document's changes or reported by the client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from greencode_lsp.completion.outcomes import Outcomes, Settled
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from tests.fakes import at_cursor
 
 LINE = 1
@@ -117,16 +117,16 @@ def test_what_was_taken_of_a_suggestion_counts_when_another_is_shown_or_the_docu
 
 UNDONE = {
     "seen in the text": lambda outcomes: None,
-    "told by the client first": lambda outcomes: outcomes.accept(7),
+    "reported by the client first": lambda outcomes: outcomes.accept(7),
 }
 
 
-@pytest.mark.parametrize("told", UNDONE.values(), ids=UNDONE.keys())
-def test_what_was_accepted_and_undone_is_known_at_that_place_alone(told: Callable[[Outcomes], object]) -> None:
+@pytest.mark.parametrize("report", UNDONE.values(), ids=UNDONE.keys())
+def test_what_was_accepted_and_undone_is_known_at_that_place_alone(report: Callable[[Outcomes], object]) -> None:
     outcomes = shown(MARKED, TEXT)
     place = Request(*at_cursor(MARKED), "python")
     assert not outcomes.is_undone("a", place)
-    told(outcomes)
+    report(outcomes)
     outcomes.changed("a", "x\nfor item in items:\ny\n")
     assert not outcomes.is_undone("a", place)
     outcomes.changed("a", place.text)

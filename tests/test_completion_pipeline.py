@@ -8,7 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from greencode_lsp.completion.pipeline import LiveControl, Request, complete, whole_characters
+from greencode_lsp.completion.pipeline import LiveControl, complete
+from greencode_lsp.completion.progress import whole_characters
+from greencode_lsp.completion.request import Request
 from greencode_lsp.errors import PositionError
 from greencode_lsp.records import Completion, DecodeConfig
 from greencode_lsp.settings import Settings

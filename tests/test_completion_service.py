@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from greencode_lsp.completion.denial import Denial
-from greencode_lsp.completion.parts import Parts
-from greencode_lsp.completion.pipeline import Backend, Request
+from greencode_lsp.completion.backend import Backend
+from greencode_lsp.completion.ignore_check import IgnoreCheck
+from greencode_lsp.completion.parts import ServiceParts
+from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.completion.status import NOTHING, Status, Suggested
 from greencode_lsp.completion.worker import SupersededError
@@ -39,17 +40,17 @@ class Bench:
         power: PowerState = "unknown",
         rng: random.Random | None = None,
     ) -> None:
-        self.told: list[str] = []
+        self.notices: list[str] = []
         self.statuses: list[Status] = []
         self.ledger = Ledger(folder / "ledger.sqlite")
-        parts = Parts(
+        parts = ServiceParts(
             load,
-            lambda device, tell, checkpoint: meter(),
-            lambda tell: self.ledger,
+            lambda device, notify, checkpoint: meter(),
+            lambda notify: self.ledger,
             Power(lambda: power),
             rng or Never(),
         )
-        self.service = CompletionService(self.told.append, self.statuses.append, parts)
+        self.service = CompletionService(self.notices.append, self.statuses.append, parts)
 
     async def show(self, document: str, request: Request) -> Suggested:
         """Complete and give the client what there is."""
@@ -108,7 +109,7 @@ async def test_a_model_that_cannot_be_loaded_is_told_once_and_mended_by_a_settin
     bench.service.configure({"model": "/missing"})
     assert [await bench.service.complete("a", REQUEST) for _ in range(2)] == [NOTHING, NOTHING]
     await bench.settle()
-    assert (bench.told, bench.statuses[-1].state) == (["There is no model."], "failed")
+    assert (bench.notices, bench.statuses[-1].state) == (["There is no model."], "failed")
     bench.service.configure({"model": "bundled"})
     assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
     bench.service.close()
@@ -125,7 +126,7 @@ async def test_where_another_model_cannot_be_loaded_the_old_one_goes_on_serving(
     bench.service.configure({"model": "/missing"})
     assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
     await bench.settle()
-    assert (bench.told, bench.statuses[-1].state) == (["There is no model."], "ready")
+    assert (bench.notices, bench.statuses[-1].state) == (["There is no model."], "ready")
     bench.service.close()
 
 
@@ -150,7 +151,7 @@ async def test_what_stands_in_for_a_model_is_told(tmp_path: Path) -> None:
     bench = Bench(tmp_path, lambda settings: replace(backend(), note="Another model serves."))
     await bench.service.complete("a", REQUEST)
     await bench.settle()
-    assert bench.told == ["Another model serves."]
+    assert bench.notices == ["Another model serves."]
     bench.service.close()
 
 
@@ -164,9 +165,9 @@ async def test_a_failure_is_one_sentence_without_the_users_text_and_later_reques
     engine.before_token = fail
     assert await bench.service.complete("a", REQUEST) == NOTHING
     await bench.settle()
-    assert len(bench.told) == 1
-    assert "KeyError" in bench.told[0]
-    assert "for it" not in bench.told[0]
+    assert len(bench.notices) == 1
+    assert "KeyError" in bench.notices[0]
+    assert "for it" not in bench.notices[0]
     engine.before_token = lambda control, prefix: None
     assert (await bench.service.complete("a", REQUEST)).text == "em in items:"
     bench.service.close()
@@ -254,7 +255,7 @@ async def test_a_bad_setting_is_told_once_however_often_it_is_sent(tmp_path: Pat
     bench = Bench(tmp_path)
     for _ in range(3):
         bench.service.configure({"preference": "fast"})
-    assert len(bench.told) == 1
+    assert len(bench.notices) == 1
     bench.service.close()
 
 
@@ -439,7 +440,7 @@ async def test_a_preference_for_the_session_is_obeyed_and_a_bad_one_told(tmp_pat
     await bench.settle()
     assert engine.configs[0].threshold == -1.0
     assert bench.statuses[-1].preference == 0.0
-    assert len(bench.told) == 1
+    assert len(bench.notices) == 1
     bench.service.close()
 
 
@@ -518,7 +519,7 @@ async def test_an_audit_that_fails_is_told_once_and_does_not_come_again(tmp_path
     for document in ("a", "b"):
         assert (await bench.service.complete(document, REQUEST)).text != ""
     await bench.settle()
-    assert bench.told == ["An audit failed (KeyError inside greencode-lsp); later requests are still answered."]
+    assert bench.notices == ["An audit failed (KeyError inside greencode-lsp); later requests are still answered."]
     assert bench.statuses[-1].state == "ready"
     bench.service.close()
 
@@ -590,9 +591,9 @@ async def test_a_cancel_that_comes_just_as_the_rules_are_read_is_heard(
     monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     asked: Future[None] = Future()
-    denial = Denial()
-    monkeypatch.setattr(vars(denial)["_executor"], "submit", lambda *_: asked)
-    asking = asyncio.ensure_future(denial.why("/a.py", (), ()))
+    check = IgnoreCheck()
+    monkeypatch.setattr(vars(check)["_executor"], "submit", lambda *_: asked)
+    asking = asyncio.ensure_future(check.reason("/a.py", (), ()))
     await asyncio.sleep(0)
     asked.set_result(None)
     for _ in range(turns):  # of the loop: the answer is on its way

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
+from greencode_lsp.completion.status import Suggested
 from greencode_lsp.completion.suggestions import DOCUMENTS, Suggestion, Suggestions
 from tests.fakes import at_cursor
 
@@ -21,8 +22,8 @@ def rest(made_at: str, text: str, asked_at: str) -> str | None:
     """Return what a suggestion made at one cursor says at another."""
     suggestions = Suggestions()
     suggestions.add("a", Suggestion.of(7, request(made_at), text, SEEN))
-    found = suggestions.find("a", request(asked_at))
-    return None if found is None else found[1]
+    suggested = suggestions.find("a", request(asked_at))
+    return None if suggested is None else suggested.text
 
 
 FITS = {
@@ -79,7 +80,7 @@ def test_the_newest_suggestion_that_fits_answers() -> None:
     suggestions = Suggestions()
     for number, text in enumerate(("1", "2")):
         suggestions.add("a", Suggestion.of(number, request("x = |\n"), text, SEEN))
-    assert suggestions.find("a", request("x = |\n")) == (1, "2")
+    assert suggestions.find("a", request("x = |\n")) == Suggested("2", 1)
 
 
 def test_documents_do_not_answer_for_each_other_and_are_forgotten() -> None:
@@ -95,7 +96,7 @@ def test_the_document_unused_for_longest_goes_first() -> None:
     for index in range(DOCUMENTS + 1):
         suggestions.add(str(index), Suggestion.of(index, request("x = |\n"), "1", SEEN))
     assert suggestions.find("0", request("x = |\n")) is None
-    assert suggestions.find("1", request("x = |\n")) == (1, "1")
+    assert suggestions.find("1", request("x = |\n")) == Suggested("1", 1)
 
 
 def test_no_more_text_is_kept_than_is_looked_at() -> None:

@@ -12,9 +12,10 @@ from pygments import lexers, token
 from greencode_lsp.completion import gate
 from greencode_lsp.completion.filters import clean
 from greencode_lsp.completion.languages import LANGUAGES, language_of
-from greencode_lsp.completion.pipeline import LiveControl, Request, complete, cursor_of
+from greencode_lsp.completion.pipeline import LiveControl, complete
+from greencode_lsp.completion.request import Request, cursor_of
 from greencode_lsp.completion.scan import Scan, scan
-from greencode_lsp.preference import thrift
+from greencode_lsp.preference import completion_budget
 from greencode_lsp.settings import Settings
 from tests.cursor_cases import ROWS, Row
 from tests.fakes import MANIFEST, FakeEngine, at_cursor, backend, meter
@@ -32,7 +33,7 @@ def shown(row: Row, *, invoked: bool, line_end: str = "\n") -> tuple[str, str, s
     text, offset = at_cursor(marked.replace("\n", line_end))
     before, after = text[:offset], text[offset:]
     request = Request(text, offset, language, invoked=invoked)
-    if not invoked and gate.refuse_place(text, offset, thrift(1.0)):
+    if not invoked and gate.refuse_place(text, offset, completion_budget(1.0)):
         return before, "", after
     engine = FakeEngine((before.replace("\r\n", "\n") + says,), max_positions=8192)
     control = LiveControl.of(SETTINGS, MANIFEST, language)

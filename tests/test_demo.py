@@ -68,7 +68,7 @@ def test_the_demo_shows_each_completion_with_depths_time_and_energy() -> None:
 
 def test_the_demo_ends_with_the_mean_and_the_editors() -> None:
     out = shown(fake(completion()))
-    assert "Mean of 10 completions, 40 tokens: exit layer 9.0 of 20, 30 tokens left early." in out
+    assert "Mean of 10 completions, 40 tokens: exit layer 9.0 of 20, 30 tokens exited early." in out
     assert all(editor in out for editor in ("VS Code", "Neovim", "Emacs"))
 
 

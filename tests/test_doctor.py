@@ -1,4 +1,4 @@
-"""The doctor: each piece has a state and a mend; only a suggestion that cannot come makes it fail."""
+"""The doctor: each piece has a state and a fix; only a suggestion that cannot come makes it fail."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_machine_without_gpu_and_counter_has_notes_but_no_problem() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probes", "piece", "state", "found", "mend"),
+    ("probes", "piece", "state", "finding", "fix"),
     [
         (replace(WELL, version=missing), "packages", "problem", "torch is missing", "pip install"),
         (replace(WELL, version=lambda name: "2.5"), "packages", "problem", "torch 2.5 is not <2.14,>=2.6", "pip"),
@@ -150,11 +150,11 @@ def test_a_machine_without_gpu_and_counter_has_notes_but_no_problem() -> None:
         "no pygls",
     ],
 )
-def test_each_state_has_its_words_and_its_mend(probes: Probes, piece: str, state: str, found: str, mend: str) -> None:
+def test_each_state_has_its_words_and_its_fix(probes: Probes, piece: str, state: str, finding: str, fix: str) -> None:
     check = checks(probes)[piece]
     assert check.state == state
-    assert found in check.found
-    assert mend in check.mend if mend else check.mend == ""
+    assert finding in check.finding
+    assert fix in check.fix if fix else check.fix == ""
 
 
 def test_a_piece_that_cannot_be_looked_at_hides_no_other() -> None:
@@ -162,7 +162,7 @@ def test_a_piece_that_cannot_be_looked_at_hides_no_other() -> None:
         raise ImportError("libtorch.so is missing")
 
     found = checks(replace(WELL, hardware=broken))
-    assert (found["device"].state, found["device"].found) == ("problem", "ImportError: libtorch.so is missing")
+    assert (found["device"].state, found["device"].finding) == ("problem", "ImportError: libtorch.so is missing")
     assert found["suggestion"].state == "ok"
 
 
@@ -203,8 +203,8 @@ def test_a_ledger_with_damage_inside_is_a_problem(home: Path) -> None:
     ledger_path().write_bytes(whole[:4096] + bytes(4096) + whole[8192:])
     check = checks()["ledger"]
     assert check.state == "problem"
-    assert "is damaged: " in check.found and "\n" not in check.found
-    assert "begins a new one" in check.mend
+    assert "is damaged: " in check.finding and "\n" not in check.finding
+    assert "begins a new one" in check.fix
 
 
 def test_a_ledger_in_use_is_a_note(home: Path) -> None:
@@ -218,14 +218,14 @@ def test_a_ledger_in_use_is_a_note(home: Path) -> None:
 def test_a_newer_ledger_names_the_update(home: Path) -> None:
     with sqlite3.connect(ledger_path()) as database:
         database.execute("PRAGMA user_version = 1000")
-    assert checks()["ledger"].mend == "pip install --upgrade greencode-lsp"
+    assert checks()["ledger"].fix == "pip install --upgrade greencode-lsp"
 
 
 def test_a_data_folder_that_is_no_folder_is_a_problem(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "file").write_text("")
     monkeypatch.setenv("GREENCODE_HOME", str(home / "file" / "data"))
     assert checks()["data folder"].state == "problem"
-    assert "GREENCODE_HOME" in checks()["data folder"].mend
+    assert "GREENCODE_HOME" in checks()["data folder"].fix
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
@@ -250,7 +250,7 @@ def test_a_counter_without_permission_has_the_mend_of_the_counters(
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     check = checks(replace(WELL, powercap=tmp_path))["energy"]
     assert check.state == "note"
-    assert check.mend and check.mend == rapl.mend(tmp_path)
+    assert check.fix and check.fix == rapl.how_to_read(tmp_path)
 
 
 @pytest.mark.parametrize(("usage", "covered"), [(Usage(1.0, 1.0), "H100"), (None, None)], ids=["known", "unknown"])
@@ -265,25 +265,25 @@ def test_a_counter_is_named_only_where_it_tells_whose_work_it_counts(
 
 def test_a_better_model_that_this_machine_could_run_is_a_note() -> None:
     better = checks(replace(WELL, advice=lambda settings: "Pull it."))["better model"]
-    assert (better.state, better.found) == ("note", "Pull it.")
+    assert (better.state, better.finding) == ("note", "Pull it.")
 
 
 def test_a_damaged_model_is_a_problem_and_one_without_exits_a_note(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert checks(settings=Settings(model=str(tmp_path)))["model"].state == "note"
     write_manifest(tmp_path, Manifest("mini-1", "llama", (4, 20)))
-    assert "no calibrated threshold" in checks(settings=Settings(model=str(tmp_path)))["model"].found
+    assert "no calibrated threshold" in checks(settings=Settings(model=str(tmp_path)))["model"].finding
     (tmp_path / "config.json").write_text("{ }")
     check = checks(settings=Settings(model=str(tmp_path)))["model"]
-    assert (check.state, "is damaged" in check.found) == ("problem", True)
+    assert (check.state, "is damaged" in check.finding) == ("problem", True)
 
 
 def test_the_table_has_a_line_for_each_piece_and_its_mend_below_it() -> None:
-    shown = table([Check("python", "ok", "3.12"), Check("suggestion", "problem", "none came", "Mend it.")])
+    shown = table([Check("python", "ok", "3.12"), Check("suggestion", "problem", "none came", "Fix it.")])
     assert shown.splitlines() == [
         "ok       python      3.12",
         "problem  suggestion  none came",
-        "                     -> Mend it.",
+        "                     -> Fix it.",
         "",
         "Suggestions do not work.",
     ]
@@ -293,7 +293,7 @@ def test_json_is_one_object_with_every_check() -> None:
     data = json.loads(to_json([Check("suggestion", "ok", "40 ms")]))
     assert data == {
         "suggestions_work": True,
-        "checks": [{"piece": "suggestion", "state": "ok", "found": "40 ms", "mend": ""}],
+        "checks": [{"piece": "suggestion", "state": "ok", "finding": "40 ms", "fix": ""}],
     }
 
 

@@ -27,13 +27,13 @@ def position_after(fragment: str) -> tuple[int, int]:
 
 
 def some_token_left_early(status: dict[str, Any]) -> bool:
-    """Tell whether the last completion saved layers."""
+    """Return whether the last completion saved layers."""
     last = status["last"]
     return last is not None and min(last["exit_layers"]) < last["layers"]
 
 
 def every_token_ran_all_layers(status: dict[str, Any]) -> bool:
-    """Tell whether the last completion was verified or ran at full depth."""
+    """Return whether the last completion was verified or ran at full depth."""
     last = status["last"]
     return last is not None and set(last["exit_layers"]) == {last["layers"]}
 
@@ -69,4 +69,4 @@ async def test_a_session_completes_obeys_the_preference_cancels_and_ends_well(tm
         with pytest.raises(Exception, match="cancel") as error:
             await asyncio.wait_for(answer, 30)
         assert error.value.code == -32800  # type: ignore[attr-defined]
-        assert editor.told == []
+        assert editor.notices == []

@@ -18,7 +18,7 @@ WORK = Work(layer_equivalents=60.0, full_depth_layer_equivalents=100.0, prefill_
 
 
 def saved_j(energy_j: float, work: Work, prefill_cost: float) -> float:
-    """Return what the uncalibrated meter says is saved by a completion of `energy_j`."""
+    """Return what the unprofiled meter says is saved by a completion of `energy_j`."""
     return ModelledMeter("cpu", energy_j, prefill_cost).reading(1.0, work).saved_j
 
 

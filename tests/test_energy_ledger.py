@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.energy.ledger import FROM_SCHEMA_1, PRUNE_EVERY, Ledger, Totals, read_rows
+from greencode_lsp.energy.ledger import PRUNE_EVERY, Ledger, Totals, read_rows
+from greencode_lsp.energy.ledger_file import FROM_SCHEMA_1
 from greencode_lsp.energy.rows import COLUMNS, Audit, LedgerRow, utc_now
 from greencode_lsp.errors import LedgerError
 from greencode_lsp.records import Completion, EnergyReading, Step, Work
@@ -37,117 +38,119 @@ SECRET = "the_source_text_of_the_user"
 
 
 @pytest.fixture
-def told() -> list[str]:
+def notices() -> list[str]:
     return []
 
 
-def open_ledger(path: Path, told: list[str]) -> Ledger:
-    return Ledger(path, told.append)
+def open_ledger(path: Path, notices: list[str]) -> Ledger:
+    return Ledger(path, notices.append)
 
 
-def test_today_is_the_sum_of_todays_rows(tmp_path: Path, told: list[str]) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_today_is_the_sum_of_todays_rows(tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     ledger.add(ROW)
     ledger.add(replace(ROW, energy_j=3.0, full_depth_j=2.75))
     assert ledger.today() == Totals(energy_j=5.0, saved_j=0.25, completions=2, shown=2)
-    assert told == []
+    assert notices == []
 
 
-def test_an_empty_ledger_totals_zero(tmp_path: Path, told: list[str]) -> None:
-    assert open_ledger(tmp_path / "ledger.sqlite", told).today() == Totals(0.0, 0.0)
+def test_an_empty_ledger_totals_zero(tmp_path: Path, notices: list[str]) -> None:
+    assert open_ledger(tmp_path / "ledger.sqlite", notices).today() == Totals(0.0, 0.0)
 
 
-def test_yesterdays_rows_are_not_todays(tmp_path: Path, told: list[str]) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_yesterdays_rows_are_not_todays(tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     ledger.add(replace(ROW, time_utc=utc_now() - timedelta(days=1)))
     assert ledger.today() == Totals(0.0, 0.0)
 
 
-def test_rows_outlive_the_process(tmp_path: Path, told: list[str]) -> None:
+def test_rows_outlive_the_process(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "a" / "new" / "home" / "ledger.sqlite"
-    first = open_ledger(path, told)
+    first = open_ledger(path, notices)
     first.add(ROW)
     first.close()
-    assert open_ledger(path, told).today() == ONE
+    assert open_ledger(path, notices).today() == ONE
 
 
-def test_two_editors_share_one_ledger(tmp_path: Path, told: list[str]) -> None:
-    one, other = (open_ledger(tmp_path / "ledger.sqlite", told) for _ in range(2))
+def test_two_editors_share_one_ledger(tmp_path: Path, notices: list[str]) -> None:
+    one, other = (open_ledger(tmp_path / "ledger.sqlite", notices) for _ in range(2))
     one.add(ROW)
     other.add(ROW)
     assert one.today() == other.today() == TWO
 
 
-def test_the_ledger_keeps_a_write_ahead_log(tmp_path: Path, told: list[str]) -> None:
+def test_the_ledger_keeps_a_write_ahead_log(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "ledger.sqlite"
-    open_ledger(path, told)
+    open_ledger(path, notices)
     assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_a_row_holds_the_exit_layers_as_a_histogram(tmp_path: Path, told: list[str]) -> None:
+def test_a_row_holds_the_exit_layers_as_a_histogram(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "ledger.sqlite"
-    open_ledger(path, told).add(ROW)
+    open_ledger(path, notices).add(ROW)
     assert sqlite3.connect(path).execute("SELECT exit_layers FROM completions").fetchone() == ('{"4": 3, "20": 1}',)
 
 
-def test_no_source_text_reaches_the_disk(tmp_path: Path, told: list[str]) -> None:
+def test_no_source_text_reaches_the_disk(tmp_path: Path, notices: list[str]) -> None:
     energy = EnergyReading(2.0, "modelled", ("cpu",), 0.5)
     steps = (Step(7, 4), Step(8, 20), Step(9, 4))
     completion = Completion(SECRET, steps, Work(prompt_tokens=9, reused_tokens=5), 20, energy, 80.0, "mini-1", "cpu")
     row = LedgerRow.of(completion, "python", preference=0.5, outcome="shown")
     assert (row.full_depth_j, row.device) == (2.5, "cpu")
-    open_ledger(tmp_path / "ledger.sqlite", told).add(row)
+    open_ledger(tmp_path / "ledger.sqlite", notices).add(row)
     assert (row.exit_layers, row.tokens, row.reused_tokens) == ({4: 2, 20: 1}, 3, 5)
     assert all(SECRET.encode() not in file.read_bytes() for file in tmp_path.iterdir())
 
 
-def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path, told: list[str]) -> None:
+def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"this is no database at all, but it is long enough to look like one" * 40)
-    ledger = open_ledger(path, told)
+    ledger = open_ledger(path, notices)
     ledger.add(ROW)
     ledger.close()
-    assert open_ledger(path, told).today() == ONE
+    assert open_ledger(path, notices).today() == ONE
     (aside,) = tmp_path.glob("ledger.sqlite.damaged-*")
     assert aside.read_bytes().startswith(b"this is no database")
-    assert len(told) == 1 and str(aside) in told[0]
+    assert len(notices) == 1 and str(aside) in notices[0]
 
 
-def test_a_home_that_cannot_be_written_is_told_once_and_totals_go_on_in_memory(tmp_path: Path, told: list[str]) -> None:
+def test_a_home_that_cannot_be_written_is_told_once_and_totals_go_on_in_memory(
+    tmp_path: Path, notices: list[str]
+) -> None:
     (tmp_path / "home").write_text("a file where the folder should be")
-    ledger = open_ledger(tmp_path / "home" / "ledger.sqlite", told)
+    ledger = open_ledger(tmp_path / "home" / "ledger.sqlite", notices)
     ledger.add(ROW)
     ledger.add(ROW)
     assert ledger.today() == TWO
-    assert len(told) == 1 and "ledger.sqlite" in told[0]
+    assert len(notices) == 1 and "ledger.sqlite" in notices[0]
 
 
-def test_a_ledger_of_a_newer_version_is_left_as_it_is(tmp_path: Path, told: list[str]) -> None:
+def test_a_ledger_of_a_newer_version_is_left_as_it_is(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "ledger.sqlite"
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
-    ledger = open_ledger(path, told)
+    ledger = open_ledger(path, notices)
     ledger.add(ROW)
     assert ledger.today() == ONE
     assert path.read_bytes() == before
-    assert len(told) == 1 and "newer" in told[0]
+    assert len(notices) == 1 and "newer" in notices[0]
 
 
-def test_writes_that_fail_are_told_once_and_never_raise(tmp_path: Path, told: list[str]) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_writes_that_fail_are_told_once_and_never_raise(tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     ledger.close()
     ledger.add(ROW)
     ledger.add(ROW)
     assert ledger.today() == Totals(0.0, 0.0)
-    assert len(told) == 1
+    assert len(notices) == 1
 
 
 def test_rows_wait_for_a_ledger_that_another_process_holds_and_nobody_waits_for_them(
-    tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "ledger.sqlite"
-    ledger = open_ledger(path, told)
+    ledger = open_ledger(path, notices)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     tried: list[object] = []
@@ -164,14 +167,14 @@ def test_rows_wait_for_a_ledger_that_another_process_holds_and_nobody_waits_for_
     assert first < 0 and ledger.rows() == []
     holder.execute("ROLLBACK")
     ledger.close()
-    found = open_ledger(path, told).rows()
+    found = open_ledger(path, notices).rows()
     assert [(row.outcome, row.accepted_characters) for row in found] == [("accepted", 7)] + [("shown", 0)] * len(others)
-    assert told == []
+    assert notices == []
 
 
-def test_a_row_that_has_waited_can_be_settled_later(tmp_path: Path, told: list[str]) -> None:
+def test_a_row_that_has_waited_can_be_settled_later(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "ledger.sqlite"
-    ledger = open_ledger(path, told)
+    ledger = open_ledger(path, notices)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     waiting = ledger.add(ROW)
@@ -182,23 +185,23 @@ def test_a_row_that_has_waited_can_be_settled_later(tmp_path: Path, told: list[s
     assert [row.outcome for row in ledger.rows()] == ["rejected", "shown"]
 
 
-def test_rows_that_wait_are_bounded(tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_wait_are_bounded(tmp_path: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("greencode_lsp.energy.ledger.MAX_WAITING", 10)
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     holder = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     for _ in range(100):
         ledger.add(ROW)
     holder.execute("ROLLBACK")
     ledger.close()
-    assert len(open_ledger(tmp_path / "ledger.sqlite", told).rows()) == 10
+    assert len(open_ledger(tmp_path / "ledger.sqlite", notices).rows()) == 10
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes as POSIX has them")
-def test_the_ledger_is_its_owners_alone_whatever_the_umask(tmp_path: Path, told: list[str]) -> None:
+def test_the_ledger_is_its_owners_alone_whatever_the_umask(tmp_path: Path, notices: list[str]) -> None:
     before = os.umask(0)
     try:
-        ledger = open_ledger(tmp_path / "home" / "ledger.sqlite", told)
+        ledger = open_ledger(tmp_path / "home" / "ledger.sqlite", notices)
         ledger.add(ROW)
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home").iterdir()}
     finally:
@@ -208,9 +211,9 @@ def test_the_ledger_is_its_owners_alone_whatever_the_umask(tmp_path: Path, told:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes as POSIX has them")
-def test_a_ledger_that_others_could_read_is_narrowed(tmp_path: Path, told: list[str]) -> None:
+def test_a_ledger_that_others_could_read_is_narrowed(tmp_path: Path, notices: list[str]) -> None:
     (tmp_path / "ledger.sqlite").touch(0o644)
-    open_ledger(tmp_path / "ledger.sqlite", told).add(ROW)
+    open_ledger(tmp_path / "ledger.sqlite", notices).add(ROW)
     assert stat.S_IMODE((tmp_path / "ledger.sqlite").stat().st_mode) == 0o600
 
 
@@ -219,22 +222,22 @@ def test_a_row_has_a_column_for_each_field() -> None:
 
 
 @pytest.mark.parametrize("row", [ROW, AUDIT, replace(ROW, idle_j=0.5, device="cpu", accepted_characters=3)])
-def test_a_row_is_read_back_as_it_was_written(row: LedgerRow, tmp_path: Path, told: list[str]) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_a_row_is_read_back_as_it_was_written(row: LedgerRow, tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     ledger.add(row)
     assert ledger.rows() == [row]
 
 
-def test_rows_are_read_from_a_moment_on_the_oldest_first(tmp_path: Path, told: list[str]) -> None:
-    ledger, now = open_ledger(tmp_path / "ledger.sqlite", told), utc_now()
+def test_rows_are_read_from_a_moment_on_the_oldest_first(tmp_path: Path, notices: list[str]) -> None:
+    ledger, now = open_ledger(tmp_path / "ledger.sqlite", notices), utc_now()
     rows = [replace(ROW, time_utc=now - timedelta(hours=hours), tokens=hours) for hours in (1, 3, 2)]
     for row in rows:
         ledger.add(row)
     assert [row.tokens for row in ledger.rows(now - timedelta(hours=2))] == [2, 1]
 
 
-def test_what_became_of_a_completion_is_settled_later(tmp_path: Path, told: list[str]) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_what_became_of_a_completion_is_settled_later(tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     first, second = ledger.add(ROW), ledger.add(ROW)
     ledger.settle(second, "partial", accepted_characters=12)
     assert first != second
@@ -254,15 +257,15 @@ def test_what_became_of_a_completion_is_settled_later(tmp_path: Path, told: list
     ],
 )
 def test_todays_counts_follow_the_outcomes(
-    outcome: str, shown: int, accepted: int, tmp_path: Path, told: list[str]
+    outcome: str, shown: int, accepted: int, tmp_path: Path, notices: list[str]
 ) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     ledger.settle(ledger.add(ROW), outcome, 1)
     assert ledger.today() == Totals(2.0, 0.5, completions=1, shown=shown, accepted=accepted)
 
 
-def test_an_audit_costs_joules_and_is_no_completion(tmp_path: Path, told: list[str]) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_an_audit_costs_joules_and_is_no_completion(tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     ledger.add(ROW)
     audit = ledger.add(AUDIT)
     ledger.settle(audit, "accepted", 5)  # an audit has no outcome to settle
@@ -279,33 +282,33 @@ def test_an_audits_row_is_its_completions_with_what_the_audit_took() -> None:
     assert found.audit == Audit(9, 10, 0.98)
 
 
-def test_todays_tier_is_that_of_the_weakest_row(tmp_path: Path, told: list[str]) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_todays_tier_is_that_of_the_weakest_row(tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     ledger.add(replace(ROW, energy_tier="attributed"))
     before = ledger.today().energy_tier
     ledger.add(ROW)
     assert (before, ledger.today().energy_tier) == ("attributed", "modelled")
 
 
-def test_settling_a_row_that_is_lost_does_nothing(tmp_path: Path, told: list[str]) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_settling_a_row_that_is_lost_does_nothing(tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     ledger.add(ROW)
     ledger.settle(0, "accepted", 5)
     ledger.settle(99, "accepted", 5)
-    assert ledger.today() == ONE and told == []
+    assert ledger.today() == ONE and notices == []
 
 
-def test_the_rows_written_last_are_kept(tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rows_written_last_are_kept(tmp_path: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("greencode_lsp.energy.ledger.KEEP_ROWS", 5)
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     for number in range(PRUNE_EVERY + 1):
         ledger.add(replace(ROW, tokens=number))
     assert [row.tokens for row in ledger.rows()] == list(range(PRUNE_EVERY - 4, PRUNE_EVERY + 1))
 
 
 @pytest.mark.parametrize("days", [400, -400, 100_000])
-def test_a_clock_that_is_wrong_deletes_nothing(tmp_path: Path, told: list[str], days: int) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_a_clock_that_is_wrong_deletes_nothing(tmp_path: Path, notices: list[str], days: int) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     ledger.add(ROW)
     for _ in range(PRUNE_EVERY + 1):
         ledger.add(replace(ROW, time_utc=utc_now() + timedelta(days=days)))
@@ -338,54 +341,56 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_ledger_of_version_1_is_migrated_with_its_rows(old: Path, told: list[str]) -> None:
-    ledger = open_ledger(old, told)
+def test_a_ledger_of_version_1_is_migrated_with_its_rows(old: Path, notices: list[str]) -> None:
+    ledger = open_ledger(old, notices)
     (row,) = ledger.rows()
     assert row == replace(ROW, time_utc=row.time_utc)
     ledger.add(ROW)
-    assert ledger.today() == TWO and told == []
+    assert ledger.today() == TWO and notices == []
 
 
-def test_a_migration_that_is_interrupted_is_undone(old: Path, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greencode_lsp.energy.ledger.FROM_SCHEMA_1", FROM_SCHEMA_1 + "; SELECT no_such_column")
-    assert open_ledger(old, told).rows() == []  # in memory
-    assert len(told) == 1
+def test_a_migration_that_is_interrupted_is_undone(
+    old: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("greencode_lsp.energy.ledger_file.FROM_SCHEMA_1", FROM_SCHEMA_1 + "; SELECT no_such_column")
+    assert open_ledger(old, notices).rows() == []  # in memory
+    assert len(notices) == 1
     monkeypatch.undo()
-    assert open_ledger(old, told).today() == ONE
+    assert open_ledger(old, notices).today() == ONE
 
 
-def test_a_full_disk_is_told_once_and_rows_go_on_when_there_is_room(tmp_path: Path, told: list[str]) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_a_full_disk_is_told_once_and_rows_go_on_when_there_is_room(tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     big = replace(ROW, language="python" * 500)  # a page each
     ledger._database.execute("PRAGMA max_page_count = 5")
     assert any(ledger.add(big) == 0 for _ in range(20))
-    assert len(told) == 1 and "full" in told[0]
+    assert len(notices) == 1 and "full" in notices[0]
     ledger._database.execute("PRAGMA max_page_count = 1000")
     assert ledger.add(big) > 0
 
 
-def test_a_disk_that_becomes_read_only_is_told_once(tmp_path: Path, told: list[str]) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_a_disk_that_becomes_read_only_is_told_once(tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     row = ledger.add(ROW)
     ledger._database.execute("PRAGMA query_only = ON")
     assert ledger.add(ROW) == 0
     ledger.settle(row, "accepted", 4)
     assert ledger.today() == ONE
-    assert len(told) == 1 and "readonly" in told[0]
+    assert len(notices) == 1 and "readonly" in notices[0]
 
 
-def test_damage_found_while_in_use_is_set_aside_too(tmp_path: Path, told: list[str]) -> None:
+def test_damage_found_while_in_use_is_set_aside_too(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "ledger.sqlite"
-    first = open_ledger(path, told)
+    first = open_ledger(path, notices)
     for _ in range(200):
         first.add(ROW)
     first.close()
     damage(path)
-    ledger = open_ledger(path, told)
+    ledger = open_ledger(path, notices)
     assert ledger.add(ROW) > 0
     assert ledger.today() == ONE
     (aside,) = tmp_path.glob("ledger.sqlite.damaged-*")
-    assert len(told) == 1 and str(aside) in told[0]
+    assert len(notices) == 1 and str(aside) in notices[0]
 
 
 def damage(path: Path) -> None:
@@ -396,29 +401,29 @@ def damage(path: Path) -> None:
 
 def test_two_editors_that_see_damage_go_on_in_one_new_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    told: list[list[str]] = [[], [], []]
-    first = open_ledger(path, told[0])
+    notices: list[list[str]] = [[], [], []]
+    first = open_ledger(path, notices[0])
     for _ in range(200):
         first.add(ROW)
     first.close()
     damage(path)
-    ledgers = [open_ledger(path, sentences) for sentences in told]
+    ledgers = [open_ledger(path, sentences) for sentences in notices]
     for ledger in (*ledgers, *ledgers):
         assert ledger.add(ROW) > 0
     assert [len(ledger.rows()) for ledger in (*ledgers, open_ledger(path, []))] == [6] * 4
-    assert [len(sentences) for sentences in told] == [1, 0, 0]
+    assert [len(sentences) for sentences in notices] == [1, 0, 0]
     assert len([file for file in tmp_path.glob("*.damaged-*") if not file.name.endswith(("-wal", "-shm"))]) == 1
 
 
-def test_the_log_of_a_damaged_file_is_kept_with_it(tmp_path: Path, told: list[str]) -> None:
+def test_the_log_of_a_damaged_file_is_kept_with_it(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "ledger.sqlite"
-    other = open_ledger(path, told)
+    other = open_ledger(path, notices)
     other.add(ROW)
     other._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     other.add(replace(ROW, model="the last row"))  # in the log alone
     with path.open("r+b") as file:
         file.write(b"no database")
-    assert open_ledger(path, told).add(ROW) > 0
+    assert open_ledger(path, notices).add(ROW) > 0
     (log,) = tmp_path.glob("ledger.sqlite.damaged-*-wal")
     assert b"the last row" in log.read_bytes()
 
@@ -442,7 +447,7 @@ def start_writer(path: Path, rows: int) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("killed_after", [1, 333, 800])
 def test_a_kill_during_a_thousand_writes_loses_at_most_the_last_row(
-    killed_after: int, tmp_path: Path, told: list[str]
+    killed_after: int, tmp_path: Path, notices: list[str]
 ) -> None:
     path = tmp_path / "ledger.sqlite"
     with start_writer(path, 1000) as writer:
@@ -451,22 +456,22 @@ def test_a_kill_during_a_thousand_writes_loses_at_most_the_last_row(
             writer.stdout.readline()
         writer.kill()
         acknowledged = killed_after + len(writer.stdout.read().splitlines())
-    kept = [row.tokens for row in open_ledger(path, told).rows()]
+    kept = [row.tokens for row in open_ledger(path, notices).rows()]
     assert kept == list(range(len(kept)))
     assert acknowledged - 1 <= len(kept) <= acknowledged + 1
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert told == []
+    assert notices == []
 
 
-def test_processes_write_in_turn_while_others_read(tmp_path: Path, told: list[str]) -> None:
+def test_processes_write_in_turn_while_others_read(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "ledger.sqlite"
-    reader = open_ledger(path, told)
+    reader = open_ledger(path, notices)
     with start_writer(path, 100) as one, start_writer(path, 100) as other:
         assert one.stdout is not None
         for line in one.stdout:
             assert len(reader.rows()) > int(line)
         other.wait()
-    assert len(reader.rows()) == 200 and told == []
+    assert len(reader.rows()) == 200 and notices == []
 
 
 def test_a_report_of_no_ledger_has_no_rows_and_makes_no_file(tmp_path: Path) -> None:
@@ -492,7 +497,7 @@ def no_database(path: Path) -> None:
     ],
     ids=["newer", "damaged", "no file"],
 )
-def test_a_ledger_that_a_report_cannot_read_is_left_as_it_is_and_told_with_the_mend(
+def test_a_ledger_that_a_report_cannot_read_is_left_as_it_is_and_told_with_the_fix(
     spoil: Callable[[Path], None], sentence: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "ledger.sqlite"
@@ -511,15 +516,15 @@ def test_a_report_reads_a_ledger_of_version_1_and_does_not_migrate_it(old: Path)
     assert old.read_bytes() == before
 
 
-def test_a_report_reads_what_an_open_ledger_has_written(tmp_path: Path, told: list[str]) -> None:
-    ledger = open_ledger(tmp_path / "ledger.sqlite", told)
+def test_a_report_reads_what_an_open_ledger_has_written(tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     ledger.add(ROW)
     assert read_rows(tmp_path / "ledger.sqlite") == [ROW] == ledger.rows()
 
 
-def test_a_report_reads_a_ledger_in_a_folder_that_lets_no_log_be_made(tmp_path: Path, told: list[str]) -> None:
+def test_a_report_reads_a_ledger_in_a_folder_that_lets_no_log_be_made(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "ledger.sqlite"
-    ledger = open_ledger(path, told)
+    ledger = open_ledger(path, notices)
     ledger.add(ROW)
     ledger.close()
     for suffix in ("-wal", "-shm"):
@@ -527,7 +532,7 @@ def test_a_report_reads_a_ledger_in_a_folder_that_lets_no_log_be_made(tmp_path: 
     assert read_rows(path) == [ROW]
 
 
-def test_the_mend_of_a_newer_ledger_is_an_update(tmp_path: Path, told: list[str]) -> None:
+def test_the_mend_of_a_newer_ledger_is_an_update(tmp_path: Path, notices: list[str]) -> None:
     newer(tmp_path / "ledger.sqlite")
-    open_ledger(tmp_path / "ledger.sqlite", told)
-    assert told[0].endswith("update greencode-lsp to keep your totals.")
+    open_ledger(tmp_path / "ledger.sqlite", notices)
+    assert notices[0].endswith("update greencode-lsp to keep your totals.")

@@ -29,7 +29,7 @@ class Board:
         self.only_ours = True
         self.stalled = False
         self.lost = False
-        self.told: list[str] = []
+        self.notices: list[str] = []
         self.read = threading.Event()
 
     def clock_s(self) -> float:
@@ -46,7 +46,7 @@ class Board:
 
     def meter(self) -> AttributedMeter:
         fallback = ModelledMeter("cuda", power_w=100.0, prefill_cost=0.2, clock_s=self.clock_s)
-        return AttributedMeter(self, fallback, self.told.append, self.clock_s, background=False)
+        return AttributedMeter(self, fallback, self.notices.append, self.clock_s, background=False)
 
     def idle(self, meter: AttributedMeter, seconds: float) -> None:
         """Let time pass, sampled every quarter of a second."""
@@ -152,7 +152,7 @@ def test_a_counter_that_stalls_makes_the_tier_modelled_and_never_zero_joules(boa
     reading = board.request(meter, 0.25)
     assert reading.energy_tier == "modelled"
     assert reading.energy_j == pytest.approx(25.0)
-    assert board.told == []
+    assert board.notices == []
 
 
 def test_a_stalled_counter_that_moves_again_is_trusted_again(board: Board) -> None:
@@ -178,8 +178,8 @@ def test_a_lost_device_is_named_in_one_sentence_once(board: Board) -> None:
     meter = board.meter()
     board.lost = True
     board.idle(meter, 1.0)
-    assert len(board.told) == 1
-    assert "Fake GPU" in board.told[0] and "GPU is lost" in board.told[0]
+    assert len(board.notices) == 1
+    assert "Fake GPU" in board.notices[0] and "GPU is lost" in board.notices[0]
 
 
 def test_after_a_loss_the_meter_is_the_modelled_one(board: Board) -> None:
@@ -198,7 +198,7 @@ def test_work_that_ran_nothing_is_modelled(board: Board) -> None:
 def test_the_sampler_reads_by_itself_in_the_background(board: Board) -> None:
     board.lost = True  # its thread ends at the first reading
     fallback = ModelledMeter("cuda", power_w=100.0, prefill_cost=0.2)
-    AttributedMeter(board, fallback, board.told.append)
+    AttributedMeter(board, fallback, board.notices.append)
     assert board.read.wait(timeout=10.0)
 
 
@@ -301,7 +301,7 @@ def test_of_several_devices_the_lost_one_is_named() -> None:
         pytest.param({"nvmlDeviceGetMigMode": NOT_SUPPORTED}, True, id="a device without slices"),
         pytest.param({"nvmlDeviceGetMigMode": [1, 1]}, False, id="a slice of a shared board"),
         pytest.param({"nvmlDeviceGetComputeRunningProcesses": []}, False, id="processes hidden"),
-        pytest.param({"nvmlDeviceGetComputeRunningProcesses": NOT_SUPPORTED}, False, id="processes not told"),
+        pytest.param({"nvmlDeviceGetComputeRunningProcesses": NOT_SUPPORTED}, False, id="processes not reported"),
         pytest.param(
             {"nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=os.getpid()), SimpleNamespace(pid=1)]},
             False,

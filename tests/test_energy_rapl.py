@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from greencode_lsp.energy.estimate import ModelledMeter
-from greencode_lsp.energy.rapl import RaplCounter, domains, mend, open_rapl
+from greencode_lsp.energy.rapl import RaplCounter, domains, how_to_read, open_rapl
 from greencode_lsp.energy.sampler import AttributedMeter, CounterLostError
 from greencode_lsp.records import EnergyReading, Work
 
@@ -24,7 +24,7 @@ class Machine:
         self.root, self.proc_stat = folder / "powercap", folder / "stat"
         self.now_s, self.own_s, self.all_s = 1000.0, 5.0, 300.0
         self.package_w, self.memory_w = 8.0, 2.0
-        self.told: list[str] = []
+        self.notices: list[str] = []
         self.domain("intel-rapl:0", "package-0", 1_000_000)
         self.domain("intel-rapl:0:0", "core", 500)
         self.domain("intel-rapl:0:2", "dram", 2_000_000)
@@ -48,7 +48,7 @@ class Machine:
     def meter(self, monkeypatch: pytest.MonkeyPatch) -> AttributedMeter:
         monkeypatch.setattr("greencode_lsp.energy.rapl.time.process_time", lambda: self.own_s)
         fallback = ModelledMeter("cpu", 100.0, 0.2, lambda: self.now_s)
-        return AttributedMeter(self.counter(), fallback, self.told.append, lambda: self.now_s, background=False)
+        return AttributedMeter(self.counter(), fallback, self.notices.append, lambda: self.now_s, background=False)
 
     def add_uj(self, folder: str, energy_uj: float) -> None:
         path = self.root / folder / "energy_uj"
@@ -126,7 +126,7 @@ def test_a_lost_domain_is_told_once_and_joules_are_modelled(machine: Machine, mo
         machine.run(meter, 1.0)  # the test's own hand finds it gone
     assert meter.open().close(WORK).energy_tier == "modelled"
     assert meter.open().close(WORK).energy_tier == "modelled"
-    assert len(machine.told) == 1 and "dram" in machine.told[0]
+    assert len(machine.notices) == 1 and "dram" in machine.notices[0]
 
 
 def test_alone_on_the_machine_a_request_is_charged_all_above_idle(
@@ -168,27 +168,27 @@ def test_a_counter_that_stalls_makes_the_tier_modelled(machine: Machine, monkeyp
     machine.run(meter, 3.0)
     monkeypatch.setattr(machine, "add_uj", lambda folder, energy_uj: None)
     reading = machine.request(meter, 2.0)
-    assert (reading.energy_tier, machine.told) == ("modelled", [])
+    assert (reading.energy_tier, machine.notices) == ("modelled", [])
     assert reading.energy_j == pytest.approx(200.0)
 
 
-def test_without_counters_there_is_no_meter_and_nothing_to_mend(tmp_path: Path) -> None:
+def test_without_counters_there_is_no_meter_and_nothing_to_fix(tmp_path: Path) -> None:
     assert open_rapl(ModelledMeter("cpu", 1.0, 0.2), print, tmp_path / "none") is None
-    assert mend(tmp_path / "none") is None
+    assert how_to_read(tmp_path / "none") is None
 
 
-def test_counters_that_may_not_be_read_are_explained_with_the_mend(
+def test_counters_that_may_not_be_read_are_explained_with_the_fix(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
-    sentence = mend(machine.root)
+    sentence = how_to_read(machine.root)
     assert sentence is not None
     assert f"sudo chmod a+r {machine.root}/intel-rapl:0/energy_uj {machine.root}/intel-rapl:0:2/energy_uj" in sentence
     assert 'SUBSYSTEM=="powercap"' in sentence and "CVE-2020-8694" in sentence
 
 
 def test_counters_that_can_be_read_need_no_mending(machine: Machine) -> None:
-    assert mend(machine.root) is None
+    assert how_to_read(machine.root) is None
 
 
 @pytest.mark.parametrize("text", ["", "not a number\n"], ids=["empty", "garbled"])

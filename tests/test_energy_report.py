@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from greencode_lsp import cli
-from greencode_lsp.energy import calibration
+from greencode_lsp.energy import device_profile
 from greencode_lsp.energy.bounds import saved_bounds
 from greencode_lsp.energy.charts import CHARACTER_PX, Axes, Bar, columns, rows, ticks
 from greencode_lsp.energy.ledger import Ledger
@@ -25,7 +25,7 @@ from greencode_lsp.energy.report import SCOPES, EnergyReport, report, since_of, 
 from greencode_lsp.energy.rows import OUTCOMES, LedgerRow
 from greencode_lsp.energy.show import joules, to_csv, to_text
 from greencode_lsp.models.store import ledger_path
-from tests.test_energy_calibration import CALIBRATION
+from tests.test_energy_device_profile import PROFILE
 
 NOON = datetime(2026, 3, 10, 12, 0).astimezone()
 ROW = LedgerRow(
@@ -170,10 +170,10 @@ def test_the_models_own_error_widens_the_interval() -> None:
     assert [share.low, share.high] == pytest.approx([0.21, 0.29])
 
 
-def test_a_stored_calibrations_error_is_in_the_interval_and_named() -> None:
-    found = [replace(ROW, model=CALIBRATION.checkpoint)] * 20
+def test_a_stored_profiles_error_is_in_the_interval_and_named() -> None:
+    found = [replace(ROW, model=PROFILE.checkpoint)] * 20
     before = reported(*found)
-    calibration.save(replace(CALIBRATION, saved_share_error=0.05))
+    device_profile.save(replace(PROFILE, saved_share_error=0.05))
     after = reported(*found)
     assert before.saved_share_95 is not None and after.saved_share_95 is not None
     assert after.saved_share_95.low == pytest.approx(before.saved_share_95.low - 0.05)
@@ -325,7 +325,7 @@ def test_without_counters_no_output_says_measured_and_every_tier_says_modelled(
 def test_without_counters_the_demo_says_modelled_of_every_figure(
     form: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("greencode_lsp.energy.detect.open_rapl", lambda fallback, tell: None)
+    monkeypatch.setattr("greencode_lsp.energy.detect.open_rapl", lambda fallback, notify: None)
     assert cli.main(["demo", *form]) == 0
     out = capsys.readouterr().out
     assert "measured" not in out

@@ -81,9 +81,9 @@ def test_idle_time_between_requests_is_nobodys() -> None:
             before_j = trace.true_j
             trace.run(0.3)
             idle_j += trace.true_j - before_j
-    told = [reading for reading in readings if reading.energy_tier == "attributed"]
-    assert len(told) >= 190  # the first come before the counter has shown any of them
-    assert sum(reading.energy_j for reading in told) / len(told) == pytest.approx(250.0 * 0.04, rel=0.02)
+    notices = [reading for reading in readings if reading.energy_tier == "attributed"]
+    assert len(notices) >= 190  # the first come before the counter has shown any of them
+    assert sum(reading.energy_j for reading in notices) / len(notices) == pytest.approx(250.0 * 0.04, rel=0.02)
 
 
 def test_a_request_of_20_ms_in_a_tick_of_100_ms_gets_its_modelled_share() -> None:

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a model folder is one sentence that says what to mend."""
+"""Whatever is wrong with a model folder is one sentence that says what to fix."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ def test_a_second_start_builds_nothing(folder: Path, builds: list[Path]) -> None
 
 
 def test_another_precision_is_another_entry(folder: Path, builds: list[Path]) -> None:
-    for numeric in ("int8", "int4"):
-        load_engine(folder, "cpu", numeric)
+    for precision in ("int8", "int4"):
+        load_engine(folder, "cpu", precision)
     assert len(builds) == 2
 
 

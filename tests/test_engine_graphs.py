@@ -105,6 +105,6 @@ def test_work_is_captured_once_for_each_shape(folder: Path, monkeypatch: pytest.
 @needs_cuda
 def test_a_captured_engine_decodes_what_the_cpu_does(folder: Path) -> None:
     on_cpu, on_gpu = (load_engine(folder, device, "float32") for device in ("cpu", "cuda"))
-    for config in (DecodeConfig(), DecodeConfig("fixed", 1.5), DecodeConfig("fixed", 0.5, verified=True)):
+    for config in (DecodeConfig(), DecodeConfig("fixed", 1.5), DecodeConfig("fixed", 0.5, self_speculative=True)):
         cpu, gpu = (list(e.generate(IDS[:20], FixedControl(config), max_new_tokens=30)) for e in (on_cpu, on_gpu))
         assert cpu == gpu

@@ -13,7 +13,7 @@ from greencode_lsp.engine import quantize
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.state import Vector
-from greencode_lsp.models.weights import BLOCK_SIZE, Blocks
+from greencode_lsp.models.weights import BLOCK_SIZE, QuantizedBlocks
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
 from tests.test_engine_segments import Coin
@@ -76,13 +76,13 @@ def test_verified_equals_full_depth_token_for_token(engine: Engine, policy: str,
     def tokens(config: DecodeConfig) -> list[int]:
         return [step.token_id for step in engine.generate(prompt, FixedControl(config), max_new_tokens=40)]
 
-    assert tokens(DecodeConfig(policy, 0.5, verified=True)) == tokens(FULL_DEPTH)
+    assert tokens(DecodeConfig(policy, 0.5, self_speculative=True)) == tokens(FULL_DEPTH)
 
 
-@pytest.mark.parametrize(("numeric", "least"), [("int8", 0.97), ("mixed", 0.93), ("int4", 0.85)])
-def test_rounded_weights_are_near_float32(folder: Path, numeric: str, least: float) -> None:
+@pytest.mark.parametrize(("precision", "least"), [("int8", 0.97), ("mixed", 0.93), ("int4", 0.85)])
+def test_rounded_weights_are_near_float32(folder: Path, precision: str, least: float) -> None:
     exact = logits(load_engine(folder, "cpu", "float32"), IDS, 150)
-    found = logits(load_engine(folder, "cpu", numeric), IDS, 150)
+    found = logits(load_engine(folder, "cpu", precision), IDS, 150)
     cosine = (exact * found).sum(-1) / np.linalg.norm(exact, axis=-1) / np.linalg.norm(found, axis=-1)
     assert np.median(cosine) > least
 
@@ -97,13 +97,15 @@ def test_four_bits_hold_exactly_what_has_sixteen_steps() -> None:
     rng = np.random.default_rng(0)
     values = rng.integers(0, 16, (8, 3, BLOCK_SIZE), np.uint8)
     values[..., 0], values[..., 1] = 0, 15
-    steps = Blocks(values, np.full((8, 3), 0.25, np.float32), np.full((8, 3), 5, np.uint8), bits=4)
+    steps = QuantizedBlocks(values, np.full((8, 3), 0.25, np.float32), np.full((8, 3), 5, np.uint8), bits=4)
     assert np.allclose(quantize.round_to_blocks(steps.float32(), 4).float32(), steps.float32(), atol=1e-6)
 
 
 def test_two_values_of_four_bits_share_a_byte_the_first_in_its_low_half() -> None:
     values = np.arange(BLOCK_SIZE, dtype=np.uint8).reshape(1, 1, BLOCK_SIZE) % 16
-    packed, zero = quantize.packed(Blocks(values, np.ones((1, 1), np.float32), np.full((1, 1), 3, np.uint8), bits=4))
+    packed, zero = quantize.packed(
+        QuantizedBlocks(values, np.ones((1, 1), np.float32), np.full((1, 1), 3, np.uint8), bits=4)
+    )
     assert packed[0, 0, :3].tolist() == [0x10, 0x32, 0x54]
     assert zero is not None
     assert zero.tolist() == [[0x83]]

@@ -178,7 +178,7 @@ class CancelAfter:
 def test_a_cancel_is_heard_at_the_next_segment_and_harms_nothing(
     folder: Any, engine: Engine, questions: int, verified: bool
 ) -> None:
-    control = CancelAfter(questions, DecodeConfig(policy="coin", threshold=0.0, verified=verified))
+    control = CancelAfter(questions, DecodeConfig(policy="coin", threshold=0.0, self_speculative=verified))
     with pytest.raises(CancelledError):
         list(engine.generate(PROMPT, control, max_new_tokens=24))
     assert control.questions == -1

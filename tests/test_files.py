@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp import files
+from greencode_lsp import cache_folder, files
+from greencode_lsp.cache_folder import CacheFolder
 from greencode_lsp.errors import CacheError, ModelDamagedError
-from greencode_lsp.files import CacheFolder, UnsafeFileError
+from greencode_lsp.files import UnsafeFileError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, devices and modes as POSIX has them")
 LIMIT = 1000
@@ -193,11 +194,11 @@ def swap(entry: Path) -> None:
 
 
 def unrecord(entry: Path) -> None:
-    (entry / files.RECORD_NAME).write_text("{")
+    (entry / cache_folder.RECORD_NAME).write_text("{")
 
 
 def nest(entry: Path) -> None:
-    (entry / files.RECORD_NAME).write_text("[" * 100_000)
+    (entry / cache_folder.RECORD_NAME).write_text("[" * 100_000)
 
 
 def widen(entry: Path) -> None:
@@ -214,7 +215,7 @@ def test_an_entry_that_is_not_as_it_was_built_is_built_again(cache: CacheFolder,
     damage(entry)  # type: ignore[operator]  # one of those above
     assert cache.read("key") is None
     assert (cache.build("key", fill) / "graph.onnx").read_bytes() == b"graph"
-    assert {path.name for path in entry.iterdir()} == {"graph.onnx", "weights.bin", files.RECORD_NAME}
+    assert {path.name for path in entry.iterdir()} == {"graph.onnx", "weights.bin", cache_folder.RECORD_NAME}
 
 
 def test_a_damage_that_keeps_size_and_time_is_found_by_a_full_look(cache: CacheFolder) -> None:
@@ -349,7 +350,7 @@ def test_of_processes_that_want_the_same_entry_one_builds_it(tmp_path: Path) -> 
 
 
 def test_the_record_names_size_time_and_hash(cache: CacheFolder) -> None:
-    record = json.loads((cache.build("key", fill) / files.RECORD_NAME).read_text())
+    record = json.loads((cache.build("key", fill) / cache_folder.RECORD_NAME).read_text())
     assert set(record["files"]["weights.bin"]) == {"size", "mtime_ns", "sha256"}
 
 

@@ -17,7 +17,7 @@ from gguf import GGMLQuantizationType as Kind
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.errors import GreenCodeError, ModelDamagedError, ModelNotFoundError, UnsupportedModelError
 from greencode_lsp.models import gguf_header
-from greencode_lsp.models.checks import Checked
+from greencode_lsp.models.checks import CheckedWeights
 from greencode_lsp.models.gguf import GGUFWeights
 from greencode_lsp.models.manifest import sha256
 from greencode_lsp.records import FixedControl
@@ -272,7 +272,7 @@ def test_a_file_that_contradicts_itself_is_one_sentence(path: Path, name: str) -
     change, error = CHANGES[name]
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(error, match=r"\A[^\n]*\Z"):
-        Checked(GGUFWeights(path))
+        CheckedWeights(GGUFWeights(path))
 
 
 @pytest.mark.parametrize("length", [*range(0, 1600, 37), -5000, -1])

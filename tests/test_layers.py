@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ LEVELS = {
     "__init__": 0,
     "errors": 0,
     "files": 0,
+    "cache_folder": 0,
     "limits": 0,
     "records": 0,
     "settings": 1,
+    "setting_kinds": 1,
     "preference": 1,
     "power": 1,
     "guarantee": 1,
@@ -30,7 +33,7 @@ LEVELS = {
     "completion": 3,
     "lsp": 4,
     "demo": 5,
-    "calibrate": 5,
+    "profile": 5,
     "doctor": 5,
     "cli": 5,
     "__main__": 5,
@@ -77,6 +80,26 @@ def test_a_module_imports_only_from_its_own_and_lower_levels(path: Path) -> None
         if top == "greencode_lsp":
             target = part_of(module)
             assert LEVELS.get(target, 0) <= LEVELS[part], f"{path} imports {module}"
+
+
+def targets(path: Path, known: Collection[str]) -> set[str]:
+    """Return the modules of the package that a file imports; `from a import b` is `a.b` where that is a module."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= (inner & set(known)) or {node.module}
+    return names & set(known)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    modules = {
+        ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in FILES
+    }
+    TopologicalSorter({name: targets(path, modules) - {name} for name, path in modules.items()}).prepare()
 
 
 @pytest.mark.parametrize("module", ["greencode_lsp.lsp.server", "greencode_lsp.cli"])

@@ -123,7 +123,7 @@ async def test_a_client_of_copilots_is_told_the_status_its_way(tmp_path: Path) -
         await editor.status(state="ready")
         await editor.inline(editor.open("    for it"), 0, 10)
     assert editor.copilot_kinds[:2] == ["Inactive", "Normal"]
-    assert editor.told == []
+    assert editor.notices == []
 
 
 async def test_a_part_that_copilots_clients_accept_is_settled(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ async def test_a_preference_holds_for_the_session(editor: Editor, value: Any, nu
 
 async def test_a_bad_preference_is_told(editor: Editor) -> None:
     assert await execute(editor, "greencode.setPreference", "cheap") is None
-    assert any("'cheap' is no preference" in sentence for sentence in editor.told)
+    assert any("'cheap' is no preference" in sentence for sentence in editor.notices)
 
 
 async def test_pause_and_resume_are_seen_in_the_status(editor: Editor) -> None:

@@ -119,7 +119,7 @@ async def test_a_file_opened_under_one_spelling_is_completed_under_another(home:
     async with connect(home, FAKE) as wire:
         Open(wire, "file:///c%3A/w/a.py", KNOWN, 0).open()
         assert await ask(wire, "file:///C:/w/a.py") == ENDING
-        assert wire.told == []
+        assert wire.notices == []
 
 
 @pytest.mark.parametrize("version", [None, "x", 1.5, "missing"])
@@ -176,7 +176,7 @@ async def test_documents_and_places_that_are_not_there_are_empty_answers_and_one
         for _ in range(5):
             assert await ask(wire, "file:///never/opened.py") == ""
             assert await ask(wire, document.uri, line=77) == ""
-        assert wire.told == []
+        assert wire.notices == []
         assert len(wire.logged) == 2
 
 

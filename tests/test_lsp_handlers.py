@@ -9,7 +9,7 @@ from typing import Any
 
 from lsprotocol import types
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.status import Suggested
 from greencode_lsp.lsp import server as server_module
 from greencode_lsp.lsp.server import create_server

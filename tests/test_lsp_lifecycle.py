@@ -136,7 +136,7 @@ async def test_the_model_loads_at_once_whatever_the_client_says_of_its_configura
         wire.configuration = answer
         capabilities = INLINE | {"workspace": {"configuration": True}}
         await wire.initialize(capabilities=capabilities)  # waits until the model is ready
-        assert all(sentence.startswith("The setting greencode must be") for sentence in wire.told)
+        assert all(sentence.startswith("The setting greencode must be") for sentence in wire.notices)
         assert await wire.end() == 0
 
 
@@ -147,7 +147,7 @@ async def test_an_id_that_is_none_is_answered_with_an_error_and_the_session_goes
         wire.notify("$/cancelRequest", {"id": call_id})
         await wire.ask("greencode/report", {})
         assert [message["error"]["code"] for message in wire.unexpected] == [INVALID]
-        assert wire.told == []
+        assert wire.notices == []
         assert await wire.end() == 0
 
 

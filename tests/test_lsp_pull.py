@@ -1,4 +1,4 @@
-"""`greencode.pullModel`: progress, cancel and what the user is told; and the list of models that an editor offers."""
+"""`greencode.pullModel`: progress, cancel and what the user is shown; and the list of models that an editor offers."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class FakeClient:
 
     shows_progress: bool = True
     work_done_progress: FakeProgress = field(default_factory=FakeProgress)
-    told: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     @property
     def client_capabilities(self) -> types.ClientCapabilities:
         return types.ClientCapabilities(window=types.WindowClientCapabilities(work_done_progress=self.shows_progress))
 
     def window_show_message(self, params: types.ShowMessageParams) -> None:
-        self.told.append(params.message)
+        self.notices.append(params.message)
 
 
 def pull_of(client: FakeClient, program: str) -> ModelPull:
@@ -79,19 +79,19 @@ async def test_progress_follows_the_bytes_and_the_model_is_named_at_the_end() ->
     assert begin.cancellable and begin.title == "Pulling tiny"
     assert [(one.message, one.percentage) for one in reports[:2]] == [("Fetching", None), ("1 of 4 MB", 25)]
     assert isinstance(end, types.WorkDoneProgressEnd)
-    assert client.told == ["tiny-instruct is here."]
+    assert client.notices == ["tiny-instruct is here."]
 
 
 async def test_a_failure_is_told_in_the_words_of_the_command_line() -> None:
     client = FakeClient()
     assert await pull_of(client, lines({"error": "The disk is full; free some."}) + "sys.exit(1)").run("tiny") is None
-    assert client.told == ["The disk is full; free some."]
+    assert client.notices == ["The disk is full; free some."]
 
 
 async def test_a_process_that_dies_without_a_word_is_told_too() -> None:
     client = FakeClient()
     assert await pull_of(client, "raise SystemExit(3)").run("tiny") is None
-    assert "`greencode-lsp models pull tiny` says why" in client.told[0]
+    assert "`greencode-lsp models pull tiny` says why" in client.notices[0]
 
 
 async def test_a_cancel_kills_what_the_pull_has_started_and_says_nothing() -> None:
@@ -112,7 +112,7 @@ async def test_a_cancel_kills_what_the_pull_has_started_and_says_nothing() -> No
     assert await asyncio.wait_for(running, 30) is None
     psutil.wait_procs([child], timeout=30)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
-    assert client.told == []
+    assert client.notices == []
 
 
 async def test_one_pull_runs_at_a_time() -> None:
@@ -121,7 +121,7 @@ async def test_one_pull_runs_at_a_time() -> None:
     running = asyncio.create_task(pull.run("tiny"))
     await asyncio.wait_for(client.work_done_progress.news.wait(), 30)
     assert await pull.run("other") is None
-    assert "already" in client.told[0]
+    assert "already" in client.notices[0]
     pull.stop()
     await asyncio.wait_for(running, 30)
 
@@ -129,7 +129,7 @@ async def test_one_pull_runs_at_a_time() -> None:
 async def test_a_client_without_progress_is_told_at_the_beginning_and_the_end() -> None:
     client = FakeClient(shows_progress=False)
     assert await pull_of(client, lines(DONE)).run("tiny") == "tiny-instruct"
-    assert (len(client.told), client.work_done_progress.shown) == (2, [])
+    assert (len(client.notices), client.work_done_progress.shown) == (2, [])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -153,10 +153,10 @@ async def test_an_editor_is_told_which_models_there_are(editor: Editor) -> None:
 @pytest.mark.parametrize("name", [None, 3, "", "--revision"])
 async def test_what_is_no_models_name_is_told(editor: Editor, name: object) -> None:
     assert await execute(editor, "greencode.pullModel", name) is None
-    assert any(f"{name!r} is no model" in sentence for sentence in editor.told)
+    assert any(f"{name!r} is no model" in sentence for sentence in editor.notices)
 
 
 async def test_a_pull_over_the_wire_ends_with_the_reason(editor: Editor) -> None:
-    """No network in tests: the hub's client is told to stay offline, and there is no package."""
+    """No network in tests: the hub's client is set to stay offline, and there is no package."""
     assert await execute(editor, "greencode.pullModel", "qwen2.5-coder-3b") is None
-    assert any("HF_HUB_OFFLINE" in sentence for sentence in editor.told)
+    assert any("HF_HUB_OFFLINE" in sentence for sentence in editor.notices)

@@ -119,32 +119,32 @@ async def test_the_item_selected_in_the_popup_is_extended_or_nothing_is_said(
 
 
 async def test_a_position_outside_the_file_is_a_line_in_the_log_and_the_server_goes_on(editor: Editor) -> None:
-    uri, told = editor.open("    for it"), len(editor.told)
+    uri, notices = editor.open("    for it"), len(editor.notices)
     assert await editor.inline(uri, 5, 0) == []
     assert editor.logged[-1].startswith("Line 6 is outside the document")
-    assert len(editor.told) == told
+    assert len(editor.notices) == notices
     assert await editor.inline(uri, 0, 10) != []
 
 
 async def test_a_document_that_is_not_open_is_neither_read_nor_told(editor: Editor, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("    for it")
-    told = len(editor.told)
+    notices = len(editor.notices)
     assert await editor.inline((tmp_path / "a.py").as_uri(), 0, 10) == []
     assert "not open" in editor.logged[-1]
-    assert len(editor.told) == told
+    assert len(editor.notices) == notices
 
 
 async def test_a_failing_generation_is_one_sentence_without_the_text(editor: Editor) -> None:
     assert await editor.inline(editor.open(BROKEN[:8]), 0, 8) == []
-    assert "KeyError" in editor.told[-1]
-    assert "broken" not in editor.told[-1]
+    assert "KeyError" in editor.notices[-1]
+    assert "broken" not in editor.notices[-1]
     assert await editor.inline(editor.open("    for it"), 0, 10) != []
 
 
 async def test_a_bad_setting_is_told_and_the_server_goes_on(editor: Editor) -> None:
     editor.configure({"greencode": {"preference": "fast", "maxNewTokens": 30}})
     assert await editor.inline(editor.open("    for it"), 0, 10) != []
-    assert editor.told[-1].startswith("The setting greencode.preference must be")
+    assert editor.notices[-1].startswith("The setting greencode.preference must be")
 
 
 async def test_pushed_settings_are_reported_with_the_energy_of_the_last_completion(editor: Editor) -> None:
@@ -164,8 +164,8 @@ async def test_a_missing_model_is_told_and_another_is_taken(tmp_path: Path) -> N
     async with session(tmp_path, options={"greencode": {"model": "/nowhere", "colour": 1}}) as editor:
         uri = editor.open("    for it")
         assert await editor.inline(uri, 0, 10) == []
-        assert editor.told[0].startswith("There is no setting greencode.colour")
-        assert editor.told[1] == "There is no model in /nowhere."
+        assert editor.notices[0].startswith("There is no setting greencode.colour")
+        assert editor.notices[1] == "There is no model in /nowhere."
         editor.configure({"model": "bundled"})
         assert await editor.inline(uri, 0, 10) != []
 

@@ -54,7 +54,7 @@ def test_a_plain_hugging_face_folder_has_none(tmp_path: Path) -> None:
     assert read_manifest(tmp_path) is None
 
 
-def test_a_missing_folder_names_the_setting_to_mend(tmp_path: Path) -> None:
+def test_a_missing_folder_names_the_setting_to_fix(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"greencode\.model"):
         read_manifest(tmp_path / "nowhere")
 

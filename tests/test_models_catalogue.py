@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from greencode_lsp import cli
-from greencode_lsp.completion import chosen
+from greencode_lsp.completion import selection
 from greencode_lsp.errors import ModelNotFoundError
 from greencode_lsp.models.catalogue import CATALOGUE, CatalogueModel, by_hash, named
-from greencode_lsp.models.choice import Candidate, Machine, best, better, estimated_ms, fits
-from greencode_lsp.models.pulled import Record, write_record
+from greencode_lsp.models.choice import Machine, ModelCandidate, best, better, estimated_ms, fits
+from greencode_lsp.models.pulled import PullRecord, write_record
 from greencode_lsp.models.store import bundled_folder, is_hub_name, pulled_folder, resolve
 from greencode_lsp.settings import Settings
 
@@ -27,7 +27,7 @@ def install(model: CatalogueModel) -> Path:
     folder = pulled_folder(model.name)
     folder.mkdir(parents=True)
     (folder / model.file).write_bytes(b"GGUF")
-    write_record(folder, Record(model.name, "", {model.file: model.sha256}))
+    write_record(folder, PullRecord(model.name, "", {model.file: model.sha256}))
     return folder / model.file
 
 
@@ -70,7 +70,7 @@ def test_a_model_is_known_by_its_hash() -> None:
 
 
 def test_the_best_model_in_time_goes_first_and_a_slow_one_is_left_out() -> None:
-    candidates = [Candidate("slow", 9, 900.0), Candidate("good", 5, 700.0), Candidate("plain", 1, 5.0)]
+    candidates = [ModelCandidate("slow", 9, 900.0), ModelCandidate("good", 5, 700.0), ModelCandidate("plain", 1, 5.0)]
     assert [one.name for one in best(candidates, 800)] == ["good", "plain"]
     assert best(candidates, 1) == []
 
@@ -96,24 +96,24 @@ def test_a_better_model_is_one_size_up_not_another_version_of_the_same() -> None
 
 
 def test_auto_is_the_bundled_model_where_no_other_is_here() -> None:
-    assert chosen.checkpoints(Settings(), lambda path: None, SMALL) == [bundled_folder()]
+    assert selection.checkpoints(Settings(), lambda path: None, SMALL) == [bundled_folder()]
 
 
 def test_auto_is_the_best_installed_model_that_is_estimated_in_time() -> None:
     [instruct, slow] = [install(named(name)[0]) for name in ("qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-base")]
-    assert chosen.checkpoints(Settings(), lambda path: None, SMALL) == [instruct, bundled_folder()]
-    assert chosen.checkpoints(Settings(), lambda path: None, LARGE) == [slow, instruct, bundled_folder()]
+    assert selection.checkpoints(Settings(), lambda path: None, SMALL) == [instruct, bundled_folder()]
+    assert selection.checkpoints(Settings(), lambda path: None, LARGE) == [slow, instruct, bundled_folder()]
 
 
 def test_a_profile_corrects_the_estimate() -> None:
     file = install(named("qwen2.5-coder-0.5b-instruct")[0])
-    assert chosen.checkpoints(Settings(), lambda path: 2000.0, LARGE) == [bundled_folder()]
-    assert chosen.checkpoints(Settings(latency_target_ms=3000), lambda path: 2000.0, LARGE)[0] == file
+    assert selection.checkpoints(Settings(), lambda path: 2000.0, LARGE) == [bundled_folder()]
+    assert selection.checkpoints(Settings(latency_target_ms=3000), lambda path: 2000.0, LARGE)[0] == file
 
 
 def test_a_named_model_is_taken_however_slow_it_is() -> None:
     file = install(named("qwen2.5-coder-3b-base")[0])
-    assert chosen.checkpoints(Settings(model="qwen2.5-coder-3b"), lambda path: 1e6, SMALL) == [file]
+    assert selection.checkpoints(Settings(model="qwen2.5-coder-3b"), lambda path: 1e6, SMALL) == [file]
 
 
 def test_a_name_of_the_catalogue_that_is_not_here_says_how_to_get_it() -> None:
@@ -122,19 +122,19 @@ def test_a_name_of_the_catalogue_that_is_not_here_says_how_to_get_it() -> None:
 
 
 def test_advice_names_a_model_and_the_command_and_ends_once_it_is_here() -> None:
-    sentence = chosen.advice(Settings(), SMALL)
+    sentence = selection.advice(Settings(), SMALL)
     assert "`greencode-lsp models pull qwen2.5-coder-0.5b`" in sentence and "\n" not in sentence
     install(named("qwen2.5-coder-0.5b-instruct")[0])
-    assert chosen.advice(Settings(), SMALL) == ""
+    assert selection.advice(Settings(), SMALL) == ""
 
 
 def test_who_keeps_to_the_bundled_model_is_told_of_a_better_one_that_is_here() -> None:
     install(named("qwen2.5-coder-0.5b-instruct")[0])
-    assert '"greencode.model": "auto"' in chosen.advice(Settings(model="bundled"), SMALL)
+    assert '"greencode.model": "auto"' in selection.advice(Settings(model="bundled"), SMALL)
 
 
 def test_a_machine_that_can_run_nothing_better_gets_no_advice() -> None:
-    assert chosen.advice(Settings(), Machine(1, 1 << 28)) == ""
+    assert selection.advice(Settings(), Machine(1, 1 << 28)) == ""
 
 
 def test_the_catalogue_is_printed_as_a_table_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:

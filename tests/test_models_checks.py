@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from greencode_lsp.errors import GreenCodeError, ModelDamagedError, UnsupportedModelError
-from greencode_lsp.models.checks import Checked, check, check_agent
-from greencode_lsp.models.weights import Blocks
+from greencode_lsp.models.checks import CheckedWeights, check, check_agent
+from greencode_lsp.models.weights import QuantizedBlocks
 from tests.tiny_models import CONFIGS, LLAMA, MemorySource, tensors_of
 
 each_family = pytest.mark.parametrize("family", CONFIGS)
@@ -109,30 +109,30 @@ def test_nan_and_infinity_are_refused_by_the_tensors_name(value: float) -> None:
     source = source_of()
     source.tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = value
     with pytest.raises(ModelDamagedError, match=r"NaN or infinity in model\.layers\.1\.mlp\.up_proj\.weight"):
-        Checked(source).float32("model.layers.1.mlp.up_proj.weight")
+        CheckedWeights(source).float32("model.layers.1.mlp.up_proj.weight")
 
 
 def test_large_numbers_are_no_infinity() -> None:
     source = source_of()
     source.tensors["model.norm.weight"][:] = np.finfo(np.float32).max
-    assert Checked(source).float32("model.norm.weight")[0] == np.finfo(np.float32).max
+    assert CheckedWeights(source).float32("model.norm.weight")[0] == np.finfo(np.float32).max
 
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf")])
 def test_blocks_are_checked_as_floats_are(scale: float) -> None:
     class Blocky(MemorySource):
-        def blocks(self, name: str) -> Blocks:
-            return Blocks(
+        def blocks(self, name: str) -> QuantizedBlocks:
+            return QuantizedBlocks(
                 np.zeros((4, 1, 32), np.uint8), np.full((4, 1), scale, np.float32), np.zeros((4, 1), np.uint8)
             )
 
     source = Blocky(LLAMA, tensors_of(LLAMA))
     source.tensors["extra"] = np.zeros((4, 32), np.float32)
     with pytest.raises(ModelDamagedError, match="NaN or infinity in extra"):
-        Checked(source).blocks("extra")
+        CheckedWeights(source).blocks("extra")
     source.tensors["extra"] = np.zeros((4, 64), np.float32)
     with pytest.raises(ModelDamagedError, match="another shape"):
-        Checked(source).blocks("extra")
+        CheckedWeights(source).blocks("extra")
 
 
 def test_an_agent_made_for_the_model_passes() -> None:

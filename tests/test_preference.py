@@ -28,8 +28,8 @@ def test_the_agreement_asked_for_is_linear_between_the_named_preferences(prefere
         (0.0, DecodeConfig("agent", -1.0)),
         (0.5, DecodeConfig("agent", 1.0)),
         (0.7, DecodeConfig("agent", 3.0)),
-        (0.99, DecodeConfig("agent", -1.0, verified=True)),
-        (1.0, DecodeConfig("agent", -1.0, verified=True)),
+        (0.99, DecodeConfig("agent", -1.0, self_speculative=True)),
+        (1.0, DecodeConfig("agent", -1.0, self_speculative=True)),
     ],
     ids=["energy", "balanced", "more careful", "more careful than any row", "accuracy"],
 )
@@ -52,7 +52,7 @@ def test_cheapest_is_by_cost_not_by_boldness() -> None:
 
 
 def test_a_language_without_a_table_is_promised_nothing_and_drafts_by_another() -> None:
-    assert decode_config(Settings(0.0), MANIFEST, "rust") == DecodeConfig("agent", -1.0, verified=True)
+    assert decode_config(Settings(0.0), MANIFEST, "rust") == DecodeConfig("agent", -1.0, self_speculative=True)
     assert "rust" in (fallback_reason(Settings(0.0), MANIFEST, "rust") or "")
 
 
@@ -95,7 +95,9 @@ def test_nothing_is_said_where_nothing_stands_in(preference: float, manifest: Ma
 def test_lossless_drafts_by_the_row_that_makes_them_cheapest() -> None:
     rows = tuple(replace(row, verified_ratio=ratio) for row, ratio in zip(ROWS, (0.97, 0.93, 0.99, 1.3), strict=True))
     manifest = replace(MANIFEST, calibration={"python": {"agent": rows}})
-    assert decode_config(Settings(1.0), manifest, "python") == DecodeConfig("agent", ROWS[1].threshold, verified=True)
+    assert decode_config(Settings(1.0), manifest, "python") == DecodeConfig(
+        "agent", ROWS[1].threshold, self_speculative=True
+    )
 
 
 def test_lossless_is_plain_full_depth_where_verification_costs_more() -> None:

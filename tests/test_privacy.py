@@ -75,8 +75,8 @@ async def test_no_log_holds_the_users_text_where_a_generation_fails(home: Path, 
         async with connect(home, ("-c", LOUD + SERVE_FAKE), stderr=log) as wire:
             await say_canary(wire, BROKEN[:8])
             assert await wire.end() == 0
-    assert any("KeyError" in sentence for sentence in wire.told)
-    assert [sentence for sentence in wire.told if CANARY in sentence] == []
+    assert any("KeyError" in sentence for sentence in wire.notices)
+    assert [sentence for sentence in wire.notices if CANARY in sentence] == []
     assert canaries(home) == []
     assert canaries(tmp_path) == []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from greencode_lsp.settings import CLIENT_KEYS, SECTION, SETTINGS, Setting
+from greencode_lsp.settings import CLIENT_KEYS, OLD_KEYS, SECTION, SETTINGS, SettingDescription
 
 ROOT = Path(__file__).parent.parent
 ROW = re.compile(r"^\| `greencode\.([\w.]+)` \| `(.+?)` \| (.+) \|$", re.MULTILINE)
@@ -26,17 +26,24 @@ def test_the_readme_has_every_setting_and_no_other_in_order() -> None:
 
 
 @each_setting
-def test_the_readme_says_what_the_field_says(setting: Setting) -> None:
+def test_the_readme_says_what_the_field_says(setting: SettingDescription) -> None:
     assert README[setting.key] == (setting.default_json, setting.meaning)
 
 
 def test_the_manifest_has_every_setting_and_none_that_is_unknown() -> None:
     ours = {key for key in PROPERTIES if key.split(".")[1] not in CLIENT_KEYS}
-    assert ours == {f"{SECTION}.{key}" for key in SETTINGS}
+    assert ours == {f"{SECTION}.{key}" for key in (*SETTINGS, *OLD_KEYS)}
+
+
+@pytest.mark.parametrize(("former", "key"), OLD_KEYS.items())
+def test_a_former_key_is_marked_as_such_and_guarded_as_the_present_one_is(former: str, key: str) -> None:
+    old, new = (PROPERTIES[f"{SECTION}.{name}"] for name in (former, key))
+    assert f"{SECTION}.{key}" in old["markdownDeprecationMessage"]
+    assert (old["scope"], old["default"], _shape(old)) == (new["scope"], new["default"], _shape(new))
 
 
 @each_setting
-def test_the_manifest_has_the_fields_default_range_and_a_description(setting: Setting) -> None:
+def test_the_manifest_has_the_fields_default_range_and_a_description(setting: SettingDescription) -> None:
     found = PROPERTIES[f"{SECTION}.{setting.key}"]
     assert json.dumps(found["default"]) == setting.default_json
     assert _shape(found) == _shape(dict(setting.kind.schema))
@@ -44,18 +51,18 @@ def test_the_manifest_has_the_fields_default_range_and_a_description(setting: Se
 
 
 @each_setting
-def test_a_setting_that_may_differ_between_folders_is_a_resources_in_vs_code(setting: Setting) -> None:
+def test_a_setting_that_may_differ_between_folders_is_a_resources_in_vs_code(setting: SettingDescription) -> None:
     is_resource = PROPERTIES[f"{SECTION}.{setting.key}"]["scope"] in ("resource", "language-overridable")
     assert is_resource is setting.scoped
 
 
-@pytest.mark.parametrize("key", ["model", "latencyTarget", "device", "numeric", "server.path"])
+@pytest.mark.parametrize("key", ["model", "latencyTarget", "device", "precision", "server.path"])
 def test_what_chooses_what_is_run_or_loaded_is_the_machines_in_vs_code(key: str) -> None:
     assert PROPERTIES[f"{SECTION}.{key}"]["scope"] == "machine"
 
 
 @each_setting
-def test_every_default_is_a_value_the_setting_takes(setting: Setting) -> None:
+def test_every_default_is_a_value_the_setting_takes(setting: SettingDescription) -> None:
     default = json.loads(setting.default_json)
     assert default is None or setting.kind.read(default) == setting.default
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.completion.pipeline import load_backend
+from greencode_lsp.completion.backend import load_backend
 from greencode_lsp.settings import Settings
 from tests.fake_server import SLOW
 from tests.soak import cancels, malformed, trace, traffic
@@ -40,7 +40,7 @@ async def test_a_replayed_trace_is_answered_once_each_without_errors_and_never_s
 
 async def test_traffic_over_several_documents_is_answered_once_each_without_errors(home: Path) -> None:
     figures = await traffic.run(home, SCALE)
-    wanted = ("not answered exactly once", "answers to nothing", "other errors", "sentences told", "exit code")
+    wanted = ("not answered exactly once", "answers to nothing", "other errors", "sentences shown", "exit code")
     assert values(figures, *wanted) == [0, 0, 0, 0, 0]
     assert all(value and value > 0 for value in values(figures, "cancelled", "superseded (null)"))
 

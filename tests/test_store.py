@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from greencode_lsp.errors import ModelNotFoundError
-from greencode_lsp.models.store import bundled_folder, data_home, leave_workspace, ledger_path, resolve
+from greencode_lsp.models.store import bundled_folder, data_home, ledger_path, move_out_of_workspace, resolve
 
 
 def test_the_home_variable_names_the_data_folder(home: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_tilde_stands_for_the_users_folder(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("model", ["", "/no/such/folder", "mini", "~nobody-at-all/model", "a\0b", "x" * 5000])
-def test_what_is_no_checkpoint_folder_names_the_setting_to_mend(model: str) -> None:
+def test_what_is_no_checkpoint_folder_names_the_setting_to_fix(model: str) -> None:
     with pytest.raises(ModelNotFoundError, match=r"greencode\.model") as error:
         resolve(model)
     assert "\n" not in str(error.value)
@@ -92,7 +92,7 @@ def test_the_server_leaves_the_workspace_for_a_folder_of_its_own(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    leave_workspace()
+    move_out_of_workspace()
     assert Path.cwd() == home / "run"
 
 
@@ -102,5 +102,5 @@ def test_a_server_without_a_data_folder_leaves_the_workspace_too(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GREENCODE_HOME", str(tmp_path / "file" / "below"))
     monkeypatch.chdir(tmp_path)
-    leave_workspace()
+    move_out_of_workspace()
     assert Path.cwd() == Path(Path.cwd().anchor)

@@ -92,17 +92,5 @@ def test_reinforcement_learning_is_only_in_exits(path: Path) -> None:
 def test_a_file_name_of_training_is_used_once_in_the_project() -> None:
     product = {path.name for path in Path(greencode_lsp.__file__).parent.rglob("*.py")}
     ours = [path.name for path in FILES if not path.name.startswith("__")]
-    taken = {"calibrate.py"}  # the product's are about timing a device
     assert len(ours) == len(set(ours))
-    assert not (product - taken) & set(ours)
-
-
-def public_classes(folder: Path) -> list[str]:
-    """Return the names of the classes at the top of every module below a folder."""
-    trees = (ast.parse(path.read_text(encoding="utf8")) for path in folder.rglob("*.py"))
-    return [n.name for tree in trees for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
-
-
-def test_a_class_name_of_training_is_used_once_in_the_project() -> None:
-    ours, product = public_classes(PACKAGE), public_classes(Path(greencode_lsp.__file__).parent)
-    assert [name for name in ours if ours.count(name) > 1 or name in product] == []
+    assert not product & set(ours)

@@ -75,7 +75,7 @@ CONFIGS = [
         ),
         *(DecodeConfig("fixed", e - 0.5, verified) for e in EXITS for verified in (False, True)),
         DecodeConfig("never"),
-        DecodeConfig("never", verified=True),
+        DecodeConfig("never", self_speculative=True),
     )
 ]
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from greencode_lsp.completion.pipeline import Backend, LiveControl, Request, complete
+from greencode_lsp.completion.backend import Backend
+from greencode_lsp.completion.pipeline import LiveControl, complete
+from greencode_lsp.completion.request import Request
 from greencode_lsp.records import DecodeConfig
 from greencode_lsp.settings import Settings
 from tests import training_toy as toy

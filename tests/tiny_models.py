@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from greencode_lsp.models.checks import expected
-from greencode_lsp.models.weights import Blocks
+from greencode_lsp.models.weights import QuantizedBlocks
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -100,6 +100,6 @@ class MemorySource:
         """See `WeightSource`."""
         return self.tensors[name]
 
-    def blocks(self, name: str) -> Blocks | None:
+    def blocks(self, name: str) -> QuantizedBlocks | None:
         """See `WeightSource`."""
         return None

@@ -1,4 +1,4 @@
-"""Rollouts made by hand, for tests that need no model, and a policy that does as it is told."""
+"""Rollouts made by hand, for tests that need no model, and a policy that does as it is asked to."""
 
 from __future__ import annotations
 

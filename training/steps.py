@@ -199,7 +199,7 @@ def run_calibrate(job: Job) -> None:
         "promise": PROMISE,
         "method": calibrate.METHOD,
         "device": DEVICE,
-        "dtype": loaded.engine.numeric,
+        "dtype": loaded.engine.precision,
     }
     figures |= {"new_tokens": options.new_tokens, "prompt_tokens": PROMPT_TOKENS, "languages": notes}
     write_manifest(

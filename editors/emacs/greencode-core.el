@@ -49,7 +49,7 @@ Overrides the threshold of `greencode-preference'; nil leaves it."
   :safe (lambda (value) (or (stringp value) (numberp value))))
 
 (defcustom greencode-exit-policy "auto"
-  "Who decides at which layer a token leaves the model."
+  "Who decides at which layer a token exits the model."
   :type '(choice (const "auto") (const "agent") (const "confidence") (const "fixed") (const "never"))
   :safe #'stringp)
 
@@ -58,7 +58,8 @@ Overrides the threshold of `greencode-preference'; nil leaves it."
   :type '(choice (const "auto") (const "cpu") (const "cuda"))
   :risky t)
 
-(defcustom greencode-numeric "auto"
+(define-obsolete-variable-alias 'greencode-numeric 'greencode-precision "0.1")
+(defcustom greencode-precision "auto"
   "How the model computes.  A project's own value is ignored."
   :type '(choice (const "auto") (const "int8") (const "mixed") (const "int4")
                  (const "bfloat16") (const "float32"))
@@ -156,7 +157,7 @@ setting to its value: ((java . ((preference . \"energy\"))))."
     (greencode-exit-policy "exitPolicy" identity)
     (greencode-on-battery "onBattery" identity)
     (greencode-device "device" identity)
-    (greencode-numeric "numeric" identity)
+    (greencode-precision "precision" identity)
     (greencode-model "model" identity)
     (greencode-latency-target "latencyTarget" identity)
     (greencode-max-new-tokens "maxNewTokens" identity)
@@ -174,7 +175,7 @@ setting to its value: ((java . ((preference . \"energy\"))))."
   "Each variable, the server's name of it, and the function that makes JSON of it.")
 
 (defconst greencode-machine-settings
-  '(greencode-device greencode-numeric greencode-model greencode-latency-target)
+  '(greencode-device greencode-precision greencode-model greencode-latency-target)
   "Settings that choose what is loaded.
 Buffer-local values, which a project may bring, do not count.")
 
@@ -300,7 +301,7 @@ sentence of a failure that is not a cancellation."
   (:method ((server jsonrpc-connection) method params on-result &optional on-error)
            (when (jsonrpc-running-p server)
              (let* ((done nil)
-                    ;; the public function does not tell the id, without which nothing can be cancelled
+                    ;; the public function does not give the id, without which nothing can be cancelled
                     (id (car (jsonrpc--async-request-1
                               server (intern method) params
                               :timeout nil

@@ -55,7 +55,7 @@
                             (when (listp section)
                               (cl-loop for (key value) on section by #'cddr
                                        ;; a project's .dir-locals.el sets it without a question
-                                       unless (memq key '(:model :device :numeric))
+                                       unless (memq key '(:model :device :precision :numeric))
                                        do (puthash (substring (symbol-name key) 1) value merged)))
                             merged))
                         items theirs))))
@@ -63,7 +63,7 @@
 (cl-defmethod jsonrpc-connection-send ((server greencode-eglot-server) &rest arguments
                                     &key method &allow-other-keys)
   "Send SERVER the message of ARGUMENTS.
-Where METHOD tells of settings, ours alone: those of a project,
+Where METHOD carries settings, ours alone: those of a project,
 in `eglot-workspace-configuration', are pulled and sorted out."
   (if (eq method :workspace/didChangeConfiguration)
       (cl-call-next-method

@@ -5,7 +5,7 @@
 ;;; Commentary:
 
 ;; One server for all buffers of this Emacs, beside whatever servers Eglot or lsp-mode run there.  It is started once;
-;; where it is missing or ends before it is ready, that is told once and nothing is tried again until
+;; where it is missing or ends before it is ready, that is reported once and nothing is tried again until
 ;; `greencode-restart'.  One that has worked and ends is started again with the next edit, at most thrice in three
 ;; minutes.
 
@@ -101,7 +101,7 @@
        (greencode-notify connection "initialized" (make-hash-table :size 1))
        (run-hook-with-args 'greencode-connected-functions connection))
      (lambda (sentence)
-       (when (jsonrpc-running-p connection) ; else its end is told
+       (when (jsonrpc-running-p connection) ; else its end is reported
          (greencode--give-up (format "The server cannot be used (%s)" sentence)))))
     connection))
 

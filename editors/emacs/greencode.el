@@ -152,7 +152,7 @@ ones are left alone."
 ;;;; Commands
 
 (defun greencode--server-or-lose ()
-  "Return the current buffer's running server, or tell why there is none."
+  "Return the current buffer's running server, or say why there is none."
   (or (greencode--running-server)
       (user-error "GreenCode: %s" (or greencode-trouble "no server is running; enable `greencode-mode' in a file"))))
 
@@ -185,7 +185,7 @@ ones are left alone."
     ""))
 
 (defun greencode-pull-model (name)
-  "Get the model NAME of the server's catalogue; the server tells what came of it."
+  "Get the model NAME of the server's catalogue; the server reports the result."
   (interactive "sModel (a name of `greencode-lsp models catalogue'): ")
   (greencode-execute (greencode--server-or-lose) "greencode.pullModel" (list name)))
 

@@ -9,15 +9,12 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.scan import state_at
-from greencode_lsp.preference import Thrift
+from greencode_lsp.preference import CompletionBudget
 from greencode_lsp.prompt.context import skip_closers
 from greencode_lsp.settings import Settings
-
-if TYPE_CHECKING:
-    from greencode_lsp.completion.pipeline import Request
 
 WORD = re.compile(r"\w")
 HALF_WORD = re.compile(r"\w+\Z")
@@ -52,30 +49,30 @@ def refuse_language(language: str, settings: Settings, known: Sequence[str]) -> 
     return None
 
 
-def refuse_place(text: str, offset: int, thrift: Thrift) -> bool:
-    """Tell whether the cursor stands where nothing is suggested: inside a word, or before too much of a line."""
+def refuse_place(text: str, offset: int, budget: CompletionBudget) -> bool:
+    """Return whether the cursor stands where nothing is suggested: inside a word, or before too much of a line."""
     if offset < len(text) and WORD.match(text, offset):
         return True
     start = skip_closers(text, offset)
     right = text[start : start + 200].partition("\n")[0]
-    return len(right.replace(" ", "").strip()) > thrift.text_right
+    return len(right.replace(" ", "").strip()) > budget.text_right
 
 
 def refuse_text(request: Request, settings: Settings) -> bool:
-    """Tell whether the cursor stands in a comment or string where the user wants nothing by itself."""
+    """Return whether the cursor stands in a comment or string where the user wants nothing by itself."""
     if settings.in_comments and settings.in_strings:
         return False
     roles = {frame.role for frame in state_at(request.text[: request.offset], request.language)}
     return ("comment" in roles and not settings.in_comments) or ("string" in roles and not settings.in_strings)
 
 
-def is_doubtful(probability: float, thrift: Thrift) -> bool:
-    """Tell whether a line has become too doubtful to go on with."""
-    return probability < thrift.min_confidence
+def is_doubtful(probability: float, budget: CompletionBudget) -> bool:
+    """Return whether a line has become too doubtful to go on with."""
+    return probability < budget.min_confidence
 
 
 def good_prefix(text: str, doubtful: str) -> str:
-    """Return `text` without a word of it that the doubtful text would have gone on with, or a string only opened."""
+    """Return `text` without a last word that the doubtful text would continue, or a string only opened."""
     text = HALF_WORD.sub("", text) if WORD.match(doubtful) else text
     quote = OPEN_QUOTE.search(text)
     return text[: quote.start()] if quote and text.count(quote.group(1)) % 2 else text
@@ -94,14 +91,14 @@ class Rejections:
         self._line = (document, line)
 
     def accepted(self) -> None:
-        """Begin anew."""
+        """Reset the count."""
         self._in_a_row = 0
 
-    def is_quiet(self, document: str, line: int, thrift: Thrift) -> bool:
-        """Tell whether to be quiet: too many were rejected, and the cursor is still on that line."""
+    def is_quiet(self, document: str, line: int, budget: CompletionBudget) -> bool:
+        """Return whether to be quiet: too many were rejected, and the cursor is still on that line."""
         if self._line != (document, line):
             self._in_a_row, self._line = 0, (document, line)
-        return self._in_a_row >= thrift.rejections
+        return self._in_a_row >= budget.rejections
 
 
 @dataclass(slots=True)
@@ -118,9 +115,9 @@ class Rhythm:
             self._gaps_s.append(gap_s)
         self._changed_s = now_s
 
-    def wait_s(self, now_s: float, debounce_ms: int | str, thrift: Thrift) -> float:
+    def wait_s(self, now_s: float, debounce_ms: int | str, budget: CompletionBudget) -> float:
         """Return how long a request is to wait: until so long after the last change, client's delay included."""
         gap_s = sum(self._gaps_s) / len(self._gaps_s) if self._gaps_s else USUAL_GAP_S
-        wanted_s = thrift.debounce * gap_s if isinstance(debounce_ms, str) else debounce_ms / 1000
+        wanted_s = budget.debounce * gap_s if isinstance(debounce_ms, str) else debounce_ms / 1000
         limit_s = LONGEST_WAIT_S if isinstance(debounce_ms, str) else wanted_s
         return max(0.0, min(wanted_s, limit_s) - max(0.0, now_s - self._changed_s))

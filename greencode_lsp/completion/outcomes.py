@@ -1,6 +1,6 @@
-"""What became of a suggestion: accepted, in part or whole, or rejected. Told by the client, or read off the changes.
+"""What became of a suggestion: accepted, in part or whole, or rejected. The client says so, or the changes show it.
 
-No client tells of all of it: VS Code runs an item's command only on full acceptance, and nobody tells of a rejection.
+No client reports all of it: VS Code runs an item's command only on full acceptance, and none reports a rejection.
 Numbers only: the text is kept no longer than the suggestion is on the screen.
 """
 
@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 
 Outcome = Literal["accepted", "partial", "rejected", "superseded"]
 
@@ -34,8 +34,8 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
-    """A suggestion that was accepted, until the text has gone another way."""
+class _Accepted:
+    """A suggestion that was accepted, until the text has changed otherwise."""
 
     text: str
     offset: int
@@ -46,12 +46,12 @@ class _Taken:
     """Whether it has been seen in the document."""
 
     def is_in(self, source: str) -> bool:
-        """Tell whether it stands in the document."""
+        """Return whether it stands in the document."""
         new = source[self.offset : self.offset + 2 * len(self.text)].replace("\r\n", "\n")
         return source.endswith(self.before, 0, self.offset) and new.startswith(self.text)
 
     def is_undone_in(self, source: str) -> bool:
-        """Tell whether the document is there as it was before."""
+        """Return whether the document is there as it was before."""
         after = source[self.offset : self.offset + AROUND]
         return source.endswith(self.before, 0, self.offset) and after == self.after
 
@@ -72,8 +72,8 @@ class _Shown:
     accepted: int = 0
     """Those of them that were taken, not typed."""
 
-    def taken(self) -> _Taken:
-        return _Taken(self.text, self.offset, self.before, self.after[:AROUND])
+    def taken(self) -> _Accepted:
+        return _Accepted(self.text, self.offset, self.before, self.after[:AROUND])
 
     def settled(self, outcome: Outcome | None = None) -> Settled:
         natural: Outcome = "partial" if self.accepted else "rejected"
@@ -85,7 +85,7 @@ class Outcomes:
 
     def __init__(self) -> None:
         self._shown: dict[str, _Shown] = {}
-        self._taken: dict[str, _Taken] = {}
+        self._taken: dict[str, _Accepted] = {}
         """What was accepted last in each document."""
         self._undone: dict[str, deque[tuple[str, str]]] = {}
         """What stood before and behind the cursor where an accepted suggestion was undone."""
@@ -134,7 +134,7 @@ class Outcomes:
         return None
 
     def is_undone(self, document: str, request: Request) -> bool:
-        """Tell whether a suggestion was accepted at this very place and undone."""
+        """Return whether a suggestion was accepted at this very place and undone."""
         source, offset = request.text, request.offset
         place = (source[max(0, offset - AROUND) : offset], source[offset : offset + AROUND])
         return place in self._undone.get(document, ())
@@ -150,7 +150,7 @@ class Outcomes:
             del self._taken[document]
 
     def is_followed(self, document: str) -> bool:
-        """Tell whether a change of the document may settle something."""
+        """Return whether a change of the document may settle something."""
         return document in self._shown or document in self._taken
 
     def changed(self, document: str, source: str) -> Settled | None:
@@ -184,7 +184,7 @@ class Outcomes:
         step = common - shown.progress
         taken = shown.accepted + step if step >= AT_ONCE else shown.accepted
         if taken > shown.accepted:
-            stands = _Taken(shown.text[:common], shown.offset, shown.before, shown.after[:AROUND], stands=True)
+            stands = _Accepted(shown.text[:common], shown.offset, shown.before, shown.after[:AROUND], stands=True)
             self._taken[document] = stands
         shown = replace(shown, progress=common, accepted=taken, document_length=document_length)
         self._shown[document] = shown
@@ -215,5 +215,5 @@ def _common_prefix(left: str, right: str) -> int:
 
 
 def _is_closing(text: str) -> bool:
-    """Tell whether an editor may have put this there by itself."""
+    """Return whether an editor may have put this there by itself."""
     return not text.strip(")]}>\"'` \t\r\n")

@@ -6,9 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from greencode_lsp.completion.pipeline import Backend, Request, load_backend
+from greencode_lsp.completion.backend import Backend, load_backend
+from greencode_lsp.completion.notifier import Notify
+from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.suggestions import Suggestion
-from greencode_lsp.completion.telling import Tell
 from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.ledger import Ledger
 from greencode_lsp.energy.meter import Meter
@@ -17,26 +18,26 @@ from greencode_lsp.power import Power
 from greencode_lsp.settings import Settings
 
 
-def _detect(device: str, tell: Tell, checkpoint: Checkpoint) -> Meter:
+def _detect(device: str, notify: Notify, checkpoint: Checkpoint) -> Meter:
     from greencode_lsp.energy.detect import detect  # with numpy, which the server's start does without
 
-    return detect(device, tell, checkpoint)
+    return detect(device, notify, checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ServiceParts:
     """What the service is made of besides itself; tests put their own in."""
 
     load: Callable[[Settings], Backend] = load_backend
-    meter: Callable[[str, Tell, Checkpoint], Meter] = _detect
-    ledger: Callable[[Tell], Ledger] = lambda tell: Ledger(ledger_path(), tell)
+    meter: Callable[[str, Notify, Checkpoint], Meter] = _detect
+    ledger: Callable[[Notify], Ledger] = lambda notify: Ledger(ledger_path(), notify)
     power: Power = field(default_factory=Power)
     rng: random.Random = field(default_factory=random.Random)
     """Draws the completions that are audited."""
 
 
 @dataclass(slots=True)
-class Running:
+class RunningCompletion:
     """A generation that is queued or runs, and how far it is."""
 
     number: int
@@ -48,7 +49,7 @@ class Running:
     """The newer request that waits for it."""
 
     def may_serve(self, request: Request) -> bool:
-        """Tell whether what it has said so far does not rule out that it fits another request."""
+        """Return whether what it has said so far does not rule out that it fits another request."""
         return Suggestion.of(self.number, self.request, self.text, self.seen).is_on_the_way_to(request)
 
     @property
@@ -58,7 +59,7 @@ class Running:
 
 
 @dataclass(slots=True)
-class Loaded:
+class LoadedModel:
     """A model and what measures it."""
 
     backend: Backend

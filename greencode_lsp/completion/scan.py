@@ -1,7 +1,7 @@
 """Which brackets, strings, comments and tags are open at a place in a text that is being typed.
 
 Whatever is wrong in the text is passed over: a string of one line ends with it, a bracket that closes nothing is
-counted and left, one that is never closed gives way to the bracket around it.
+counted and kept, one that is never closed yields to the bracket around it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import ClassVar, Literal
 
-from greencode_lsp.completion.languages import LANGUAGES, Language, Quote, language_of
+from greencode_lsp.completion.languages import Language, Quote, language_of
+from greencode_lsp.completion.open_frames import Frame, Role, State
+from greencode_lsp.completion.scan_patterns import CLOSER, code_pattern, embedded, pattern_inside
 
-Role = Literal["bracket", "weak", "string", "comment", "tag", "element"]
-
-CLOSER = {"(": ")", "[": "]", "{": "}", "<": ">"}
-OPENER = {closer: opener for opener, closer in CLOSER.items()}
 VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"])
 EMBEDDED = {"script": "javascript", "style": "css"}
 BEFORE_REGEX = re.compile(
@@ -25,29 +22,9 @@ BEFORE_REGEX = re.compile(
 )
 REGEX_LITERAL = re.compile(r"/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\[\n])+/[a-z]*")
 LONGEST_LOOK = 20_000
-"""Characters before a cursor that tell what is open there: 10 ms."""
+"""Characters before a cursor that are scanned for what is open there: 10 ms."""
 LOOKED_BACK = 40
-"""Characters before a slash that tell whether a regular expression may begin there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Something open."""
-
-    closes: str
-    """Its end."""
-    role: Role
-    indent: int
-    """Columns before the first character of the line on which it opened; a tab counts as four."""
-    quote: Quote | None = None
-    tag: re.Pattern[str] | None = None
-    """The end of a text that begins on the next line."""
-    language: str = ""
-    """Of the code inside of an element, where that is another."""
-
-
-State = tuple[Frame, ...]
-"""What is open, the innermost last."""
+"""Characters before a slash by which to decide whether a regular expression may begin there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +51,7 @@ class Scan:
 
     state: State
     lowest: int
-    """The fewest frames of the beginning that were open meanwhile: those closed since are others."""
+    """The fewest frames, of those open at the beginning, that stayed open throughout."""
     events: list[Event] = field(default_factory=list)
     closed: list[Frame] = field(default_factory=list)
 
@@ -90,7 +67,7 @@ class Scan:
 
 
 def in_code(state: State) -> bool:
-    """Tell whether the innermost frame holds code."""
+    """Return whether the innermost frame holds code."""
     return not state or state[-1].role in ("bracket", "weak", "element")
 
 
@@ -100,7 +77,7 @@ def columns(line: str, tab_size: int = 4) -> int:
 
 
 def scan(text: str, language: Language, state: State = (), start: int = 0, *, is_thorough: bool = False) -> Scan:
-    """Go over `text` from `start` on, where `state` is open; a state may be gone on with at the start of a line.
+    """Go over `text` from `start` on, where `state` is open; a state may be continued at the start of a line.
 
     Only a thorough scan has events for simple strings and comments.
     """
@@ -119,9 +96,9 @@ class _Scanner:
         self._text, self._language, self._at = text, language, start
         self._stack = list(state)
         self._initial = len(state)
-        self._found = Scan(state, len(state))
+        self._scan = Scan(state, len(state))
         self._heredocs: list[str] = []
-        self._plain = _code(language, "inside" if is_thorough else "plain")
+        self._plain = code_pattern(language, "inside" if is_thorough else "plain")
         self._strings = any(frame.role in ("string", "element") for frame in state)
 
     def run(self) -> Scan:
@@ -129,19 +106,19 @@ class _Scanner:
         while self._at < end:
             top = self._stack[-1] if self._stack else None
             is_plain = top is None or (top.role in ("bracket", "weak") and not self._strings)
-            match = (self._plain if is_plain else _pattern(self._language, top)).search(text, self._at)
+            match = (self._plain if is_plain else pattern_inside(self._language, top)).search(text, self._at)
             if match is None:
                 break
             self._at = match.end()
             self._handlers[str(match.lastgroup).rstrip("0123456789")](self, match)
-        self._found.state = tuple(self._stack)
-        return self._found
+        self._scan.state = tuple(self._stack)
+        return self._scan
 
     def _event(
         self, position: int, what: Literal["open", "close", "extra", "unclosed"], text: str, **facts: bool
     ) -> None:
         strict = facts.get("strict", not self._language.is_prose)
-        self._found.events.append(Event(position, what, len(self._stack), text, strict))
+        self._scan.events.append(Event(position, what, len(self._stack), text, strict))
 
     def _push(self, match: re.Match[str], closes: str, role: Role, **more: object) -> None:
         line_start = self._text.rfind("\n", 0, match.start()) + 1
@@ -152,11 +129,11 @@ class _Scanner:
 
     def _drop_to(self, depth: int) -> None:
         del self._stack[depth:]
-        self._found.lowest = min(self._found.lowest, depth)
+        self._scan.lowest = min(self._scan.lowest, depth)
         self._strings = any(frame.role in ("string", "element") for frame in self._stack)
 
     def _pop_to(self, depth: int, match: re.Match[str]) -> None:
-        self._found.closed.append(self._stack[depth])
+        self._scan.closed.append(self._stack[depth])
         for frame in self._stack[depth + 1 :]:
             if frame.role == "bracket":
                 self._event(match.start(), "unclosed", frame.closes, strict=True)
@@ -170,8 +147,8 @@ class _Scanner:
 
     def _on_quote(self, match: re.Match[str]) -> None:
         quote = self._quotes()[int(str(match.lastgroup).removeprefix("quote"))]
-        found = re.compile(quote.opens).match(self._text, match.start())
-        closes = found.expand(quote.closes) if found is not None and "\\" in quote.closes else quote.closes
+        opening = re.compile(quote.opens).match(self._text, match.start())
+        closes = opening.expand(quote.closes) if opening is not None and "\\" in quote.closes else quote.closes
         outer = next((i for i in range(len(self._stack) - 1, -1, -1) if self._stack[i].role == "string"), None)
         if outer is not None:
             around = self._stack[outer].quote
@@ -181,13 +158,13 @@ class _Scanner:
         self._push(match, closes, "string", quote=quote)
 
     def _quotes(self) -> tuple[Quote, ...]:
-        return _embedded(self._language, self._stack[-1] if self._stack else None).quotes
+        return embedded(self._language, self._stack[-1] if self._stack else None).quotes
 
     def _on_comment(self, match: re.Match[str]) -> None:
         self._push(match, "\n", "comment")
 
     def _on_block(self, match: re.Match[str]) -> None:
-        closes = dict(_embedded(self._language, self._stack[-1] if self._stack else None).block_comments)
+        closes = dict(embedded(self._language, self._stack[-1] if self._stack else None).block_comments)
         self._push(match, closes[match.group()], "comment")
 
     def _on_open(self, match: re.Match[str]) -> None:
@@ -292,77 +269,3 @@ class _Scanner:
     _handlers: ClassVar[dict[str, Callable[[_Scanner, re.Match[str]], None]]] = {
         name.removeprefix("_on_"): handler for name, handler in dict(locals()).items() if name.startswith("_on_")
     }
-
-
-def _embedded(language: Language, top: Frame | None) -> Language:
-    return LANGUAGES[top.language] if top is not None and top.language else language
-
-
-@lru_cache(maxsize=512)
-def _pattern(language: Language, top: Frame | None) -> re.Pattern[str]:
-    """Return what is looked for inside of a frame."""
-    if top is None or top.role in ("bracket", "weak", "element"):
-        return _code(_embedded(language, top), "embedded" if top is not None and top.language else "inside")
-    if top.role == "comment":
-        return _COMMENT if top.closes == "\n" else re.compile(f"(?P<end>{re.escape(top.closes)})")
-    if top.role == "tag":
-        return _TAG
-    if top.tag is not None:
-        return re.compile(f"(?P<end>{top.tag.pattern})", re.MULTILINE)
-    quote = top.quote or Quote(top.closes, top.closes)
-    pieces = [f"(?P<escape>{re.escape(quote.escape)}[^\\n]|{{{{)" if quote.interpolation == "{" else ""]
-    if not pieces[0] and quote.escape:
-        pieces[0] = f"(?P<escape>{re.escape(quote.escape)}[^\\n])"
-    pieces.append(f"(?P<end>{re.escape(top.closes)})")
-    if quote.interpolation:
-        pieces.append(f"(?P<code>{re.escape(quote.interpolation)})")
-    if not quote.spans_lines:
-        pieces.append(r"(?P<cut>\n)")
-    return re.compile("|".join(piece for piece in pieces if piece))
-
-
-_COMMENT = re.compile(r"(?P<cut>\n)")
-_TAG = re.compile(r"(?P<tagquote>[\"'])|(?P<tagend>/?>)")
-
-
-@lru_cache(maxsize=128)
-def _code(language: Language, where: Literal["plain", "inside", "embedded"]) -> re.Pattern[str]:
-    """Return what is looked for in code; where no string is around it, comments and strings are passed over whole."""
-    if language.is_markup:
-        comments = "|".join(re.escape(opens) for opens, _ in language.block_comments)
-        return re.compile(
-            rf"(?P<block>{comments})|(?P<endtag></[\w:.-]+\s*>)|(?P<skip><[!?][^>]*>)|(?P<tag><[A-Za-z][\w:.-]*)"
-        )
-    pieces = [r"(?P<endtag></(?:script|style)\s*>)"] if where == "embedded" else []
-    if language.skipped:
-        pieces.append(f"(?P<skip>{language.skipped})")
-    if language.heredoc:
-        pieces.append(f"(?P<heredoc>{language.heredoc})")
-    if where == "plain" and language.line_comments:
-        pieces.append(f"(?P<skip8>(?:{'|'.join(language.line_comments)})[^\\n]*(?=\\n))")
-    plain = {quote.opens for quote in language.quotes} & {'"', "'"} if where == "plain" else set()
-    simple = "|".join(rf"(?<![\w$@]){q}(?!{q}{q})[^{q}\\\n$#{{]*{q}" for q in sorted(plain))
-    if simple:
-        pieces.append(f"(?P<skip7>{simple})")
-    pieces += [f"(?P<quote{index}>{_uncaptured(quote.opens)})" for index, quote in enumerate(language.quotes)]
-    if language.block_comments:
-        pieces.append(f"(?P<block>{'|'.join(re.escape(opens) for opens, _ in language.block_comments)})")
-    if language.line_comments:
-        pieces.append(f"(?P<comment>{'|'.join(language.line_comments)})")
-    if language.has_regex:
-        pieces.append(r"(?P<slash>/)")
-    if language.has_generics:
-        pieces.append(r"(?P<skip9>[-=]>|[<>]=|<<)|(?P<generic>(?<=[\w:])<(?=[\w\s?&'>\[({:]|\Z)(?!\s))")
-        pieces.append(r"(?P<greater>>)|(?P<drop>&&|\|\||;)")
-    if language.brackets:
-        opening = "".join(re.escape(b) for b in language.brackets if b in CLOSER)
-        closing = "".join(re.escape(b) for b in language.brackets if b in OPENER)
-        pieces.append(f"(?P<open>[{opening}])|(?P<close>[{closing}])")
-    if where != "plain" or language.heredoc or language.has_generics:
-        pieces.append(r"(?P<newline>\n)")
-    return re.compile(rf"(?=[^\w \t])(?:{'|'.join(pieces)})", re.MULTILINE)
-
-
-def _uncaptured(pattern: str) -> str:
-    """Return a pattern whose groups do not count."""
-    return re.sub(r"(?<!\\)\((?!\?)", "(?:", pattern)

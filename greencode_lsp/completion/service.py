@@ -1,163 +1,154 @@
-"""The completion service: settings, the model's loading, cache, gate, worker, ledger and status. Knows no editor."""
+"""The completion service: settings, cache, gate and outcomes, on the event loop's thread. Knows no editor.
+
+The model (model_host.py) and what is done with it (jobs.py) belong to the worker's thread.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
-import logging
-import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from greencode_lsp.completion import gate
-from greencode_lsp.completion.books import Books
-from greencode_lsp.completion.chosen import offers
-from greencode_lsp.completion.denial import Denial
+from greencode_lsp.completion.ignore_check import IgnoreCheck
+from greencode_lsp.completion.jobs import CompletionJobs
+from greencode_lsp.completion.model_host import ModelHost
+from greencode_lsp.completion.notifier import Notifier, Notify
 from greencode_lsp.completion.outcomes import Outcomes, Settled
-from greencode_lsp.completion.parts import Loaded, Parts, Running
-from greencode_lsp.completion.pipeline import LiveControl, Request, complete, seen_characters
-from greencode_lsp.completion.scopes import Scopes
-from greencode_lsp.completion.status import NOTHING, Scope, State, Status, Suggested
+from greencode_lsp.completion.parts import RunningCompletion, ServiceParts
+from greencode_lsp.completion.recorder import CompletionRecorder
+from greencode_lsp.completion.request import Request
+from greencode_lsp.completion.scoped_settings import ScopedSettings
+from greencode_lsp.completion.selection import offers
+from greencode_lsp.completion.status import NOTHING, Scope, Status, Suggested
+from greencode_lsp.completion.status_reporter import StatusReporter
 from greencode_lsp.completion.suggestions import Suggestion, Suggestions
-from greencode_lsp.completion.telling import Tell, Telling
 from greencode_lsp.completion.worker import SupersededError, Ticket, Worker
-from greencode_lsp.energy.ledger import LedgerRow
-from greencode_lsp.errors import CancelledError
 from greencode_lsp.models.store import AUTO, ledger_path
 from greencode_lsp.power import PowerState
-from greencode_lsp.preference import Thrift, choices, fallback_reason, thrift
+from greencode_lsp.preference import CompletionBudget, completion_budget
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
-from greencode_lsp.records import Completion, FixedControl
 from greencode_lsp.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 
 class CompletionService:
     """Answers completions from one model that loads in the background.
 
-    `notify` takes one sentence for the user, `report` a new status; both are called on the event loop's thread. The
-    methods belong to that thread too; those that begin with `_in_worker` run on the worker's.
+    `notify` takes one sentence for the user, `report` a new status; both are called on the event loop's thread, to
+    which all methods belong too.
     """
 
-    def __init__(self, notify: Tell, report: Callable[[Status], None], parts: Parts | None = None) -> None:
-        self.scopes = Scopes()
-        self._telling, self._report, self._parts = Telling(notify), report, parts or Parts()
-        self._worker, self._books = Worker(), Books(self._parts.rng)
+    def __init__(self, notify: Notify, report: Callable[[Status], None], parts: ServiceParts | None = None) -> None:
+        parts = parts or ServiceParts()
+        self.scoped = ScopedSettings()
+        self._power, self._notifier = parts.power, Notifier(notify)
+        self._worker, self._recorder = Worker(), CompletionRecorder(parts.rng)
+        self._host = ModelHost(parts, self._notifier, self._recorder)
+        self._status = StatusReporter(report, self._notifier, self.scoped, parts.power)
+        self._jobs = CompletionJobs(self._worker, self._host, self._recorder, self._notifier, self._status)
         self._suggestions, self._outcomes = Suggestions(), Outcomes()
         self._rejections, self._rhythm = gate.Rejections(), gate.Rhythm()
-        self._running: dict[str, Running] = {}
-        self._denial = Denial()
+        self._ignored = IgnoreCheck()
+        self._running: dict[str, RunningCompletion] = {}
         self._newest: dict[str, object] = {}
-        self._loads = 0
-        """Counts the wishes to load: of those that wait only the newest is granted."""
         self._numbers = itertools.count(1)
-        self._loaded_for: tuple[object, ...] | None = None
-        self._loaded: Loaded | None = None
-        self._failure: str | None = None
-        """Why the model that was asked for last could not be loaded; the worker's thread writes it."""
-        """Whether the model that the settings name could not be loaded."""
-        self._state: State = "loading"
-        self._reason: str | None = None
-        self._fallback: str | None = None
-        self._last: Completion | None = None
-        self._paused = False
-        self._closed = threading.Event()
 
     def configure(self, raw: object, *, initial: bool = False) -> None:
-        """Take the client's settings; each bad value is told once. Another model, device or numeric mode is loaded."""
-        self._take(self.scopes.configure(raw, initial=initial))
+        """Take the client's settings, with one sentence for each bad value; load another model where they name one."""
+        self._take(self.scoped.configure(raw, initial=initial))
 
     def configure_folders(self, raw: Mapping[str, object]) -> None:
         """Take the sections that hold in the workspace's folders, by path."""
-        self._take(self.scopes.configure_folders(raw))
+        self._take(self.scoped.configure_folders(raw))
 
     def _take(self, sentences: list[str]) -> None:
         for sentence in sentences:
-            self._telling.once(sentence)
+            self._notifier.once(sentence)
         self._suggestions.forget()  # what was made with other settings is not what is asked for
-        if self._failure is not None:  # the user may have fixed the folder meanwhile
-            self._loaded_for = None if self._loaded_for is None else ()
-        if self._loaded_for is not None and not self._closed.is_set():
+        if self._host.failure is not None:  # the user may have fixed the folder meanwhile
+            self._host.forget_request()
+        if self._host.is_asked_for and not self._worker.is_closed:
             self.start()
-            self._worker.submit(self._tell_status)
+            self._worker.submit(self._jobs.report_status)
 
     def prefer(self, value: object) -> float | None:
         """Let a preference hold for this session; return it as a number, None (and a sentence) for a bad one."""
-        preference = self.scopes.prefer(value)
+        preference = self.scoped.prefer(value)
         self._take([] if preference is not None else [f"{value!r} is no preference; say accuracy, balanced or energy."])
         return preference
 
     def pause(self, *, paused: bool) -> None:
-        """Stop all work, or take it up again."""
-        self._paused = paused
-        self._reason = None
+        """Stop all work, or resume it."""
+        self._status.is_paused = paused
+        self._status.reason = None
         if paused:
             self._worker.stop_all()
         self.start()
-        self._submit(self._tell_status)
+        self._worker.submit(self._jobs.report_status)
 
     def models_changed(self) -> None:
-        """Choose anew among the models that are here; without effect where the settings name one that serves."""
-        if self._loaded_for is not None and (self.scopes.settings.model == AUTO or self._failure is not None):
-            self._loaded_for = ()
+        """Choose again among the installed models; without effect where the settings name one that serves."""
+        if self._host.is_asked_for and (self.scoped.settings.model == AUTO or self._host.failure is not None):
+            self._host.forget_request()
             self.start()
 
     def start(self) -> None:
         """Begin to load the model that the settings name, unless that is what was loaded last, or while paused."""
-        settings = self.scopes.settings
-        wanted: tuple[object, ...] = (settings.model, settings.device, settings.numeric)
-        if settings.model == AUTO:
-            wanted += (settings.latency_target_ms,)
-        self._telling.loop = asyncio.get_running_loop()
-        if self._closed.is_set() or self._paused:
+        self._notifier.loop = asyncio.get_running_loop()
+        if self._worker.is_closed or self._status.is_paused:
             return
-        if wanted != self._loaded_for:
-            self._loaded_for, self._reason = wanted, None
-            self._loads = number = self._loads + 1
-            self._worker.submit(lambda: self._in_worker_load(settings, number))
+        settings = self.scoped.settings
+        number = self._host.request(settings)
+        if number is not None:
+            self._status.reason = None
+            self._worker.submit(partial(self._jobs.load, settings, number))
 
     async def complete(self, document: str, request: Request) -> Suggested:
-        """Return the text to insert; none after a failure, which is told in one sentence. Waits for the model.
+        """Return the text to insert; none after a failure, of which one sentence is shown. Waits for the model.
 
         Raises SupersededError where a newer request of the document took this one's place.
         """
-        if self._closed.is_set():
+        if self._worker.is_closed:
             return NOTHING
-        power = self._parts.power.state()
-        settings = self.scopes.resolve(request.path, request.language, power)
+        power = self._power.state()
+        settings = self.scoped.resolve(request.path, request.language, power)
         if settings.trigger == "manual" and not request.invoked:
             return NOTHING  # and no model is loaded for it
         self.start()
         turn = self._newest[document] = object()
-        refusal = self._refusal(request, settings, power)
+        refusal = self._refusal(request.language, settings, power, invoked=request.invoked)
         if refusal is None:
-            refusal = await self._denial.why(request.path, self.scopes.roots, settings.exclude)
+            refusal = await self._ignored.reason(request.path, self.scoped.roots, settings.exclude)
             if self._newest.get(document) is not turn:
                 raise SupersededError
         if refusal is not None:
             return self._refuse(document, refusal)
         if not request.invoked and (gate.refuse_text(request, settings) or self._outcomes.is_undone(document, request)):
-            return self._refuse(document, self._reason)
-        found = self._suggestions.find(document, request)
+            return self._refuse(document, self._status.reason)
+        suggested = await self._known(document, request)
+        if suggested is not None:
+            self._worker.stop(document)
+            self._because(self._jobs.fallback)
+            return suggested
+        budget = completion_budget(settings.preference)
+        if not request.invoked and not self._is_worth_starting(document, request, budget):
+            return self._refuse(document, self._status.reason)
+        wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, budget)
+        running = RunningCompletion(next(self._numbers), request, settings.max_prompt_tokens * CHARACTERS_PER_TOKEN)
+        return await self._generate(document, running, power, wait_s)
+
+    async def _known(self, document: str, request: Request) -> Suggested | None:
+        """Return what an earlier generation has to say, waiting for one that runs and may fit; None for nothing."""
+        suggested = self._suggestions.find(document, request)
         running = self._running.get(document)
-        if found is None and running is not None and running.may_serve(request):
+        if suggested is None and running is not None and running.may_serve(request):
             running.joined = request
             await self._finish(document, self._worker.adopt(document))
-            found = self._suggestions.find(document, request)
-        if found is None:
-            spent = thrift(settings.preference)
-            if not request.invoked and not self._is_worth_starting(document, request, spent):
-                return self._refuse(document, self._reason)
-            found = await self._generate(document, request, settings, spent)
-        else:
-            self._worker.stop(document)
-            self._because(self._fallback)
-        return NOTHING if found is None else Suggested(found[1], found[0])
+            suggested = self._suggestions.find(document, request)
+        return suggested
 
     def shown(self, document: str, suggested: Suggested, request: Request) -> None:
         """Note that the client was given a suggestion."""
@@ -167,30 +158,29 @@ class CompletionService:
     def dropped(self, suggested: Suggested) -> None:
         """Note that a suggestion came too late to be given."""
         if suggested.text:
-            self._submit(lambda: self._in_worker_settle(Settled(suggested.number, "superseded", 0, 0)))
+            self._worker.submit(partial(self._jobs.settle, Settled(suggested.number, "superseded", 0, 0)))
 
-    def _refusal(self, request: Request, settings: Settings, power: PowerState) -> str | None:
+    def _refusal(self, language: str, settings: Settings, power: PowerState, *, invoked: bool) -> str | None:
         """Return why a request is refused even where the user asked, or why nothing comes by itself on battery."""
-        if self._paused:
+        if self._status.is_paused:
             return "Suggestions are paused; resume them with the command greencode.resume."
-        loaded = self._loaded
+        loaded = self._host.loaded
         known = loaded.backend.manifest.languages if loaded else ()
-        why = gate.refuse_language(request.language, settings, known)
-        if why is None and power == "battery" and settings.on_battery == "pause" and not request.invoked:
+        reason = gate.refuse_language(language, settings, known)
+        if reason is None and power == "battery" and settings.on_battery == "pause" and not invoked:
             return "Suggestions come only when asked for: the machine runs on its battery (greencode.onBattery)."
-        return why
+        return reason
 
     def refuses(self, document: str, path: str, language: str) -> bool:
-        """Tell whether nothing is suggested in a document whatever its text: paused, or another language.
+        """Return whether nothing is suggested in a document whatever its text: paused, or another language.
 
         The status then says why.
         """
-        power = self._parts.power.state()
-        request = Request("", 0, language, path, invoked=True)
-        why = self._refusal(request, self.scopes.resolve(path, language, power), power)
-        if why is not None:
-            self.refuse(document, why)
-        return why is not None
+        power = self._power.state()
+        reason = self._refusal(language, self.scoped.resolve(path, language, power), power, invoked=True)
+        if reason is not None:
+            self.refuse(document, reason)
+        return reason is not None
 
     def refuse(self, document: str, reason: str) -> None:
         """Stop a document's request, and let the status say why nothing is suggested."""
@@ -202,38 +192,31 @@ class CompletionService:
         return NOTHING
 
     def _because(self, reason: str | None) -> None:
-        """Tell why nothing is suggested, where that is news."""
-        if reason != self._reason:
-            self._reason = reason
-            self._submit(self._tell_status)
+        """Report why nothing is suggested, where that is news."""
+        if reason != self._status.reason:
+            self._status.reason = reason
+            self._worker.submit(self._jobs.report_status)
 
-    def _because_from_worker(self, reason: str | None) -> None:
-        """Let the loop's thread, whose the reason is, take it; the status told next has it."""
-
-        def take() -> None:
-            self._reason = reason
-
-        self._telling.on_loop(take)
-
-    def _is_worth_starting(self, document: str, request: Request, spent: Thrift) -> bool:
-        if gate.refuse_place(request.text, request.offset, spent):
+    def _is_worth_starting(self, document: str, request: Request, budget: CompletionBudget) -> bool:
+        if gate.refuse_place(request.text, request.offset, budget):
             return False
-        return not self._rejections.is_quiet(document, request.line, spent)
+        return not self._rejections.is_quiet(document, request.line, budget)
 
-    async def _generate(
-        self, document: str, request: Request, settings: Settings, spent: Thrift
-    ) -> tuple[int, str] | None:
-        running = Running(next(self._numbers), request, settings.max_prompt_tokens * CHARACTERS_PER_TOKEN)
-        wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, spent)
+    async def _generate(self, document: str, running: RunningCompletion, power: PowerState, wait_s: float) -> Suggested:
+        request = running.request
+        follow = self.scoped.follow(request.path, request.language, power)
+
+        def refusal(settings: Settings) -> str | None:
+            return self._refusal(request.language, settings, power, invoked=request.invoked)
 
         def job(ticket: Ticket) -> Suggestion | None:
-            return self._in_worker_complete(running, ticket)
+            return self._jobs.complete(running, follow, refusal, ticket)
 
         self._running[document] = running
         made = await self._finish(document, self._worker.run(document, job, wait_s))
-        return None if made is None else (made.number, made.text)
+        return NOTHING if made is None else Suggested(made.text, made.number)
 
-    async def _finish(self, document: str, work: Any) -> Suggestion | None:  # noqa: ANN401 - an awaitable of either kind
+    async def _finish(self, document: str, work: Awaitable[Any]) -> Suggestion | None:
         made: Suggestion | None = await work
         if made is not None:
             self._suggestions.add(document, made)
@@ -260,32 +243,32 @@ class CompletionService:
             self._rejections.rejected(document, settled.line)
         else:
             self._rejections.accepted()
-        self._submit(lambda: self._in_worker_settle(settled))
+        self._worker.submit(partial(self._jobs.settle, settled))
 
     async def report(self, scope: Scope, *, with_page: bool) -> dict[str, Any]:
         """Return what `greencode-lsp energy` prints as JSON; with the page that it writes under `html` where wanted.
 
         Raises LedgerError where the ledger cannot be read.
         """
-        intensity = self.scopes.settings.energy.carbon_intensity
+        intensity = self.scoped.settings.energy.carbon_intensity
 
         def job() -> dict[str, Any]:  # a thread of its own: a generation need not end first
             from greencode_lsp.energy.page import to_html  # with numpy, which the server's start does without
             from greencode_lsp.energy.report import report, to_json
 
-            found = report(ledger_path(), scope, intensity)
-            return to_json(found) | ({"html": to_html(found)} if with_page else {})
+            figures = report(ledger_path(), scope, intensity)
+            return to_json(figures) | ({"html": to_html(figures)} if with_page else {})
 
         return await asyncio.get_running_loop().run_in_executor(None, job)
 
     async def models(self) -> dict[str, Any]:
         """Return the models that can be pulled by name, as plain values, and which would be better than today's."""
-        settings = self.scopes.settings  # another thread: it looks at the disk
+        settings = self.scoped.settings  # another thread: it looks at the disk
         return await asyncio.get_running_loop().run_in_executor(None, lambda: offers(settings))
 
     def notify_once(self, sentence: str, about: str = "") -> None:
-        """Tell the user, unless told before (of the same thing)."""
-        self._telling.once(sentence, about)
+        """Show the user a sentence, unless it (or another about the same thing) was shown before."""
+        self._notifier.once(sentence, about)
 
     def cancel(self, document: str) -> None:
         """Stop the document's running or waiting request."""
@@ -301,119 +284,4 @@ class CompletionService:
 
     def close(self) -> None:
         """Stop everything; a running generation ends at its next segment."""
-        self._closed.set()
-        self._submit(self._books.flush)
-        self._worker.close()
-
-    def _submit(self, job: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # after the end there is no one to tell
-            self._worker.submit(job)
-
-    def _in_worker_load(self, settings: Settings, number: int) -> None:
-        if self._closed.is_set() or number != self._loads:
-            return
-        before, self._loaded, self._state = self._loaded, None, "loading"
-        self._books.due.clear()  # another model cannot audit them
-        self._tell_status()
-        try:
-            backend = self._parts.load(settings)
-            if backend.note:
-                self._telling.from_worker(backend.note)
-            self._books.ledger = self._books.ledger or self._parts.ledger(self._telling.from_worker)
-            meter = self._parts.meter(backend.engine.device, self._telling.from_worker, backend.checkpoint)
-            self._loaded, self._state, self._failure = Loaded(backend, meter), "ready", None
-        except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._failure = self._telling.failure(error, "The model cannot be loaded")
-            self._because_from_worker(self._failure)
-            self._loaded, self._state = before, "failed" if before is None else "ready"  # the old one goes on serving
-        before = None
-        gc.collect()  # what was loaded before holds itself
-        self._tell_status()
-
-    def _in_worker_complete(self, running: Running, ticket: Ticket) -> Suggestion | None:
-        loaded, request = self._loaded, running.request
-        power = self._parts.power.state()
-        first = self.scopes.resolve(request.path, request.language, power)
-        if loaded is None or ticket.stop.is_set() or self._refusal(request, first, power) is not None:
-            return None
-        control = LiveControl(
-            settings=lambda: self.scopes.resolve(request.path, request.language, power),
-            cancelled=lambda: ticket.stop.is_set() or self._closed.is_set() or running.is_contradicted,
-            manifest=loaded.backend.manifest,
-            language=request.language,
-            choose=self._books.choose,
-        )
-
-        def said(text: str) -> None:
-            running.text = text
-
-        try:
-            completion = complete(loaded.backend, request, control, loaded.meter, said)
-        except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._because_from_worker(self._telling.failure(error, "The completion failed"))
-            return None
-        settings = control.settings()
-        self._fallback = fallback_reason(settings, loaded.backend.manifest, request.language)
-        self._because_from_worker(self._fallback)
-        self._last = completion
-        if settings.energy.report:
-            self._books.draw(completion, request.language, settings.preference)
-        is_useless = running.is_contradicted
-        outcome = "shown" if completion.text else "empty"
-        if ticket.stop.is_set() or is_useless:
-            outcome = "superseded" if is_useless else ticket.outcome
-        row = LedgerRow.of(completion, request.language, settings.preference, outcome)
-        kept = row if settings.energy.report else None
-        try:
-            self._worker.submit(lambda: self._in_worker_book(running.number, kept))  # the answer goes first
-        except RuntimeError:  # after the end there is none to hold up
-            self._in_worker_book(running.number, kept)
-        return (
-            None
-            if ticket.stop.is_set() or is_useless
-            else Suggestion.of(running.number, request, completion.text, seen_characters(loaded.backend, completion))
-        )
-
-    def _in_worker_book(self, number: int, row: LedgerRow | None) -> None:
-        """Keep the books and audit, after the answer was given."""
-        if row is not None:
-            self._books.add(number, row)
-        try:
-            if self._books.due and self._loaded is not None and not self._is_busy():
-                self._books.audit(self._loaded.backend, self._loaded.meter, FixedControl(is_cancelled=self._is_busy))
-        except CancelledError:
-            logger.debug("An audit gave way to a request")
-        except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
-            self._because_from_worker(self._telling.failure(error, "An audit failed"))
-        self._tell_status()
-
-    def _is_busy(self) -> bool:
-        """Tell whether there is no time for an audit."""
-        return self._worker.is_wanted or self._paused or self._closed.is_set()
-
-    def _in_worker_settle(self, settled: Settled) -> None:
-        self._books.settle(settled)
-        self._tell_status()
-
-    def _tell_status(self) -> None:
-        power, loaded = self._parts.power.state(), self._loaded
-        settings = self.scopes.resolve("", "", power)
-        manifest = loaded.backend.manifest if loaded else None
-        language = next(iter(manifest.calibration or manifest.languages), "") if manifest else ""
-        status = Status(
-            state=self._state,
-            model=manifest.name if manifest else settings.model,
-            preference=settings.preference,
-            reason=self._failure if self._state == "failed" else None,
-            device=loaded.backend.engine.device if loaded else "",
-            power=power,
-            last=self._last,
-            today=self._books.today(),
-            choices=choices(settings, manifest, language) if manifest else (),
-        )
-
-        def tell() -> None:
-            state: State = "paused" if self._paused else status.state
-            self._report(replace(status, state=state, reason=self._reason or status.reason))
-
-        self._telling.on_loop(tell)
+        self._worker.close(last=self._recorder.flush)

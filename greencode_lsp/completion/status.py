@@ -1,4 +1,4 @@
-"""What the service tells of itself, and what it answers."""
+"""What the service reports of itself, and what it answers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Suggested:
     text: str = ""
     """Empty for nothing to suggest."""
     number: int = 0
-    """By which the client tells of its acceptance."""
+    """By which the client reports its acceptance."""
 
 
 NOTHING = Suggested()

@@ -7,7 +7,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from greencode_lsp.completion import filters
-from greencode_lsp.completion.pipeline import Request, cursor_of
+from greencode_lsp.completion.request import Request, cursor_of
+from greencode_lsp.completion.status import Suggested
 from greencode_lsp.prompt.context import skip_closers
 
 ANCHOR = 64
@@ -15,7 +16,7 @@ ANCHOR = 64
 LOOKED_AT = 2000
 """Characters on either side by which brackets are matched that the editor has closed meanwhile."""
 TAKEN_BACK = 128
-"""Characters that may have been deleted since: a typing error corrected, a word begun anew."""
+"""Characters that may have been deleted since: a typing error corrected, a word begun again."""
 DOCUMENTS, PER_DOCUMENT = 32, 64
 LAST_WORD = re.compile(r"\w*\Z")
 
@@ -79,7 +80,7 @@ class Suggestion:
         return filters.cut_unbalanced(filters.cut_overlap(rest, cursor), cursor)
 
     def _may_fit(self, request: Request, after: int) -> bool:
-        """Tell whether all but the text before the cursor is as it was."""
+        """Return whether all but the text before the cursor is as it was."""
         if (request.invoked and not self.invoked) or self.indentation != (request.tab_size, request.insert_spaces):
             return False
         if self.is_whole_after and len(request.text) - after != len(self.after):
@@ -87,7 +88,7 @@ class Suggestion:
         return request.text.startswith(self.after, after)
 
     def is_on_the_way_to(self, request: Request) -> bool:
-        """Tell whether, being only begun, the suggestion may yet fit at a request's cursor."""
+        """Return whether, being only begun, the suggestion may yet fit at a request's cursor."""
         after = skip_closers(request.text, request.offset)
         typed = self._typed(request) if self._may_fit(request, after) else None
         return typed is not None and (self.text.startswith(typed) or typed.startswith(self.text))
@@ -97,8 +98,8 @@ class Suggestion:
         longest = len(self.before) + len(self.text) + TAKEN_BACK  # an editor's indentation may come on top
         start = max(0, request.offset - longest)
         if self.is_whole:
-            found = start == 0 and request.text.startswith(self.before, 0, request.offset)
-            return request.text[len(self.before) : request.offset].replace("\r\n", "\n") if found else None
+            is_same = start == 0 and request.text.startswith(self.before, 0, request.offset)
+            return request.text[len(self.before) : request.offset].replace("\r\n", "\n") if is_same else None
         anchor, end = self.before[-ANCHOR:], request.offset
         while (at := request.text.rfind(anchor, start, end)) >= 0:
             if request.text.endswith(self.before, 0, at + len(anchor)):
@@ -143,13 +144,13 @@ class Suggestions:
         if len(self._documents) > DOCUMENTS:
             self._documents.popitem(last=False)
 
-    def find(self, document: str, request: Request) -> tuple[int, str] | None:
-        """Return the number of the newest suggestion that fits and what it still has to say, or None."""
+    def find(self, document: str, request: Request) -> Suggested | None:
+        """Return what the newest suggestion that fits still has to say, or None."""
         after = skip_closers(request.text, request.offset)
         for suggestion in reversed(self._documents.get(document, ())):
             rest = suggestion.rest(request, after)
             if rest is not None:
-                return suggestion.number, rest
+                return Suggested(rest, suggestion.number)
         return None
 
     def forget(self, document: str | None = None) -> None:

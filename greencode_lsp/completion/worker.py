@@ -42,10 +42,20 @@ class Worker:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="greencode")
         self._newest: dict[str, Ticket] = {}
+        self._closed = threading.Event()
 
-    def submit(self, job: Callable[[], object]) -> None:
-        """Queue a job that nobody waits for."""
-        self._executor.submit(job)
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more is to be done; safe to ask from the worker's thread."""
+        return self._closed.is_set()
+
+    def submit(self, job: Callable[[], object]) -> bool:
+        """Queue a job that nobody waits for; False after the end, when it is not run. Safe from the worker's thread."""
+        try:
+            self._executor.submit(job)
+        except RuntimeError:
+            return False
+        return True
 
     async def run(self, document: str, job: Callable[[Ticket], Result], delay_s: float = 0.0) -> Result:
         """Run `job` in its turn, not before `delay_s`, and return what it returns; it is to end once `stop` is set.
@@ -106,8 +116,10 @@ class Worker:
         for document in tuple(self._newest):
             self.stop(document, superseded=False)
 
-    def close(self) -> None:
-        """Stop everything and take no more jobs; does not wait for those that keep the books of what is done."""
+    def close(self, last: Callable[[], object] = lambda: None) -> None:
+        """Stop everything and take no more jobs after `last`; does not wait for those that record what is done."""
+        self._closed.set()
+        self.submit(last)
         self.stop_all()
         self._executor.shutdown(wait=False)
 

@@ -1,6 +1,6 @@
 """The demo's cursor positions.
 
-A sample is a whole module in which ⟦...⟧ marks what its author has yet to write. At one position that piece is absent
+A sample is a whole module in which ⟦...⟧ marks what its writer has yet to write. At one position that piece is absent
 and every other piece is written, so that the cursor stands in a file as it would in an editor.
 """
 

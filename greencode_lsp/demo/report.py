@@ -73,7 +73,7 @@ def summary(completions: Sequence[Completion]) -> str:
     return "\n".join(
         [
             f"Mean of {count} completions, {len(layers)} tokens: "
-            f"exit layer {mean_layer:.1f} of {completions[0].layers}, {early} tokens left early.",
+            f"exit layer {mean_layer:.1f} of {completions[0].layers}, {early} tokens exited early.",
             f"  {mean_ms:.0f} ms, {_joules(mean_j)}, energy_tier: {tier}",
             f"  less than full depth by {_joules(mean_saved_j)}, energy_tier: modelled",
         ]

@@ -12,7 +12,7 @@ RESAMPLES = 1000
 BLOCKS = 400
 """Rows are resampled in at most so many stretches of time: neighbours are alike."""
 FEWEST_ROWS = 10
-"""With fewer no interval is told."""
+"""With fewer no interval is given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a calibration is of."""
+"""What a device profile is of."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ class Checkpoint:
 
     name: str
     exits: tuple[int, ...]
-    numeric: str
+    precision: str

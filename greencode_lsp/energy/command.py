@@ -22,7 +22,7 @@ MAX_CARBON_INTENSITY = 2000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReportOptions:
     """What the command line asks for."""
 
     scope: Scope = "today"
@@ -34,19 +34,19 @@ class Wanted:
     """What bars are made of."""
 
 
-def run(wanted: Wanted, write: Callable[[str], None]) -> None:
-    """Write the report. Raises LedgerError or SettingError, each naming what to mend."""
+def run(wanted: ReportOptions, write: Callable[[str], None]) -> None:
+    """Write the report. Raises LedgerError or SettingError, each naming what to fix."""
     intensity = wanted.carbon_intensity
     if intensity is not None and not 0 <= intensity <= MAX_CARBON_INTENSITY:
         raise SettingError(f"A carbon intensity of {intensity:g} is not between 0 and 2000 g CO2e per kWh; give one.")
     if wanted.form == "csv":
         text = to_csv(read_rows(ledger_path(), since_of(wanted.scope, utc_now().astimezone())))
     else:
-        found = report(ledger_path(), wanted.scope, intensity)
+        figures = report(ledger_path(), wanted.scope, intensity)
         if wanted.form == "html":
-            text = to_html(found)
+            text = to_html(figures)
         else:
-            text = json.dumps(to_json(found), indent=2) if wanted.form == "json" else to_text(found, wanted.block)
+            text = json.dumps(to_json(figures), indent=2) if wanted.form == "json" else to_text(figures, wanted.block)
     if wanted.file in (None, "-"):
         write(text.removesuffix("\n"))
         return

@@ -2,7 +2,7 @@
 
 It needs no counter and no privilege, and is as right as its power: expect a factor of two or three either way on a
 given machine. Ratios between completions of one machine, and so the share saved, do not depend on it. Where
-`greencode-lsp calibrate` has run, what full depth would have taken comes from the times it stored, and the joules from
+`greencode-lsp profile` has run, what full depth would have taken comes from the times it stored, and the joules from
 its coefficients if there was a counter.
 """
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from greencode_lsp.energy.calibration import Calibration
+from greencode_lsp.energy.device_profile import DeviceProfile
 from greencode_lsp.energy.meter import full_depth_work, modelled_work, saved_j
 from greencode_lsp.records import EnergyReading, Work
 
@@ -29,12 +29,12 @@ class ModelledMeter:
     power_w: float
     prefill_cost: float
     clock_s: Callable[[], float] = time.monotonic
-    calibration: Calibration | None = None
+    profile: DeviceProfile | None = None
 
     def costs(self, work: Work) -> tuple[float, float]:
         """Return a completion's cost and that of full depth, in one unit: seconds, or layer equivalents."""
-        if self.calibration is not None:
-            return self.calibration.seconds(work), self.calibration.full_depth_seconds(work)
+        if self.profile is not None:
+            return self.profile.seconds(work), self.profile.full_depth_seconds(work)
         return modelled_work(work, self.prefill_cost), full_depth_work(work, self.prefill_cost)
 
     def open(self) -> ModelledWindow:
@@ -43,7 +43,7 @@ class ModelledMeter:
 
     def reading(self, busy_s: float, work: Work) -> EnergyReading:
         """Return the joules of work that took `busy_s`."""
-        fitted = None if self.calibration is None else self.calibration.energy_j(work, busy_s)
+        fitted = None if self.profile is None else self.profile.energy_j(work, busy_s)
         energy_j, idle_j = fitted or (self.power_w * busy_s, None)
         return EnergyReading(energy_j, "modelled", (self.device,), saved_j(energy_j, *self.costs(work)), idle_j)
 

@@ -1,9 +1,8 @@
 """The energy ledger: one SQLite row per completion, counts and joules only, never source text (design, I6).
 
-It serves the user's totals and must never stand in a completion's way: a file that cannot be opened is told once and
-replaced by memory, a row that cannot be written is told once and lost; where another process holds the file, rows wait
-in memory and the completions do not. SQLite's write-ahead log lets one process write
-at a time while others read, and loses no row that was written when a process is killed.
+It must never delay a completion: a file that cannot be opened is reported once and replaced by memory, a row that
+cannot be written is reported once and lost; while another process holds the file, rows wait in memory. SQLite's
+write-ahead log lets one process write while others read, and keeps every row that was written when a process is killed.
 """
 
 from __future__ import annotations
@@ -17,8 +16,19 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
+from greencode_lsp.energy.ledger_file import (
+    BUSY_TIMEOUT_S,
+    NewerError,
+    beside,
+    connect,
+    connect_to_read,
+    file_at,
+    is_damage,
+    is_held,
+    select,
+    wait_for_others,
+)
 from greencode_lsp.energy.rows import COLUMNS, LedgerRow, row_of, stamp, utc_now, values_of
 from greencode_lsp.errors import LedgerError
 from greencode_lsp.files import make_private
@@ -26,31 +36,7 @@ from greencode_lsp.records import EnergyTier
 
 __all__ = ["Ledger", "LedgerRow", "Totals", "read_rows"]
 
-SCHEMA_VERSION = 2
-SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS completions (
-    id INTEGER PRIMARY KEY,
-    {", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())}
-);
-CREATE INDEX IF NOT EXISTS completions_by_time ON completions (time_utc);
-"""
-FROM_SCHEMA_1 = f"""
-DROP INDEX completions_by_time;
-ALTER TABLE completions RENAME TO completions_1;
-{SCHEMA}
-INSERT INTO completions (time_utc, language, model, preference, tokens, exit_layers, prompt_tokens, reused_tokens,
-        energy_j, energy_tier, full_depth_j, elapsed_ms, outcome)
-    SELECT time_utc, language, model, preference, tokens, exit_layers, prompt_tokens, reused_tokens,
-        energy_j, energy_tier, energy_j + saved_j, elapsed_ms, outcome
-    FROM completions_1 ORDER BY rowid;
-DROP TABLE completions_1;
-"""
-"""Version 1 kept what was saved instead of what full depth takes, and knew no device and no acceptance."""
 INSERT = f"INSERT INTO completions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-BUSY_TIMEOUT_S = 0.2
-"""How long opening and closing wait for another editor's write."""
-WRITE_TIMEOUT_S = 0.01
-"""How long a row waits for it: one that another process holds the file against is written with a later one."""
 RETRY_AFTER_S = 1.0
 """How long a file that was held is not tried again."""
 MAX_WAITING = 1000
@@ -87,20 +73,16 @@ FROM completions WHERE time_utc >= ? AND time_utc < ?
 """
 
 
-class _NewerError(sqlite3.OperationalError):
-    """The file is of a version that is not known here."""
-
-
 class Ledger:
     """The ledger file at `path`, safe to share between threads; no method raises for what the disk does.
 
-    `tell` is given a sentence when the file is set aside, and once when it cannot be written.
+    `notify` is given a sentence when the file is set aside, and once when it cannot be written.
     """
 
-    def __init__(self, path: Path, tell: Callable[[str], None] = lambda sentence: None) -> None:
-        self._path, self._tell = path, tell
+    def __init__(self, path: Path, notify: Callable[[str], None] = lambda sentence: None) -> None:
+        self._path, self._notify = path, notify
         self._lock = threading.Lock()
-        self._told = self._is_anew = False
+        self._notified = self._is_anew = False
         self._added = 0
         self._waiting: dict[int, LedgerRow] = {}
         self._ids: dict[int, int] = {}
@@ -109,8 +91,8 @@ class Ledger:
         try:
             self._database = self._open()
         except (sqlite3.Error, OSError) as error:
-            self._tell_once(error)
-            self._database = _connect(":memory:")
+            self._notify_once(error)
+            self._database = connect(":memory:")
 
     def add(self, row: LedgerRow) -> int:
         """Append a row and return its id, 0 where it could not be written; below 0 while it waits to be."""
@@ -167,29 +149,29 @@ class Ledger:
         try:
             with self._lock:
                 day = stamp(midnight), stamp(midnight + timedelta(hours=25))
-                found = self._database.execute(TOTALS, day).fetchone()
+                sums = self._database.execute(TOTALS, day).fetchone()
         except sqlite3.Error as error:
-            self._tell_once(error)
+            self._notify_once(error)
             return Totals()
-        energy_j, saved_j, is_attributed, *counts = found
+        energy_j, saved_j, is_attributed, *counts = sums
         return Totals(energy_j, saved_j, "attributed" if is_attributed else "modelled", *counts)
 
     def rows(self, since: datetime | None = None) -> list[LedgerRow]:
         """Return the rows written at `since` or later, the oldest first; none where the ledger cannot be read."""
         try:
             with self._lock:
-                found = _select(self._database, since)
+                rows = select(self._database, since)
         except sqlite3.Error as error:
-            self._tell_once(error)
+            self._notify_once(error)
             return []
-        return [row_of(values) for values in found]
+        return [row_of(values) for values in rows]
 
     def flush(self) -> None:
         """Write the rows that wait, if the file is free soon."""
         if not self._waiting:
             return
         with suppress(sqlite3.Error):
-            _wait_for_others(self._database, BUSY_TIMEOUT_S)
+            wait_for_others(self._database, BUSY_TIMEOUT_S)
             self._retry_s = 0.0
             self._write_waiting()
 
@@ -204,11 +186,11 @@ class Ledger:
             with self._lock, self._database:
                 return self._database.execute(query, values)
         except sqlite3.Error as error:
-            if _is_held(error):
+            if is_held(error):
                 self._retry_s = time.monotonic() + RETRY_AFTER_S
                 return None
-            if not _is_damage(error) or self._is_anew:
-                self._tell_once(error)
+            if not is_damage(error) or self._is_anew:
+                self._notify_once(error)
                 return None
         try:  # a page that was not read at the start
             with self._lock:
@@ -216,44 +198,44 @@ class Ledger:
                 self._set_aside()
                 self._database = self._open()
         except (sqlite3.Error, OSError) as error:
-            self._tell_once(error)
-            self._database = _connect(":memory:")
+            self._notify_once(error)
+            self._database = connect(":memory:")
         return self._write(query, values)
 
     def _open(self) -> sqlite3.Connection:
         if not self._path.parent.exists():
             make_private(self._path.parent)
-        with suppress(OSError):  # read-only, or another's: told where it is opened
+        with suppress(OSError):  # read-only, or another's: reported where it is opened
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             self._path.chmod(0o600)
-        self._file = _file_at(self._path)  # first: what takes its place while it is opened must not pass for it
+        self._file = file_at(self._path)  # first: what takes its place while it is opened must not pass for it
         try:
-            return _connect(str(self._path))
+            return connect(str(self._path))
         except sqlite3.Error as error:
-            if not _is_damage(error) or self._is_anew:  # read-only, locked, no space: nothing is wrong with the file
+            if not is_damage(error) or self._is_anew:  # read-only, locked, no space: nothing is wrong with the file
                 raise
         self._set_aside()
         return self._open()
 
     def _set_aside(self) -> None:
         """Move the damaged file away with its log, once for each ledger; not one that others have begun since."""
-        with closing(sqlite3.connect(_beside(self._path, ".lock"), timeout=BUSY_TIMEOUT_S)) as lock:
+        with closing(sqlite3.connect(beside(self._path, ".lock"), timeout=BUSY_TIMEOUT_S)) as lock:
             lock.execute("BEGIN EXCLUSIVE")  # of an empty file: one process at a time, and a kill lets go of it
-            if _file_at(self._path) != self._file:
+            if file_at(self._path) != self._file:
                 return
             self._is_anew = True
-            aside = _beside(self._path, f".damaged-{utc_now():%Y%m%d-%H%M%S-%f}")
+            aside = beside(self._path, f".damaged-{utc_now():%Y%m%d-%H%M%S-%f}")
             for suffix in ("-wal", "-shm"):  # first: a new file must not find them
                 with suppress(FileNotFoundError):
-                    _beside(self._path, suffix).replace(_beside(aside, suffix))
+                    beside(self._path, suffix).replace(beside(aside, suffix))
             self._path.replace(aside)
-        self._tell(f"The energy ledger was damaged and is set aside as {aside}; a new one is begun.")
+        self._notify(f"The energy ledger was damaged and is set aside as {aside}; a new one is begun.")
 
-    def _tell_once(self, error: Exception) -> None:
-        if not self._told:
-            self._told = True
-            mend = "update greencode-lsp" if isinstance(error, _NewerError) else "make it writable"
-            self._tell(f"The energy ledger {self._path} cannot be used ({error}); {mend} to keep your totals.")
+    def _notify_once(self, error: Exception) -> None:
+        if not self._notified:
+            self._notified = True
+            fix = "update greencode-lsp" if isinstance(error, NewerError) else "make it writable"
+            self._notify(f"The energy ledger {self._path} cannot be used ({error}); {fix} to keep your totals.")
 
 
 def read_rows(path: Path, since: datetime | None = None) -> list[LedgerRow]:
@@ -264,105 +246,12 @@ def read_rows(path: Path, since: datetime | None = None) -> list[LedgerRow]:
     if not path.exists():
         return []
     try:
-        with closing(_connect_to_read(path)) as database:
-            return [row_of(values) for values in _select(database, since)]
+        with closing(connect_to_read(path)) as database:
+            return [row_of(values) for values in select(database, since)]
     except sqlite3.Error as error:
-        mend = "where it is in use ask again, else make it readable for you"
-        if isinstance(error, _NewerError):
-            mend = "update greencode-lsp"
-        elif _is_damage(error):
-            mend = "the next suggestion in an editor sets it aside and begins a new one"
-        raise LedgerError(f"The energy ledger {path} cannot be read ({error}); {mend}.") from error
-
-
-def _select(database: sqlite3.Connection, since: datetime | None) -> list[tuple[Any, ...]]:
-    query = f"SELECT {', '.join(COLUMNS)} FROM completions WHERE time_utc >= ? ORDER BY time_utc, id"
-    return database.execute(query, (stamp(since) if since else "",)).fetchall()
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
-def _file_at(path: Path) -> tuple[int, int] | None:
-    """Return what tells the file at a path from one that takes its place; None where there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Say whether the file is at fault: the subclasses mean a full, locked or closed one."""
-    return type(error) is sqlite3.DatabaseError
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-    try:
-        version = _version(database)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")  # in WAL a crash loses the last rows, never the file
-        if version < SCHEMA_VERSION:
-            _migrate(database)
-        _wait_for_others(database, WRITE_TIMEOUT_S)
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
-
-
-def _wait_for_others(database: sqlite3.Connection, seconds: float) -> None:
-    database.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
-
-
-def _is_held(error: sqlite3.Error) -> bool:
-    """Say whether another process has the file: it will be free again."""
-    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-
-
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """Return a connection that writes nothing; an older version's rows are brought to this one in memory."""
-    uri = path.absolute().as_uri()
-    try:
-        database = _connect_by(f"{uri}?mode=ro")
-    except sqlite3.OperationalError as error:
-        if isinstance(error, _NewerError) or "locked" in str(error):
-            raise
-        database = _connect_by(f"{uri}?immutable=1")  # in a folder that lets no log be made, there is no writer either
-    if _version(database) == SCHEMA_VERSION:
-        return database
-    with closing(database):
-        copy = sqlite3.connect(":memory:")
-        database.backup(copy)
-    _migrate(copy)
-    return copy
-
-
-def _connect_by(uri: str) -> sqlite3.Connection:
-    database = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
-    try:
-        _version(database)  # reads the file
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
-
-
-def _version(database: sqlite3.Connection) -> int:
-    version: int = database.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise _NewerError("it was written by a newer greencode-lsp")
-    return version
-
-
-def _migrate(database: sqlite3.Connection) -> None:
-    """Bring a new or an older file to this version in one transaction, which a kill undoes."""
-    database.execute("BEGIN IMMEDIATE")
-    version = database.execute("PRAGMA user_version").fetchone()[0]  # another editor may have been faster
-    script = {0: SCHEMA, 1: FROM_SCHEMA_1, SCHEMA_VERSION: ""}[version]
-    for statement in filter(str.strip, script.split(";")):
-        database.execute(statement)
-    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    database.commit()
+        fix = "where it is in use ask again, else make it readable for you"
+        if isinstance(error, NewerError):
+            fix = "update greencode-lsp"
+        elif is_damage(error):
+            fix = "the next suggestion in an editor sets it aside and begins a new one"
+        raise LedgerError(f"The energy ledger {path} cannot be read ({error}); {fix}.") from error

@@ -8,7 +8,7 @@ A completion's work, counted in layers run for one position (layer equivalents):
 Positions of the prompt run in large batches, so that one costs only a fraction c of a layer run for a single
 position. The energy is shared in proportion to work: decoding takes the share D / W, full depth would have taken
 F / D times that, and the prompt is charged to both sides. A negative saving (exits that cost more than they spared)
-is reported as it is. Where the machine is calibrated (energy/calibration.py), W and what full depth takes are seconds.
+is reported as it is. Where the machine is profiled (energy/device_profile.py), W and what full depth takes are seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PREFILL_COST = {"cpu": 0.25, "cuda": 0.02}
 is bound by reading the weights, once per batch."""
 
 
-class Window(Protocol):
+class EnergyWindow(Protocol):
     """The time of one completion, from `Meter.open` to `close`."""
 
     def close(self, work: Work) -> EnergyReading:
@@ -33,7 +33,7 @@ class Window(Protocol):
 class Meter(Protocol):
     """A source of joules. Never raises: where a counter is absent or lost, the tier says so."""
 
-    def open(self) -> Window:
+    def open(self) -> EnergyWindow:
         """Begin the window of one completion."""
         ...
 

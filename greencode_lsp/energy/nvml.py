@@ -121,8 +121,8 @@ def open_counter(indices: Sequence[int], nvml: ModuleType | None = None) -> Nvml
 
 
 def open_nvml(
-    indices: Sequence[int], fallback: ModelledMeter, tell: Callable[[str], None], nvml: ModuleType | None = None
+    indices: Sequence[int], fallback: ModelledMeter, notify: Callable[[str], None], nvml: ModuleType | None = None
 ) -> AttributedMeter | None:
     """Return the meter of the framework's CUDA devices, or None where there is no driver or no counter."""
     counter = open_counter(indices, nvml)
-    return None if counter is None else AttributedMeter(counter, fallback, tell)
+    return None if counter is None else AttributedMeter(counter, fallback, notify)

@@ -46,46 +46,46 @@ KEY = (
 )
 
 
-def to_html(found: EnergyReport) -> str:
+def to_html(figures: EnergyReport) -> str:
     """Return the page."""
-    total = found.total
-    where = f"{' '.join(found.models)} on {' '.join(found.devices) or '-'}" if found.models else "no model yet"
+    total = figures.total
+    where = f"{' '.join(figures.models)} on {' '.join(figures.devices) or '-'}" if figures.models else "no model yet"
     head = (
-        f"<h1>Energy of code completion, {TITLES[found.scope]}</h1>"
+        f"<h1>Energy of code completion, {TITLES[figures.scope]}</h1>"
         f'<p class="soft">{escape(where)}; {total.completions} completions, {total.tokens} tokens; '
-        f"until {found.until:%Y-%m-%d %H:%M}</p>"
+        f"until {figures.until:%Y-%m-%d %H:%M}</p>"
     )
-    body = _body(found) if total.completions or total.energy_j else "<section>Nothing yet.</section>"
+    body = _body(figures) if total.completions or total.energy_j else "<section>Nothing yet.</section>"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>greencode energy, {TITLES[found.scope]}</title><style>{STYLE}</style></head>"
+        f"<title>greencode energy, {TITLES[figures.scope]}</title><style>{STYLE}</style></head>"
         f"<body><main>{head}{body}</main></body></html>\n"
     )
 
 
-def _body(found: EnergyReport) -> str:
+def _body(figures: EnergyReport) -> str:
     cards = "".join(
         f'<section><span class="soft">{escape(name)}</span><b>{escape(value)}</b>'
         f'<span class="soft">{escape(note)}</span></section>'
-        for name, value, note in headline(found)
+        for name, value, note in headline(figures)
     )
-    unit = "hour of the day, local time" if found.scope == "today" else "day"
-    times = [_bar(group, group.name if found.scope == "today" else group.name[5:]) for group in found.over_time]
-    layers = [Bar(str(layer), float(tokens), note=f"{tokens} tokens") for layer, tokens in found.exit_layers.items()]
-    layer_axes = Axes("layers run when the token left", "tokens")
+    unit = "hour of the day, local time" if figures.scope == "today" else "day"
+    times = [_bar(group, group.name if figures.scope == "today" else group.name[5:]) for group in figures.over_time]
+    layers = [Bar(str(layer), float(tokens), note=f"{tokens} tokens") for layer, tokens in figures.exit_layers.items()]
+    layer_axes = Axes("layers run when the token exited", "tokens")
     parts = [
         f'<div class="cards">{cards}</div>',
-        "".join(f'<p class="soft">{escape(line)}</p>' for line in promise_lines(found)),
+        "".join(f'<p class="soft">{escape(line)}</p>' for line in promise_lines(figures)),
         _section("Over time", lambda width: columns(times, Axes(unit, "energy, J"), width), KEY),
-        _by("language", found.languages),
-        _by("preference", found.preferences),
-        _by("outcome", found.outcomes),
+        _by("language", figures.languages),
+        _by("preference", figures.preferences),
+        _by("outcome", figures.outcomes),
     ]
     if layers:
-        parts.append(_section("Where tokens left", lambda width: columns(layers, layer_axes, width)))
+        parts.append(_section("Where tokens exited", lambda width: columns(layers, layer_axes, width)))
     parts.append(
-        f"<footer><p>Saved: {escape(found.uncertainty)}. Wasted: superseded, cancelled or rejected. "
+        f"<footer><p>Saved: {escape(figures.uncertainty)}. Wasted: superseded, cancelled or rejected. "
         "Each figure stands beside its tier; what full depth would have taken is always modelled.</p></footer>"
     )
     return "".join(parts)

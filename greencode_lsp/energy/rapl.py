@@ -1,6 +1,6 @@
 """The processor's energy counters (RAPL: packages and memory) through Linux's powercap files.
 
-A package's counter covers everything that runs on it. Which share is this process's is told by processor time: its own
+A package's counter covers everything that runs on it. This process's share is estimated by processor time: its own
 seconds over the busy seconds of all processors (/proc/stat), between the same two readings. Where that cannot be read,
 or others keep the package from ever being idle, the tier is modelled. Microjoules become joules in this file alone.
 """
@@ -18,7 +18,7 @@ from greencode_lsp.energy.sampler import AttributedMeter, CounterLostError, Usag
 POWERCAP = Path("/sys/class/powercap")
 PROC_STAT = Path("/proc/stat")
 MAX_POWER_W = 2000.0
-"""No domain draws more: a counter that seems to have is not one that wrapped, it began anew."""
+"""No domain draws more: a counter that seems to has restarted, not wrapped."""
 LEAST_STEP_S = 0.001
 COUNTED_SUBDOMAINS = ("dram",)
 """Of a package's parts, those that its own counter leaves out; the cores and the graphics are in it."""
@@ -28,16 +28,16 @@ BUSY = (0, 1, 2, 5, 6)
 
 def domains(root: Path = POWERCAP) -> list[Path]:
     """Return the folders of the domains to be summed: each package, and its memory where it is counted apart."""
-    found = []
+    folders = []
     for folder in sorted(root.glob("*rapl:*")):
         name = _text(folder / "name")
         is_package = folder.name.count(":") == 1 and name.startswith("package")
         if is_package or name in COUNTED_SUBDOMAINS:
-            found.append(folder)
-    return found
+            folders.append(folder)
+    return folders
 
 
-def mend(root: Path = POWERCAP) -> str | None:
+def how_to_read(root: Path = POWERCAP) -> str | None:
     """Return one sentence on how to let the counters be read; None where they can be read, or there are none."""
     closed = [folder / "energy_uj" for folder in domains(root) if not os.access(folder / "energy_uj", os.R_OK)]
     if not closed:
@@ -60,7 +60,7 @@ class _Domain:
         self._last_uj = self._read_uj()
 
     def step_j(self, now_s: float) -> float | None:
-        """Return the joules since the last call; None where the counter began anew. Raises CounterLostError."""
+        """Return the joules since the last call; None where the counter restarted. Raises CounterLostError."""
         try:
             read_uj = self._read_uj()
         except (OSError, ValueError) as error:
@@ -94,7 +94,7 @@ class RaplCounter:
         self._total_j = 0.0
 
     def read_j(self) -> float:
-        """Return the joules so far; from zero again where a counter began anew. See `Counter`."""
+        """Return the joules so far; from zero again where a counter restarted. See `Counter`."""
         now_s = self._clock_s()
         steps = [domain.step_j(now_s) for domain in self._domains]
         known = [step for step in steps if step is not None]
@@ -112,16 +112,16 @@ class RaplCounter:
 
 
 def open_rapl(
-    fallback: ModelledMeter, tell: Callable[[str], None], root: Path = POWERCAP, proc_stat: Path = PROC_STAT
+    fallback: ModelledMeter, notify: Callable[[str], None], root: Path = POWERCAP, proc_stat: Path = PROC_STAT
 ) -> AttributedMeter | None:
-    """Return the processor's meter, or None where there is no counter or it may not be read (see `mend`)."""
+    """Return the processor's meter, or None where there is no counter or it may not be read (see `how_to_read`)."""
     try:
         counter = RaplCounter(root, proc_stat)
     except (OSError, ValueError):
         return None
     if counter.usage() is None:
         return None
-    return AttributedMeter(counter, fallback, tell)
+    return AttributedMeter(counter, fallback, notify)
 
 
 def _text(path: Path, missing: str | None = "") -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from greencode_lsp.energy.bounds import FEWEST_ROWS, Interval, saved_bounds
-from greencode_lsp.energy.calibration import stored
+from greencode_lsp.energy.device_profile import stored
 from greencode_lsp.energy.ledger import Ledger, read_rows
 from greencode_lsp.energy.rows import OUTCOMES, WASTED, LedgerRow, utc_now
 from greencode_lsp.guarantee import interval
@@ -76,7 +76,7 @@ class EnergyReport:
     over_time: tuple[Group, ...]
     """By hour of today, else by day, in local time; stretches without a completion are there too."""
     exit_layers: dict[int, int]
-    """Layer -> tokens that left after it."""
+    """Layer -> tokens that exited after it."""
     accepted_characters: int
     net_j: float | None
     """`total.energy_j` less what the devices would have drawn doing nothing; None where that is not known of all."""
@@ -121,8 +121,8 @@ def report(
     """Add up the rows of a scope. Raises LedgerError where the file at a path cannot be read."""
     now = (now or utc_now()).astimezone()
     since = since_of(scope, now)
-    found = source.rows(since) if isinstance(source, Ledger) else read_rows(source, since)
-    return _sum(found, scope, since, now, carbon_intensity)
+    rows = source.rows(since) if isinstance(source, Ledger) else read_rows(source, since)
+    return _sum(rows, scope, since, now, carbon_intensity)
 
 
 def since_of(scope: Scope, now: datetime) -> datetime | None:
@@ -194,29 +194,29 @@ def _group(name: str, rows: Sequence[LedgerRow]) -> Group:
 
 def _by(rows: Sequence[LedgerRow], key: Callable[[LedgerRow], str], order: Sequence[str] = ()) -> tuple[Group, ...]:
     """Return a group for each key, in the order given, else the most joules first."""
-    found: dict[str, list[LedgerRow]] = {}
+    members_of: dict[str, list[LedgerRow]] = {}
     for row in rows:
-        found.setdefault(key(row), []).append(row)
-    groups = [_group(name, members) for name, members in found.items()]
+        members_of.setdefault(key(row), []).append(row)
+    groups = [_group(name, members) for name, members in members_of.items()]
     if order:
         return tuple(sorted(groups, key=lambda group: order.index(group.name) if group.name in order else len(order)))
     return tuple(sorted(groups, key=lambda group: -group.energy_j))
 
 
 def _over_time(rows: Sequence[LedgerRow], scope: Scope, since: datetime | None, now: datetime) -> tuple[Group, ...]:
-    found: dict[str, list[LedgerRow]] = {}
+    members_of: dict[str, list[LedgerRow]] = {}
     if scope == "today":
-        found = {f"{hour:02}": [] for hour in range(24)}
+        members_of = {f"{hour:02}": [] for hour in range(24)}
     else:
         first = since or min((row.time_utc for row in rows), default=now)
         day = first.astimezone().date()
         while day <= now.date():
-            found[day.isoformat()] = []
+            members_of[day.isoformat()] = []
             day += timedelta(days=1)
     form = "%H" if scope == "today" else "%Y-%m-%d"
     for row in rows:
-        found.setdefault(row.time_utc.astimezone().strftime(form), []).append(row)
-    return tuple(_group(name, found[name]) for name in sorted(found))
+        members_of.setdefault(row.time_utc.astimezone().strftime(form), []).append(row)
+    return tuple(_group(name, members_of[name]) for name in sorted(members_of))
 
 
 def _net_j(energy_j: float, idle_j: Sequence[float | None]) -> float | None:
@@ -232,51 +232,51 @@ def _promises(audits: Sequence[LedgerRow]) -> tuple[Promise, ...]:
             shares.setdefault(audit.promised, []).append(audit.agreed_tokens / audit.tokens)
             tokens[audit.promised] += audit.tokens
     return tuple(
-        Promise(promised, len(found), tokens[promised], sum(found) / len(found), Interval(*interval(found)))
-        for promised, found in sorted(shares.items())
+        Promise(promised, len(agreed), tokens[promised], sum(agreed) / len(agreed), Interval(*interval(agreed)))
+        for promised, agreed in sorted(shares.items())
     )
 
 
 def _model_errors(rows: Iterable[LedgerRow]) -> list[float]:
-    """Return how far the share saved may be off by the stored calibrations, of those that there are."""
-    found = (stored(device, model) for device, model in sorted({(row.device, row.model) for row in rows}))
-    return [c.saved_share_error for c in found if c is not None and c.saved_share_error is not None]
+    """Return how far the share saved may be off by the stored profiles, of those that there are."""
+    profiles = (stored(device, model) for device, model in sorted({(row.device, row.model) for row in rows}))
+    return [c.saved_share_error for c in profiles if c is not None and c.saved_share_error is not None]
 
 
 def _words(saved_95: Interval | None, errors: Sequence[float]) -> str:
     if saved_95 is None:
-        return f"not told: fewer than {FEWEST_ROWS} completions"
+        return f"not estimated: fewer than {FEWEST_ROWS} completions"
     bootstrap = "95 % bootstrap over completions"
     if errors:
-        return f"{bootstrap}, and the error of the share that `greencode-lsp calibrate` found ({max(errors):.1%})"
-    return f"{bootstrap}; the model's own error is not in it (run `greencode-lsp calibrate`)"
+        return f"{bootstrap}, and the error of the share that `greencode-lsp profile` found ({max(errors):.1%})"
+    return f"{bootstrap}; the model's own error is not in it (run `greencode-lsp profile`)"
 
 
-def to_json(found: EnergyReport) -> dict[str, object]:
+def to_json(figures: EnergyReport) -> dict[str, object]:
     """Return the object of `greencode-lsp energy --json` and of the request `greencode/report`."""
-    saved, share = found.saved_j_95, found.saved_share_95
+    saved, share = figures.saved_j_95, figures.saved_share_95
     return {
-        "scope": found.scope,
-        "since": found.since.isoformat() if found.since else None,
-        "until": found.until.isoformat(),
-        "models": list(found.models),
-        "devices": list(found.devices),
-        **_group_json(found.total),
-        "net_j": found.net_j,
-        "net_tier": found.total.energy_tier,
-        "saved_share": found.saved_share,
+        "scope": figures.scope,
+        "since": figures.since.isoformat() if figures.since else None,
+        "until": figures.until.isoformat(),
+        "models": list(figures.models),
+        "devices": list(figures.devices),
+        **_group_json(figures.total),
+        "net_j": figures.net_j,
+        "net_tier": figures.total.energy_tier,
+        "saved_share": figures.saved_share,
         "saved_j_95": [saved.low, saved.high] if saved else None,
         "saved_share_95": [share.low, share.high] if share else None,
-        "saved_uncertainty": found.uncertainty,
-        "accepted_characters": found.accepted_characters,
-        "accepted_character_j": found.accepted_character_j,
-        "accepted_character_tier": found.total.energy_tier,
-        "wasted_j": found.wasted_j,
-        "wasted_tier": found.wasted_tier,
-        "wasted_share": found.wasted_share,
+        "saved_uncertainty": figures.uncertainty,
+        "accepted_characters": figures.accepted_characters,
+        "accepted_character_j": figures.accepted_character_j,
+        "accepted_character_tier": figures.total.energy_tier,
+        "wasted_j": figures.wasted_j,
+        "wasted_tier": figures.wasted_tier,
+        "wasted_share": figures.wasted_share,
         "wasted_outcomes": list(WASTED),
-        "audit_j": found.audit_j,
-        "audit_tier": found.audit_tier,
+        "audit_j": figures.audit_j,
+        "audit_tier": figures.audit_tier,
         "promises": [
             {
                 "promised": promise.promised,
@@ -285,18 +285,18 @@ def to_json(found: EnergyReport) -> dict[str, object]:
                 "audits": promise.audits,
                 "tokens": promise.tokens,
             }
-            for promise in found.promises
+            for promise in figures.promises
         ],
-        "carbon_intensity": found.carbon_intensity,
-        "co2_g": found.co2_g(found.total.energy_j),
-        "co2_tier": found.total.energy_tier,
-        "saved_co2_g": found.co2_g(found.total.saved_j),
+        "carbon_intensity": figures.carbon_intensity,
+        "co2_g": figures.co2_g(figures.total.energy_j),
+        "co2_tier": figures.total.energy_tier,
+        "saved_co2_g": figures.co2_g(figures.total.saved_j),
         "saved_co2_tier": "modelled",
-        "exit_layers": {str(layer): tokens for layer, tokens in found.exit_layers.items()},
-        "outcomes": _groups_json("outcome", found.outcomes),
-        "languages": _groups_json("language", found.languages),
-        "preferences": _groups_json("preference", found.preferences),
-        "over_time": _groups_json("hour" if found.scope == "today" else "day", found.over_time),
+        "exit_layers": {str(layer): tokens for layer, tokens in figures.exit_layers.items()},
+        "outcomes": _groups_json("outcome", figures.outcomes),
+        "languages": _groups_json("language", figures.languages),
+        "preferences": _groups_json("preference", figures.preferences),
+        "over_time": _groups_json("hour" if figures.scope == "today" else "day", figures.over_time),
     }
 
 

@@ -67,7 +67,7 @@ class LedgerRow:
     device: str = ""
     idle_j: float | None = None
     exit_layers: dict[int, int] = field(default_factory=dict)
-    """Exit layer -> tokens that left there."""
+    """Exit layer -> tokens emitted there."""
     prompt_tokens: int = 0
     reused_tokens: int = 0
     outcome: str = "shown"
@@ -103,14 +103,14 @@ class LedgerRow:
             outcome=outcome,
         )
 
-    def audited(self, found: Audit, energy: EnergyReading, elapsed_ms: float) -> LedgerRow:
+    def audited(self, audit: Audit, energy: EnergyReading, elapsed_ms: float) -> LedgerRow:
         """Return the row of this completion's audit, with what the audit itself took."""
         return replace(
             self,
             outcome="audit",
-            tokens=found.tokens,
-            agreed_tokens=found.agreed_tokens,
-            promised=found.promised,
+            tokens=audit.tokens,
+            agreed_tokens=audit.agreed_tokens,
+            promised=audit.promised,
             energy_j=energy.energy_j,
             energy_tier=energy.energy_tier,
             idle_j=energy.idle_j,

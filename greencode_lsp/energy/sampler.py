@@ -8,7 +8,7 @@ Here a thread samples it, and a request is charged from a window of at least `MI
 delta_j over the window's T seconds, from one move of the counter to another; u the share of the device's use that is
 this process's; W the modelled work of each request in it, by the part that lies inside; t the request's own seconds;
 idle_w the device's power in the last stretch without requests. The first term is the net energy, the second `idle_j`.
-What cannot be told is modelled: no window yet, idle power unknown, use by others unknown, two requests at once, a
+What cannot be known is modelled: no window yet, idle power unknown, use by others unknown, two requests at once, a
 counter that stands.
 """
 
@@ -69,7 +69,7 @@ class Counter(Protocol):
         ...
 
     def usage(self) -> Usage | None:
-        """Return who has used the device; None where that cannot be told."""
+        """Return who has used the device; None where that cannot be known."""
         ...
 
 
@@ -79,17 +79,17 @@ class _Sample:
     total_j: float
     usage: Usage | None
     moved_s: float
-    """When the counter moved to this total, as far as that can be told: between two samples, within a period."""
+    """When the counter moved to this total, as far as that can be known: between two samples, within a period."""
 
     def others_load(self, before: _Sample) -> float | None:
-        """Return the use by others since an earlier sample, in seconds a second; None where it cannot be told."""
+        """Return the use by others since an earlier sample, in seconds a second; None where it cannot be known."""
         if self.usage is None or before.usage is None or self.at_s <= before.at_s:
             return None
         all_s, own_s = self.usage.all_s - before.usage.all_s, self.usage.own_s - before.usage.own_s
         return max(0.0, all_s - own_s) / (self.at_s - before.at_s)
 
     def own_share(self, before: _Sample) -> float | None:
-        """Return this process's share of the use since an earlier sample; None where it cannot be told."""
+        """Return this process's share of the use since an earlier sample; None where it cannot be known."""
         if self.usage is None or before.usage is None or self.usage.all_s <= before.usage.all_s:
             return None
         share = (self.usage.own_s - before.usage.own_s) / (self.usage.all_s - before.usage.all_s)
@@ -116,11 +116,11 @@ class AttributedMeter:
         self,
         counter: Counter,
         fallback: ModelledMeter,
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
         clock_s: Callable[[], float] = time.monotonic,
         background: bool = True,
     ) -> None:
-        self._counter, self._fallback, self._tell, self._clock_s = counter, fallback, tell, clock_s
+        self._counter, self._fallback, self._notify, self._clock_s = counter, fallback, notify, clock_s
         self._lock = threading.RLock()
         self._samples: deque[_Sample] = deque()
         self._requests: deque[_Request] = deque()
@@ -163,7 +163,7 @@ class AttributedMeter:
         return EnergyReading(energy_j, "attributed", self._counter.devices, saved, idle_j)
 
     def sample(self) -> None:
-        """Read the counter once; a lost device is told once, and sampling ends."""
+        """Read the counter once; a lost device is reported once, and sampling ends."""
         with self._lock:
             if self._lost:
                 return
@@ -174,7 +174,7 @@ class AttributedMeter:
                 sample = _Sample(now_s, self._counter.read_j(), self._counter.usage(), moved_s)
             except CounterLostError as error:
                 self._lost = True
-                self._tell(
+                self._notify(
                     f"The energy counter of {', '.join(self._counter.devices)} is lost ({error}); "
                     "joules are modelled from now on, restart the server once the device is back."
                 )
@@ -223,7 +223,7 @@ class AttributedMeter:
         return start, end
 
     def _attribute(self, request: _Request) -> float | None:
-        """Return the request's joules above idle from the window that holds it, or None where it cannot be told."""
+        """Return the request's joules above idle from the window that holds it, or None where it cannot be known."""
         if self._lost or self._overlapped or self._idle_w is None or not request.work:
             return None
         window = self._window(request)

@@ -36,63 +36,67 @@ def _figures(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def headline(found: EnergyReport) -> list[tuple[str, str, str]]:
+def headline(figures: EnergyReport) -> list[tuple[str, str, str]]:
     """Return the main figures: name, value, and what a person must know of it (its tier always)."""
-    total, saved = found.total, found.saved_share_95
+    total, saved = figures.total, figures.saved_share_95
     span = f"; 95 %: {percent(saved.low)} to {percent(saved.high)}" if saved else ""
     rows = [
         ("spent", joules(total.energy_j), f"energy_tier: {total.energy_tier}"),
         ("full depth would take", joules(total.full_depth_j), "full_depth_tier: modelled"),
-        ("saved", joules(total.saved_j), f"{percent(found.saved_share)}{span}; saved_tier: modelled"),
+        ("saved", joules(total.saved_j), f"{percent(figures.saved_share)}{span}; saved_tier: modelled"),
     ]
-    if found.net_j is not None:
-        rows.insert(1, ("of that above idle", joules(found.net_j), f"net_tier: {total.energy_tier}"))
-    accepted_j = found.accepted_character_j
+    if figures.net_j is not None:
+        rows.insert(1, ("of that above idle", joules(figures.net_j), f"net_tier: {total.energy_tier}"))
+    accepted_j = figures.accepted_character_j
     rows.append(
         (
             "per accepted character",
             "-" if accepted_j is None else joules(accepted_j),
-            f"{found.accepted_characters} characters; accepted_character_tier: {total.energy_tier}",
+            f"{figures.accepted_characters} characters; accepted_character_tier: {total.energy_tier}",
         )
     )
     what = ", ".join(WASTED)
     rows.append(
-        ("wasted", joules(found.wasted_j), f"{percent(found.wasted_share)} ({what}); wasted_tier: {found.wasted_tier}")
+        (
+            "wasted",
+            joules(figures.wasted_j),
+            f"{percent(figures.wasted_share)} ({what}); wasted_tier: {figures.wasted_tier}",
+        )
     )
-    if found.audit_j > 0:
-        rows.append(("audits", joules(found.audit_j), f"audit_tier: {found.audit_tier}"))
-    spent_g, saved_g = found.co2_g(total.energy_j), found.co2_g(total.saved_j)
+    if figures.audit_j > 0:
+        rows.append(("audits", joules(figures.audit_j), f"audit_tier: {figures.audit_tier}"))
+    spent_g, saved_g = figures.co2_g(total.energy_j), figures.co2_g(total.saved_j)
     if spent_g is not None and saved_g is not None:
         rows.append(("CO2e", grams(spent_g), f"{grams(saved_g)} saved; co2_tier: {total.energy_tier}"))
     return rows
 
 
-def promise_lines(found: EnergyReport) -> list[str]:
+def promise_lines(figures: EnergyReport) -> list[str]:
     """Return one line for each promise that was audited."""
     return [
         f"promised {percent(p.promised)} of the full model's tokens, observed {percent(p.observed)} "
         f"(95 %: {percent(p.observed_95.low)} to {percent(p.observed_95.high)}) in {p.audits} audits"
-        for p in found.promises
+        for p in figures.promises
     ]
 
 
-def to_text(found: EnergyReport, block: str = "█") -> str:
+def to_text(figures: EnergyReport, block: str = "█") -> str:
     """Return the report for a terminal; `block` draws its bars."""
-    where = f", {' '.join(found.models)} on {' '.join(found.devices) or '-'}" if found.models else ""
-    lines = [f"Energy of {found.total.completions} completions, {TITLES[found.scope]}{where}", ""]
-    if not found.total.completions and not found.total.energy_j:
+    where = f", {' '.join(figures.models)} on {' '.join(figures.devices) or '-'}" if figures.models else ""
+    lines = [f"Energy of {figures.total.completions} completions, {TITLES[figures.scope]}{where}", ""]
+    if not figures.total.completions and not figures.total.energy_j:
         return "\n".join([*lines, "  Nothing yet: the ledger fills as an editor asks for completions."])
-    lines += [f"  {name:24}{value:>10}   {note}" for name, value, note in headline(found)]
-    lines += [f"  {line}" for line in promise_lines(found)]
-    lines += [f"  uncertainty: {found.uncertainty}", ""]
-    lines += _bars("J by hour" if found.scope == "today" else "J by day", _worth_showing(found.over_time), block)
+    lines += [f"  {name:24}{value:>10}   {note}" for name, value, note in headline(figures)]
+    lines += [f"  {line}" for line in promise_lines(figures)]
+    lines += [f"  uncertainty: {figures.uncertainty}", ""]
+    lines += _bars("J by hour" if figures.scope == "today" else "J by day", _worth_showing(figures.over_time), block)
     for title, groups in (
-        ("J by language", found.languages),
-        ("J by preference", found.preferences),
-        ("J by outcome", found.outcomes),
+        ("J by language", figures.languages),
+        ("J by preference", figures.preferences),
+        ("J by outcome", figures.outcomes),
     ):
         lines += _bars(title, groups, block)
-    layers = [(str(layer), float(tokens), f"{tokens}") for layer, tokens in found.exit_layers.items()]
+    layers = [(str(layer), float(tokens), f"{tokens}") for layer, tokens in figures.exit_layers.items()]
     lines += _chart("tokens by exit layer", layers, block)
     return "\n".join(lines).rstrip()
 

@@ -1,1 +1,1 @@
-"""The decoder: segments that advance, exit policies, verified mode, int8 kernels. Knows token ids only."""
+"""The decoder: segments that advance, exit policies, self-speculative decoding. Knows token ids only."""

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError
 from greencode_lsp.models.contents import MAX_WEIGHT_BYTES, model_file, read_object
 from greencode_lsp.models.manifest import sha256
-from greencode_lsp.models.weights import BLOCK_SIZE, Blocks
+from greencode_lsp.models.weights import BLOCK_SIZE, QuantizedBlocks
 
 SCALE_SUFFIX = ".scale"
 HASHED_BYTES = 64 << 20
@@ -71,10 +71,10 @@ class Weights:
 
     def digest(self) -> str:
         """Return the SHA-256 over the config and the weight files."""
-        found = hashlib.sha256((self._folder / "config.json").read_bytes())
+        digest = hashlib.sha256((self._folder / "config.json").read_bytes())
         for path in self._paths:
-            found.update(sha256(path).encode())
-        return found.hexdigest()
+            digest.update(sha256(path).encode())
+        return digest.hexdigest()
 
     def fingerprint(self) -> str:
         """Return the digest of a small checkpoint; of a large one a hash over config, file sizes and times."""
@@ -109,12 +109,12 @@ class Weights:
 
     def _scales(self, name: str) -> NDArray[np.float32]:
         """Return the scales [O] of int8 rows."""
-        found = self._stored(name + SCALE_SUFFIX)
-        if found.dtype != np.float32 or found.shape != self.shape(name)[:1] or len(self.shape(name)) != 2:
+        scales = self._stored(name + SCALE_SUFFIX)
+        if scales.dtype != np.float32 or scales.shape != self.shape(name)[:1] or len(self.shape(name)) != 2:
             raise ModelDamagedError(f"{self._path(name)} holds {name} with other scales; fetch the model again.")
-        return found
+        return scales
 
-    def blocks(self, name: str) -> Blocks | None:
+    def blocks(self, name: str) -> QuantizedBlocks | None:
         """Return a matrix stored as int8 rows of whole blocks, each with its row's scale."""
         stored = self._stored(name)
         if stored.dtype != np.int8 or stored.shape[1] % BLOCK_SIZE:
@@ -122,4 +122,4 @@ class Weights:
         scale = self._scales(name)
         values = (stored.astype(np.int16) + _CENTRE).astype(np.uint8).reshape(len(stored), -1, BLOCK_SIZE)
         shape = values.shape[:2]
-        return Blocks(values, np.repeat(scale[:, None], shape[1], axis=1), np.full(shape, _CENTRE, np.uint8))
+        return QuantizedBlocks(values, np.repeat(scale[:, None], shape[1], axis=1), np.full(shape, _CENTRE, np.uint8))

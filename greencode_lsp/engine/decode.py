@@ -36,7 +36,7 @@ class Limits:
         return self.stop_ids | self.likely_last_ids
 
     def rules(self, emitted: Sequence[int]) -> bool:
-        """Tell whether the next token is constrained."""
+        """Return whether the next token is constrained."""
         return self.constraint is not None and self.constraint(emitted) is not None
 
 
@@ -66,7 +66,7 @@ class Decoder:
         self.state.recorder = self.log
         while len(emitted) < limits.max_new_tokens and len(self.state) < self.state.runner.max_positions:
             config = control.config()
-            decode = self._decode_verified if config.verified else self._decode
+            decode = self._decode_self_speculative if config.self_speculative else self._decode
             tokens = decode(config, control, emitted, limits)
             for token in tokens[: limits.max_new_tokens - len(emitted)]:
                 emitted.append(token.token_id)
@@ -81,13 +81,13 @@ class Decoder:
         rule = PolicyRule(
             self.policies[config.policy], config.threshold, self.exits, self.log.prompt_tokens, len(emitted)
         )
-        found: ExitDecision = self.state.advance_until(
+        decision: ExitDecision = self.state.advance_until(
             rule, control.cancelled, batch_invariant=config.is_batch_invariant
         )
-        token_id, confidence = pick(found.logits, emitted, limits.constraint)
-        return [_Token(token_id, found.exit_index, confidence)]
+        token_id, confidence = pick(decision.logits, emitted, limits.constraint)
+        return [_Token(token_id, decision.exit_index, confidence)]
 
-    def _decode_verified(
+    def _decode_self_speculative(
         self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits
     ) -> list[_Token]:
         """Draft, run the rest of the layers over the drafts in one batch, keep what the full model says as well.

@@ -43,9 +43,15 @@ class Engine:
     """Completes token ids; see the module."""
 
     def __init__(
-        self, model: Model, manifest: Manifest, policies: dict[str, ExitPolicy], device: str, numeric: str
+        self, model: Model, manifest: Manifest, policies: dict[str, ExitPolicy], device: str, precision: str
     ) -> None:
-        self.model, self.manifest, self.policies, self.device, self.numeric = model, manifest, policies, device, numeric
+        self.model, self.manifest, self.policies, self.device, self.precision = (
+            model,
+            manifest,
+            policies,
+            device,
+            precision,
+        )
         self.max_positions = model.architecture.max_positions
         self.exits, self.layers = manifest.exits, manifest.exits[-1]
         self.sequences = Sequences(lambda: DecoderState(model.open(), len(manifest.exits)))

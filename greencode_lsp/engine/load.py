@@ -25,7 +25,7 @@ from greencode_lsp.engine.policy import (
 )
 from greencode_lsp.engine.quantize import Precision
 from greencode_lsp.errors import DeviceError, EngineError, ModelDamagedError
-from greencode_lsp.models.checks import Checked
+from greencode_lsp.models.checks import CheckedWeights
 from greencode_lsp.models.manifest import Manifest, read_manifest
 from greencode_lsp.models.weights import WeightSource
 from greencode_lsp.records import FixedControl
@@ -34,7 +34,7 @@ CHUNK_S, CHUNK_STEPS = 0.02, 8
 """A cancel is heard at least about so often during prefill: in seconds, or in steps of a token where these are slow."""
 CHUNKS = (8, 16, 32, 64, 128, 256)
 TIMED_POSITIONS = 64
-NUMERICS = {"cpu": ("int8", "mixed", "int4", "float32"), "cuda": ("bfloat16", "float32")}
+PRECISIONS = {"cpu": ("int8", "mixed", "int4", "float32"), "cuda": ("bfloat16", "float32")}
 LARGE_WEIGHTS = 300_000_000
 """From here on the CPU's default has 4 bits where a layer is widest: a step's time is that of reading the weights."""
 GPU_EXTRA = "pip install 'greencode-lsp[gpu]'"
@@ -43,21 +43,21 @@ Backend = Literal["onnx", "torch"]
 
 
 def has_torch() -> bool:
-    """Tell whether torch is installed, without importing it."""
+    """Return whether torch is installed, without importing it."""
     return importlib.util.find_spec("torch") is not None
 
 
 def has_gpu() -> bool:
-    """Tell whether there is an NVIDIA GPU with its driver, without torch."""
+    """Return whether there is an NVIDIA GPU with its driver, without torch."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
-        found = bool(pynvml.nvmlDeviceGetCount() > 0)
+        is_there = bool(pynvml.nvmlDeviceGetCount() > 0)
         pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return False
-    return found
+    return is_there
 
 
 def _has_cuda() -> bool:
@@ -81,43 +81,43 @@ def pick_device(device: str) -> str:
     return device
 
 
-def pick_numeric(numeric: str, device: str, weights: int = 0) -> str:
+def pick_precision(precision: str, device: str, weights: int = 0) -> str:
     """Return how a model of so many weights computes: of `auto` what the device is fastest in. Raises DeviceError."""
-    if numeric == "auto":
+    if precision == "auto":
         if device == "cuda":
             return "bfloat16"
         return "mixed" if weights >= LARGE_WEIGHTS else "int8"
-    if numeric not in NUMERICS[device]:
+    if precision not in PRECISIONS[device]:
         raise DeviceError(
-            f"The numeric mode {numeric!r} does not run on {device}; set greencode.numeric to auto, "
-            f"{' or '.join(NUMERICS[device])}."
+            f"The precision {precision!r} does not run on {device}; set greencode.precision to auto, "
+            f"{' or '.join(PRECISIONS[device])}."
         )
-    return numeric
+    return precision
 
 
 def is_gguf(checkpoint: Path) -> bool:
-    """Tell whether a checkpoint is a GGUF file, by its name."""
+    """Return whether a checkpoint is a GGUF file, by its name."""
     return checkpoint.suffix.lower() == GGUF_SUFFIX and not checkpoint.is_dir()
 
 
 def open_source(checkpoint: Path) -> WeightSource:
     """Return the weights of a folder, or of a GGUF file. Raises ModelNotFoundError, ModelDamagedError."""
     if not is_gguf(checkpoint):
-        return Checked(Weights(checkpoint))
+        return CheckedWeights(Weights(checkpoint))
     from greencode_lsp.models.gguf import GGUFWeights  # with its library: only where it is needed
 
-    return Checked(GGUFWeights(checkpoint))
+    return CheckedWeights(GGUFWeights(checkpoint))
 
 
 def load_model(
     source: WeightSource,
     exits: tuple[int, ...],
-    numeric: str,
+    precision: str,
     device: str = "cpu",
     backend: Backend | None = None,
     threads: int | None = None,
 ) -> Model:
-    """Return the decoder of some weights, for a device and numeric mode that have been picked.
+    """Return the decoder of some weights, for a device and precision that have been picked.
 
     `backend` is onnx on the CPU and torch on CUDA; torch in float32 on the CPU is the reference. `threads` are those of
     ONNX Runtime, the same for all models of a process: the first decides.
@@ -126,10 +126,10 @@ def load_model(
     backend = backend or ("onnx" if device == "cpu" else "torch")
     try:
         if backend == "onnx":
-            return _on_onnx(architecture, source, exits, cast("Precision", numeric), threads)
+            return _on_onnx(architecture, source, exits, cast("Precision", precision), threads)
         from greencode_lsp.engine.torch.model import TorchModel  # not on the CPU's path
 
-        return TorchModel(architecture, source, exits, device, numeric)
+        return TorchModel(architecture, source, exits, device, precision)
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
         raise ModelDamagedError(f"The model's config does not describe its weights ({error!r}).") from error
 
@@ -148,7 +148,7 @@ def _on_onnx(
 def load_engine(
     checkpoint: Path,
     device: str = "auto",
-    numeric: str = "auto",
+    precision: str = "auto",
     backend: Backend | None = None,
     threads: int | None = None,
 ) -> Engine:
@@ -162,13 +162,13 @@ def load_engine(
     architecture = describe(source.config)
     device = pick_device(device)
     weights = architecture.layers * architecture.layer_weights + architecture.head_weights
-    numeric = pick_numeric(numeric, device, weights)
+    precision = pick_precision(precision, device, weights)
     if manifest is None:
         manifest = Manifest(name=checkpoint.stem, family=architecture.family, exits=(architecture.layers,))
     _check(checkpoint, manifest, architecture, source)
     policies = _policies(checkpoint, manifest, architecture.hidden_size)
-    model = load_model(source, manifest.exits, numeric, device, backend, threads)
-    engine = Engine(model, manifest, policies, device, numeric)
+    model = load_model(source, manifest.exits, precision, device, backend, threads)
+    engine = Engine(model, manifest, policies, device, precision)
     try:  # shapes that do not fit each other show here, not in the user's first completion
         engine.full_depth_argmax([0], [0], FixedControl())
     except (IndexError, RuntimeError, EngineError) as error:

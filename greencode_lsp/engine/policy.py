@@ -1,6 +1,6 @@
 """When is a token ready? Exit policies: values of one type, asked after every segment but the last.
 
-A policy returns an exit logit; the token leaves where it is above the threshold, and the threshold alone carries the
+A policy returns an exit logit; the token exits where it is above the threshold, and the threshold alone carries the
 user's preference (design, section 2). Everything here is numpy on one vector: a check is a branch, and `observation`
 is the one function that both the server and the training environment read a state through.
 """
@@ -39,11 +39,11 @@ class ExitState:
     position: int
     """Tokens emitted so far."""
     logits: Callable[[], Vector]
-    """[V] runs the LM head, at its cost; the same vector is used if the token leaves here."""
+    """[V] runs the LM head, at its cost; the same vector is used if the token exits here."""
 
 
 class ExitPolicy(Protocol):
-    """Says how ready a token is; higher means leave."""
+    """Says how ready a token is; higher means exit."""
 
     def exit_logit(self, state: ExitState) -> float:
         """Return the exit logit, compared with the threshold of the decode configuration."""
@@ -64,7 +64,7 @@ def observation(
 ) -> Vector:
     """Return [..., D + S - 1 + 2]: the normalised state, the exit one-hot, the pending count and the position.
 
-    Unlike the paper's, it tells the agent which exit it stands at, and is the same in training and in service.
+    Unlike the paper's, it contains the exit, and is the same in training and in service.
     Leading dimensions of the arguments must agree; scalars serve one state.
     """
     one_hot = np.eye(exits - 1, dtype=np.float32)[exit_index]

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from greencode_lsp.models.weights import BLOCK_SIZE, Blocks, WeightSource
+from greencode_lsp.models.weights import BLOCK_SIZE, QuantizedBlocks, WeightSource
 
 Precision = Literal["int4", "mixed", "int8", "float32"]
 """`mixed`: the matrices before the activation (gate and up, two thirds of a layer) in 4 bits, all others in 8."""
@@ -29,7 +29,7 @@ def bits_of(precision: Precision, role: Role) -> int | None:
     return 4 if is_narrow else 8
 
 
-def read_blocks(source: WeightSource, name: str, bits: int) -> Blocks:
+def read_blocks(source: WeightSource, name: str, bits: int) -> QuantizedBlocks:
     """Return a matrix in blocks of so many bits, exactly what the file holds where 8 bits can hold it."""
     if bits == 8:
         exact = source.blocks(name)
@@ -38,7 +38,7 @@ def read_blocks(source: WeightSource, name: str, bits: int) -> Blocks:
     return round_to_blocks(source.float32(name), bits)
 
 
-def round_to_blocks(matrix: NDArray[np.float32], bits: int) -> Blocks:
+def round_to_blocks(matrix: NDArray[np.float32], bits: int) -> QuantizedBlocks:
     """Return [O, K] in blocks, K padded with zeros to whole blocks.
 
     8 bits are symmetric about 128 (no zero points to multiply), 4 bits have a zero point and the best of SHRINKS.
@@ -48,9 +48,9 @@ def round_to_blocks(matrix: NDArray[np.float32], bits: int) -> Blocks:
     values = np.empty((rows, blocks, BLOCK_SIZE), np.uint8)
     scale, zero = np.empty((rows, blocks), np.float32), np.empty((rows, blocks), np.uint8)
     for part, block in _blocks(matrix, blocks):
-        found = _symmetric(block) if bits == 8 else _asymmetric(block, 2**bits - 1)
-        values[part], scale[part], zero[part] = found
-    return Blocks(values, scale, zero, bits)
+        rounded = _symmetric(block) if bits == 8 else _asymmetric(block, 2**bits - 1)
+        values[part], scale[part], zero[part] = rounded
+    return QuantizedBlocks(values, scale, zero, bits)
 
 
 def _blocks(matrix: NDArray[np.float32], blocks: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
@@ -79,26 +79,26 @@ def _asymmetric(block: NDArray[np.float32], steps: int) -> _Rounded:
         zero = np.clip(np.rint(-low * shrink / scale), 0, steps)
         values = np.clip(np.rint(block / scale[..., None]) + zero[..., None], 0, steps)
         error = np.square((values - zero[..., None]) * scale[..., None] - block).sum(-1)
-        found = (values.astype(np.uint8), scale, zero.astype(np.uint8))
+        rounded = (values.astype(np.uint8), scale, zero.astype(np.uint8))
         if best is None:
-            best, least = found, error
+            best, least = rounded, error
             continue
         is_better = error < least
         least = np.where(is_better, error, least)
         best = (
-            np.where(is_better[..., None], found[0], best[0]),
-            np.where(is_better, found[1], best[1]),
-            np.where(is_better, found[2], best[2]),
+            np.where(is_better[..., None], rounded[0], best[0]),
+            np.where(is_better, rounded[1], best[1]),
+            np.where(is_better, rounded[2], best[2]),
         )
     assert best is not None, "there are shrinks"
     return best
 
 
-def stack(parts: list[Blocks]) -> Blocks:
+def stack(parts: list[QuantizedBlocks]) -> QuantizedBlocks:
     """Return matrices of one width stacked along their output rows."""
     if len(parts) == 1:
         return parts[0]
-    return Blocks(
+    return QuantizedBlocks(
         np.concatenate([part.values for part in parts]),
         np.concatenate([part.scale for part in parts]),
         np.concatenate([part.zero for part in parts]),
@@ -106,7 +106,7 @@ def stack(parts: list[Blocks]) -> Blocks:
     )
 
 
-def packed(blocks: Blocks) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+def packed(blocks: QuantizedBlocks) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """Return values [O, B, block size * bits / 8] and zero points as `MatMulNBits` reads them.
 
     Two 4-bit values to a byte, the first in its low half; no zero points where all are the middle.

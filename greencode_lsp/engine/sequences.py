@@ -35,15 +35,15 @@ class Sequences:
     def choose(self, ids: Sequence[int]) -> DecoderState:
         """Return the sequence to serve a prompt: the most alike, else a new one or the one unused for longest."""
         shared, best = max(((s.common_prefix(ids), i) for i, s in enumerate(self._used)), default=(0, 0))
-        found = self._used[best]
-        if shared < SAME_DOCUMENT * min(len(ids), len(found.ids)):
-            found = self._open() if len(self._used) < self.limit else self._oldest()
-            self._returned_to.discard(found)
+        state = self._used[best]
+        if shared < SAME_DOCUMENT * min(len(ids), len(state.ids)):
+            state = self._open() if len(self._used) < self.limit else self._oldest()
+            self._returned_to.discard(state)
         elif shared:
-            self._returned_to.add(found)
-        found.chunk_positions = self.chunk_positions
-        self._used = [*(s for s in self._used if s is not found), found]
-        return found
+            self._returned_to.add(state)
+        state.chunk_positions = self.chunk_positions
+        self._used = [*(s for s in self._used if s is not state), state]
+        return state
 
     def _oldest(self) -> DecoderState:
         """Return the sequence to give up: a place that was only passed through goes before one that was typed at."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 
 from lsprotocol import types
 
@@ -14,22 +15,29 @@ LABEL_CHARACTERS = 60
 TYPED_WORD = re.compile(r"\w*\Z")
 
 
+class NoAnswer(Enum):
+    """Why a request has no text for an answer."""
+
+    NOTHING = "nothing to suggest"
+    SUPERSEDED = "no longer wanted"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What to insert, and where."""
 
     place: Place
     text: str
-    """Empty for nothing to suggest."""
+    """Never empty."""
     number: int
-    """By which the client tells of its acceptance."""
+    """By which the client reports its acceptance."""
     encoding: str
     """The client's position encoding."""
 
     @property
     def insert_text(self) -> str:
         """The whole text of the item, the selected one it extends included."""
-        return self.place.prefix + self.lines if self.text else ""
+        return self.place.prefix + self.lines
 
     @property
     def lines(self) -> str:
@@ -45,9 +53,9 @@ class Answer:
         return types.Range(first, last)
 
 
-def inline_list(answer: Answer | None, accept: str) -> types.InlineCompletionList:
-    """Return one item or none; `accept` is the command that tells of its acceptance."""
-    if answer is None or not answer.text:
+def inline_list(answer: Answer | NoAnswer, accept: str) -> types.InlineCompletionList:
+    """Return one item or none; `accept` is the command that reports its acceptance."""
+    if isinstance(answer, NoAnswer):
         return types.InlineCompletionList(items=[])
     item = types.InlineCompletionItem(
         insert_text=answer.insert_text,
@@ -57,9 +65,9 @@ def inline_list(answer: Answer | None, accept: str) -> types.InlineCompletionLis
     return types.InlineCompletionList(items=[item])
 
 
-def popup_list(answer: Answer | None, accept: str) -> types.CompletionList:
+def popup_list(answer: Answer | NoAnswer, accept: str) -> types.CompletionList:
     """Return one item that replaces the word being typed, or none; the client is to ask again while typing."""
-    items = [] if answer is None or not answer.text else [_popup_item(answer, accept)]
+    items = [] if isinstance(answer, NoAnswer) else [_popup_item(answer, accept)]
     return types.CompletionList(is_incomplete=True, items=items)
 
 

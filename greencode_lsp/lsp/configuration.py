@@ -1,4 +1,4 @@
-"""Asking the client for its settings, and to be told when they change."""
+"""Asking the client for its settings, and to be notified of changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from greencode_lsp.settings import SECTION
 
 
 async def watch_settings(server: LanguageServer) -> None:
-    """Ask the client to tell of changed settings, where it takes such wishes after the start."""
+    """Ask the client to notify of changed settings, where it supports dynamic registration."""
     workspace = server.client_capabilities.workspace
     watched = workspace.did_change_configuration if workspace else None
     if watched is None or not watched.dynamic_registration:

@@ -17,7 +17,7 @@ KINDS = {"loading": "Inactive", "ready": "Normal", "paused": "Inactive", "failed
 
 
 def asks_for_status(options: object) -> bool:
-    """Tell whether a client's `initializationOptions` are those of a client of Copilot's server."""
+    """Return whether a client's `initializationOptions` are those of a client of Copilot's server."""
     return isinstance(options, Mapping) and "editorPluginInfo" in options
 
 
@@ -36,7 +36,7 @@ def listen(server: LanguageServer, accepted: Callable[[str, int], None]) -> None
 
     @server.feature(FOCUS_METHOD)
     def did_focus(params: Any) -> None:  # noqa: ANN401 - untyped in pygls
-        """Nothing: what is asked for tells what is looked at."""
+        """Do nothing: a request shows which document has the focus."""
 
     @server.feature(PART_METHOD)
     def did_partially_accept(params: Any) -> None:  # noqa: ANN401 - untyped in pygls

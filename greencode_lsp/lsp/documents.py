@@ -118,15 +118,15 @@ class Documents(Workspace):
 
     def find(self, uri: str) -> Document | None:
         """Return an open document, or None."""
-        found = self._text_documents.get(identity(uri))
-        return found if isinstance(found, Document) else None
+        document = self._text_documents.get(identity(uri))
+        return document if isinstance(document, Document) else None
 
     def get_text_document(self, doc_uri: str) -> TextDocument:
         """Return an open document. Raises DocumentError for any other."""
-        found = self.find(doc_uri)
-        if found is None:
+        document = self.find(doc_uri)
+        if document is None:
             raise DocumentError("The document is not open; nothing is suggested in it.")
-        return found
+        return document
 
     def put_text_document(self, text_document: types.TextDocumentItem, notebook_uri: str | None = None) -> None:
         """Take a document that was opened; beyond the limits on count and length none, or without its text."""

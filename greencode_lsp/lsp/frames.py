@@ -32,11 +32,11 @@ class Frames:
     def readline(self, size: int | None = -1) -> bytes:
         """Return the next line, from a header in it on, in the spelling that pygls knows; empty at the end."""
         line = self._stdin.readline(HEADER_BYTES if size is None or size < 0 else size)
-        found = HEADER.search(self._tail + line)
+        header = HEADER.search(self._tail + line)
         self._tail = b"" if line.endswith(b"\n") else line[-LONGEST_HEADER:]
-        if found is None:
+        if header is None:
             return line
-        length = int(found.group(1))
+        length = int(header.group(1))
         if length > MESSAGE_BYTES:
             self._refused(length)
             return NO_HEADER

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Lifeline:
-    """Ends the process once the editor's is gone, or some time after it was told to end.
+    """Ends the process once the editor's is gone, or some time after it was asked to end.
 
     Beside the event loop, which may hang; at last beside Python itself, whose lock a library may hold.
     """
@@ -79,7 +79,7 @@ def _is_alive(process: psutil.Process | None) -> bool:
 
 
 def _reader_check() -> Callable[[], bool]:
-    """Return what tells whether somebody can still read standard output; always so where that cannot be told."""
+    """Return a check whether somebody can still read standard output; it says yes where that cannot be known."""
     if not hasattr(select, "poll"):
         return lambda: True
     poll = select.poll()

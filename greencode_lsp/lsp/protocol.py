@@ -20,7 +20,7 @@ from greencode_lsp.records import EnergyTier
 class QuietProtocol(LanguageServerProtocol):
     """The protocol in its order (initialize, shutdown, exit), with every request answered that has an id.
 
-    And without what pygls keeps and tells too much of.
+    And without pygls' logging, which would quote messages.
     """
 
     _server: Any
@@ -78,7 +78,7 @@ class QuietProtocol(LanguageServerProtocol):
         super().handle_message(read)
 
     def _not_read(self, message: dict[str, Any]) -> None:
-        """Make up for a message whose values are not those of its method: nobody waits for ever, or goes on wrongly."""
+        """Make up for a message whose values are not those of its method: no request waits for ever."""
         call_id, method = message.get("id"), message.get("method")
         if method is None:
             future = self._request_futures.pop(call_id, None)  # type: ignore[arg-type]  # an id, or nothing is found
@@ -99,7 +99,7 @@ class QuietProtocol(LanguageServerProtocol):
     @lsp_method(types.EXIT)
     def lsp_exit(self, *args: object) -> Any:  # noqa: ANN401 - pygls' is a generator
         """End: with 0 after a shutdown, with 1 without."""
-        self._server.leave(0 if self._shutdown else 1)
+        self._server.exit(0 if self._shutdown else 1)
 
     def _execute_handler(self, msg_id: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - pygls' own signature
         """Run a handler; pygls would keep the future of each notification for good."""
@@ -116,14 +116,14 @@ class QuietProtocol(LanguageServerProtocol):
 
 
 def is_id(value: object) -> bool:
-    """Tell whether a value may be a request's id."""
+    """Return whether a value may be a request's id."""
     if isinstance(value, str):
         return len(value) <= ID_CHARACTERS
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def is_too_deep(message: object) -> bool:
-    """Tell whether objects and lists are nested beyond the limit."""
+    """Return whether objects and lists are nested beyond the limit."""
     level: list[Any] = [message]
     for _ in range(NESTING):
         level = [

@@ -11,7 +11,7 @@ import cattrs
 from lsprotocol import types
 from pygls.protocol import default_converter
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.errors import PositionError
 from greencode_lsp.lsp.documents import Document
 

@@ -16,7 +16,7 @@ from greencode_lsp.lsp.identity import identity
 from greencode_lsp.lsp.protocol import REPORT_METHOD
 from greencode_lsp.lsp.pulling import MODELS_COMMAND, PULL_COMMAND
 from greencode_lsp.lsp.session import ACCEPT_COMMAND, GreenCodeServer, MakeService
-from greencode_lsp.models.store import leave_workspace
+from greencode_lsp.models.store import move_out_of_workspace
 
 
 def create_server(make_service: MakeService) -> GreenCodeServer:
@@ -123,7 +123,7 @@ def _obey(server: GreenCodeServer) -> None:
 
 def serve_stdio(make_service: MakeService = CompletionService) -> int:
     """Serve one client on standard input and output until it says exit or goes away; return the exit code."""
-    leave_workspace()
+    move_out_of_workspace()
     server = create_server(make_service)
     stdin = Frames(sys.stdin.buffer, server.refused)
     stdout = Output(sys.stdout.buffer, server.abandon)

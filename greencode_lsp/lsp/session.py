@@ -1,4 +1,4 @@
-"""One client's session: from requests to the completion service and back, and what the client is told."""
+"""One client's session: from requests to the completion service and back, and what the client is sent."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from pygls.exceptions import FeatureRequestError
 from pygls.lsp.server import LanguageServer
 
 from greencode_lsp import __version__
-from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.completion.status import Scope, Status, Suggested
 from greencode_lsp.completion.worker import SupersededError
 from greencode_lsp.errors import DocumentError, GreenCodeError, PositionError
 from greencode_lsp.limits import MESSAGE_BYTES, REMEMBERED_SENTENCES
 from greencode_lsp.lsp import answers, copilot
-from greencode_lsp.lsp.answers import Answer
+from greencode_lsp.lsp.answers import Answer, NoAnswer
 from greencode_lsp.lsp.documents import Documents
 from greencode_lsp.lsp.identity import identity
 from greencode_lsp.lsp.lifeline import Lifeline
@@ -29,10 +28,10 @@ from greencode_lsp.lsp.positions import code_points
 from greencode_lsp.lsp.progress import LoadProgress
 from greencode_lsp.lsp.protocol import STATUS_METHOD, QuietProtocol, status_params
 from greencode_lsp.lsp.pulling import ModelPull
-from greencode_lsp.lsp.requests import Params, Place, make_converter, place_of
+from greencode_lsp.lsp.requests import Params, make_converter, place_of
 
 MakeService = Callable[[Callable[[str], None], Callable[[Status], None]], CompletionService]
-"""Makes the service from what tells the user a sentence and what reports a status."""
+"""Makes the service from what shows the user a sentence and what reports a status."""
 
 ACCEPT_COMMAND = "greencode.accept"
 POPUP_WAIT_S = 0.1
@@ -47,7 +46,7 @@ class GreenCodeServer(LanguageServer):
 
     def __init__(self, make_service: MakeService) -> None:
         super().__init__("greencode-lsp", __version__, protocol_cls=QuietProtocol, converter_factory=make_converter)
-        self.service = make_service(self.tell, self.report)
+        self.service = make_service(self.notify_user, self.report)
         self.asks_for_copilot_status = False
         self.exit_code = 1
         """Until the client has shut the server down."""
@@ -60,7 +59,7 @@ class GreenCodeServer(LanguageServer):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._given: OrderedDict[int, tuple[str, int, str]] = OrderedDict()
 
-    def tell(self, sentence: str) -> None:
+    def notify_user(self, sentence: str) -> None:
         """Show one sentence to the user."""
         self.window_show_message(types.ShowMessageParams(types.MessageType.Warning, sentence))
 
@@ -72,7 +71,7 @@ class GreenCodeServer(LanguageServer):
         self._run(self._progress.follow(status))
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run something that nobody may wait for to its end."""
+        """Run something to its end, even if nobody awaits it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -91,7 +90,7 @@ class GreenCodeServer(LanguageServer):
         if isinstance(error, DocumentError):
             self.note(str(error))
         elif source is not FeatureRequestError:
-            self.note(f"greencode-lsp could not handle a message of the editor ({type(error).__name__}); it goes on.")
+            self.note(f"greencode-lsp could not handle a message of the editor ({type(error).__name__}); it continues.")
 
     def begin(self, process_id: int | None, folders: list[types.WorkspaceFolder]) -> None:
         """Take what the client says of itself: the process to live no longer than, and the workspace."""
@@ -109,7 +108,7 @@ class GreenCodeServer(LanguageServer):
             sentence = f"A message of {length} bytes was passed over; no message may be longer than {MESSAGE_BYTES}."
             self._loop.call_soon_threadsafe(self.note, sentence)
 
-    def leave(self, code: int) -> None:
+    def exit(self, code: int) -> None:
         """End the session: what hangs is given a moment, not more."""
         self.exit_code = code
         self.lifeline.end(code)
@@ -120,7 +119,7 @@ class GreenCodeServer(LanguageServer):
         self.lifeline.end(self.exit_code)
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self.leave, self.exit_code)
+                self._loop.call_soon_threadsafe(self.exit, self.exit_code)
 
     def shutdown(self) -> None:
         """Stop the running generation, then the server; also when the client is gone without a word."""
@@ -129,45 +128,44 @@ class GreenCodeServer(LanguageServer):
         self.service.close()
         super().shutdown()  # type: ignore[no-untyped-call]
 
-    async def complete(self, params: Params) -> Answer | None:
-        """Return what to insert and where; None where the request is no longer wanted.
+    async def complete(self, params: Params) -> Answer | NoAnswer:
+        """Return what to insert and where, or why nothing.
 
         Whatever is wrong with the document or the position is noted, and answered with nothing to insert.
         """
         uri, encoding = params.text_document.uri, self.workspace.position_encoding or ""
-        nothing = Answer(Place(Request("", 0, ""), "", 0, 0), "", 0, encoding)
         document = self.documents.find(uri)
         if document is None:
             self.note("A suggestion was asked for in a document that is not open; there is none.")
-            return nothing
+            return NoAnswer.NOTHING
         key, revision = identity(uri), document.revision
         if self.service.refuses(key, document.path, document.language_id or ""):
-            return nothing  # its text is not even looked at
+            return NoAnswer.NOTHING  # its text is not even looked at
         try:
             place = place_of(params, document)
         except PositionError as error:
             self.note(str(error))
-            return nothing
+            return NoAnswer.NOTHING
         except DocumentError as error:
             self.service.refuse(key, str(error))
-            return nothing
+            return NoAnswer.NOTHING
         if place is None:
-            return nothing
+            return NoAnswer.NOTHING
         try:
             suggested = await self.service.complete(key, place.request)
         except SupersededError:
-            return None
+            return NoAnswer.SUPERSEDED
         except Exception as error:  # noqa: BLE001 - the boundary: no error but a cancel reaches the editor
             self.report_server_error(error, None)
-            return Answer(place, "", 0, encoding)
+            return NoAnswer.NOTHING
         if self.documents.find(uri) is not document or document.revision != revision:
             self.service.dropped(suggested)
-            return None
-        return Answer(place, suggested.text, suggested.number, encoding)
+            return NoAnswer.SUPERSEDED
+        return Answer(place, suggested.text, suggested.number, encoding) if suggested.text else NoAnswer.NOTHING
 
-    def give(self, params: Params, answer: Answer | None) -> Answer | None:
-        """Note that an answer goes to the client, and what it takes to read what the client tells of it later."""
-        if answer is not None and answer.text:
+    def give(self, params: Params, answer: Answer | NoAnswer) -> Answer | NoAnswer:
+        """Note that an answer goes to the client, and what it takes to understand its acceptance later."""
+        if isinstance(answer, Answer):
             self._given[answer.number] = answer.insert_text, len(answer.place.prefix), answer.encoding
             if len(self._given) > REMEMBERED_ANSWERS:
                 self._given.popitem(last=False)
@@ -176,7 +174,7 @@ class GreenCodeServer(LanguageServer):
         return answer
 
     def accept(self, number: str, code_units: int | None = None) -> None:
-        """Take the client's word that an item was accepted, or so many of its code units."""
+        """Record that the client says an item was accepted, or so many of its code units."""
         given = self._given.get(int(number)) if number.isdecimal() else None
         if given is not None:
             text, prefix_length, encoding = given
@@ -194,7 +192,7 @@ class GreenCodeServer(LanguageServer):
             return None
 
     async def pull_model(self, name: object) -> dict[str, str] | None:
-        """Pull a model because the user asked for it; what `auto` stands for is chosen anew."""
+        """Pull a model because the user asked for it; what `auto` stands for is chosen again."""
         if not isinstance(name, str) or not name.strip() or name.startswith("-"):
             self.service.notify_once(f"{name!r} is no model; `greencode-lsp models catalogue` lists them.")
             return None
@@ -212,9 +210,9 @@ class GreenCodeServer(LanguageServer):
         except asyncio.CancelledError:
             task.cancel()
             raise
-        return answers.popup_list(self.give(params, task.result()) if done else None, ACCEPT_COMMAND)
+        return answers.popup_list(self.give(params, task.result()) if done else NoAnswer.NOTHING, ACCEPT_COMMAND)
 
     async def answer_inline(self, params: types.InlineCompletionParams) -> types.InlineCompletionList | None:
         """Answer `textDocument/inlineCompletion`: null for superseded, no items for nothing to suggest."""
         answer = self.give(params, await self.complete(params))
-        return None if answer is None else answers.inline_list(answer, ACCEPT_COMMAND)
+        return None if answer is NoAnswer.SUPERSEDED else answers.inline_list(answer, ACCEPT_COMMAND)

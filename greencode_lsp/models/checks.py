@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from greencode_lsp.errors import ModelDamagedError, UnsupportedModelError
 from greencode_lsp.models.manifest import FAMILIES
-from greencode_lsp.models.weights import BLOCK_SIZE, Blocks, WeightSource
+from greencode_lsp.models.weights import BLOCK_SIZE, QuantizedBlocks, WeightSource
 
 MAX_LAYERS = 512
 MAX_HIDDEN = 1 << 16
@@ -65,9 +65,9 @@ def check(source: WeightSource) -> None:
         if there and len(there) < len(group):
             raise _damaged(f"has {min(there)} without {min(set(group) - there)}")
     for name, shape in (table.required | table.optional).items():
-        found = tuple(source.shape(name)) if name in names else shape
-        if found != shape:
-            raise _damaged(f"has {name} in the shape {list(found)}, and its config states {list(shape)}")
+        actual = tuple(source.shape(name)) if name in names else shape
+        if actual != shape:
+            raise _damaged(f"has {name} in the shape {list(actual)}, and its config states {list(shape)}")
 
 
 def expected(config: Mapping[str, Any]) -> Table:
@@ -127,7 +127,7 @@ def _sizes(config: Mapping[str, Any], inner_key: str) -> _Sizes:
     is_opt = inner_key == "ffn_dim"
     head = hidden // heads if is_opt else whole(config, "head_dim", MAX_HEAD_SIZE, hidden // heads or None)
     groups = heads if is_opt else whole(config, "num_key_value_heads", MAX_HEADS, heads)
-    found = _Sizes(
+    sizes = _Sizes(
         layers=whole(config, "num_hidden_layers", MAX_LAYERS),
         hidden=hidden,
         inner=whole(config, inner_key, MAX_INNER),
@@ -141,17 +141,17 @@ def _sizes(config: Mapping[str, Any], inner_key: str) -> _Sizes:
         raise _damaged(f"states {heads} heads, which {groups} key and value heads do not divide")
     if is_opt and hidden % heads:
         raise _damaged(f"states a hidden_size of {hidden}, which {heads} heads do not divide")
-    if max(found.inner, heads * head) > MAX_WIDENING * hidden:
+    if max(sizes.inner, heads * head) > MAX_WIDENING * hidden:
         raise UnsupportedModelError(
             f"The model's layers are more than {MAX_WIDENING} times as wide as its hidden_size; set greencode.model to "
             "another model."
         )
-    cached = 8 * found.layers * groups * head * min(found.positions, CACHED_POSITIONS)
+    cached = 8 * sizes.layers * groups * head * min(sizes.positions, CACHED_POSITIONS)
     if cached > MAX_CACHE_BYTES:
         raise UnsupportedModelError(
             f"The model's keys and values would take {cached / 2**30:.0f} GiB; set greencode.model to a smaller model."
         )
-    return found
+    return sizes
 
 
 def _llama(config: Mapping[str, Any]) -> Table:
@@ -218,7 +218,7 @@ def _opt(config: Mapping[str, Any]) -> Table:
     return Table(required, optional, tuple(together))
 
 
-class Checked:
+class CheckedWeights:
     """A `WeightSource` that was checked; its tensors are checked once more as they are read, for shape and numbers."""
 
     def __init__(self, source: WeightSource) -> None:
@@ -246,17 +246,17 @@ class Checked:
         """See `WeightSource`. Raises ModelDamagedError for NaN, infinity and another shape than the header's, too."""
         return self._believe(name, self._source.float32(name), self.shape(name))
 
-    def blocks(self, name: str) -> Blocks | None:
+    def blocks(self, name: str) -> QuantizedBlocks | None:
         """See `WeightSource`. Raises as `float32` does."""
-        found = self._source.blocks(name)
-        if found is not None:
-            rows, blocks = found.scale.shape
-            if found.shape != self.shape(name) or found.zero.shape != (rows, blocks):
+        blocks = self._source.blocks(name)
+        if blocks is not None:
+            rows, count = blocks.scale.shape
+            if blocks.shape != self.shape(name) or blocks.zero.shape != (rows, count):
                 raise _damaged(f"yields {name} in another shape than its header states")
-            if found.values.shape != (rows, blocks, BLOCK_SIZE):
+            if blocks.values.shape != (rows, count, BLOCK_SIZE):
                 raise _damaged(f"yields {name} in blocks of another size")
-            self._believe(name, found.scale, (rows, blocks))
-        return found
+            self._believe(name, blocks.scale, (rows, count))
+        return blocks
 
     def _believe(self, name: str, values: _Array, shape: tuple[int, ...]) -> _Array:
         if values.shape != tuple(shape):

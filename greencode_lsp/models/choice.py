@@ -30,7 +30,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ModelCandidate:
     """A model that could serve."""
 
     name: str
@@ -48,7 +48,7 @@ def estimated_ms(weights: int, machine: Machine) -> float:
     return 1000 * token_s * (TYPICAL_TOKENS + PROMPT_TOKENS)
 
 
-def best(candidates: Iterable[Candidate], target_ms: float) -> list[Candidate]:
+def best(candidates: Iterable[ModelCandidate], target_ms: float) -> list[ModelCandidate]:
     """Return those that are in time, the best first; of equal quality the quicker."""
     in_time = (candidate for candidate in candidates if candidate.suggestion_ms <= target_ms)
     return sorted(in_time, key=lambda candidate: (-candidate.quality, candidate.suggestion_ms, candidate.name))

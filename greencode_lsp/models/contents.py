@@ -23,7 +23,7 @@ def model_file(folder: Path, name: str, max_bytes: int) -> Path:
     try:
         return regular_file(folder, name, max_bytes=max_bytes, root=_root(folder))
     except OSError as error:
-        raise _told(folder, name, error) from error
+        raise _file_error(folder, name, error) from error
 
 
 def read_file(folder: Path, name: str, max_bytes: int = MAX_JSON_BYTES) -> bytes:
@@ -31,7 +31,7 @@ def read_file(folder: Path, name: str, max_bytes: int = MAX_JSON_BYTES) -> bytes
     try:
         return read_regular(folder, name, max_bytes=max_bytes, root=_root(folder))
     except OSError as error:
-        raise _told(folder, name, error) from error
+        raise _file_error(folder, name, error) from error
 
 
 def read_object(folder: Path, name: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _root(folder: Path) -> Path:
     return folder.parent.parent if is_snapshot else folder
 
 
-def _told(folder: Path, name: str, error: OSError) -> ModelDamagedError | ModelNotFoundError:
+def _file_error(folder: Path, name: str, error: OSError) -> ModelDamagedError | ModelNotFoundError:
     if isinstance(error, UnsafeFileError):
         return ModelDamagedError(f"{error}; it is not read. Fetch or export the model again.")
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):

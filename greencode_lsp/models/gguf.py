@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from greencode_lsp.errors import UnsupportedModelError
 from greencode_lsp.models.gguf_header import Header, TensorRecord, damaged, read_header
 from greencode_lsp.models.manifest import sha256
-from greencode_lsp.models.weights import BLOCK_SIZE, Blocks
+from greencode_lsp.models.weights import BLOCK_SIZE, QuantizedBlocks
 
 Architecture = Literal["llama", "qwen2"]
 ARCHITECTURES: tuple[Architecture, ...] = ("llama", "qwen2")
@@ -47,7 +47,7 @@ _digests: dict[tuple[str, int, int, int], str] = {}
 
 
 class GGUFWeights:
-    """The tensors of one GGUF file. `Blocks` are exact for Q8_0, Q5_0, Q4_0 and IQ4_NL.
+    """The tensors of one GGUF file. `QuantizedBlocks` are exact for Q8_0, Q5_0, Q4_0 and IQ4_NL.
 
     Q4_1, Q5_1, Q4_K and Q5_K add a minimum that is no whole number of steps, and Q6_K scales every 16 weights alone:
     8-bit blocks of 32 cannot hold them, so `blocks` returns None.
@@ -72,15 +72,15 @@ class GGUFWeights:
         """Return a SHA-256 over the header, the file's size and time, and the beginning of every tensor.
 
         For the names of caches: it takes milliseconds, and other weights in the same file's place have another. Only
-        `digest` tells that every byte is what it was.
+        `digest` proves that every byte is what it was.
         """
-        found = hashlib.sha256(self.header.data)
-        found.update(repr(_identity(self.path)[:2]).encode())
+        digest = hashlib.sha256(self.header.data)
+        digest.update(repr(_identity(self.path)[:2]).encode())
         with self.path.open("rb") as file:
             for record in self.header.tensors.values():
                 file.seek(record.offset)
-                found.update(file.read(min(record.size, _SAMPLE)))
-        return found.hexdigest()
+                digest.update(file.read(min(record.size, _SAMPLE)))
+        return digest.hexdigest()
 
     def names(self) -> list[str]:
         """Return the names of all tensors."""
@@ -99,7 +99,7 @@ class GGUFWeights:
                 rows[part] = dequantize(stored, record.kind)
         return self._unpermuted(record, rows.reshape(record.shape))
 
-    def blocks(self, name: str) -> Blocks | None:
+    def blocks(self, name: str) -> QuantizedBlocks | None:
         """Return a matrix in 8-bit blocks equal to what the file holds; None if there are none."""
         record = self._record(name)
         unpack = _UNPACK.get(record.kind)
@@ -114,7 +114,7 @@ class GGUFWeights:
             scale[part] = block[:, :2].copy().view("<f2").reshape(-1, blocks)
             values[part] = unpack(block[:, 2:]).reshape(-1, blocks, BLOCK_SIZE)
         values, scale = self._unpermuted(record, values), self._unpermuted(record, scale)
-        return Blocks(values, scale, np.full((rows, blocks), _CENTRE, np.uint8))
+        return QuantizedBlocks(values, scale, np.full((rows, blocks), _CENTRE, np.uint8))
 
     def _record(self, name: str) -> TensorRecord:
         if name not in self._stored:
@@ -163,10 +163,10 @@ def config_of(header: Header) -> dict[str, Any]:
         )
 
     def count(key: str, default: int | None = None) -> int:
-        found = header.number(f"{kind}.{key}", default)
-        if found is None or found != int(found) or not 0 < found < 1 << 31:
-            raise damaged(header.path, f"{kind}.{key} is {found}")
-        return int(found)
+        value = header.number(f"{kind}.{key}", default)
+        if value is None or value != int(value) or not 0 < value < 1 << 31:
+            raise damaged(header.path, f"{kind}.{key} is {value}")
+        return int(value)
 
     hidden, heads = count("embedding_length"), count("attention.head_count")
     head_dim = count("attention.key_length", max(1, hidden // heads))
@@ -239,7 +239,7 @@ def _hugging_face_names(header: Header, layers: int) -> dict[str, str]:
     """Return name -> the file's own name. Raises UnsupportedModelError for a tensor that has no place here."""
     of_module = {stored: name for name, stored in NAMES.items()}
     of_layer = {stored: name for name, stored in LAYER_NAMES.items()}
-    found: dict[str, str] = {}
+    stored_names: dict[str, str] = {}
     for stored in header.tensors:
         if stored == ROPE_FACTORS:
             continue
@@ -251,13 +251,13 @@ def _hugging_face_names(header: Header, layers: int) -> dict[str, str]:
                 name = f"model.layers.{int(index)}.{of_layer[part]}"
         if name is None or kind not in ("weight", "bias"):
             raise UnsupportedModelError(f"{header.path} holds {stored}, which its family does not have here.")
-        found[f"{name}.{kind}"] = stored
-    return found
+        stored_names[f"{name}.{kind}"] = stored
+    return stored_names
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _rows(record: TensorRecord) -> int:

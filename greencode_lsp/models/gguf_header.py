@@ -87,8 +87,8 @@ class Header:
 
     def strings(self, key: str) -> list[str] | None:
         """Return a list of strings, or None where the metadata has none under the key; bad UTF-8 becomes U+FFFD."""
-        found = self.metadata.get(key)
-        return list(self._decoded(found)) if isinstance(found, Strings) else None
+        value = self.metadata.get(key)
+        return list(self._decoded(value)) if isinstance(value, Strings) else None
 
     def _decoded(self, strings: Strings) -> Iterator[str]:
         data, at = self.data, strings.start
@@ -99,15 +99,15 @@ class Header:
 
     def number(self, key: str, default: float | None = None) -> float | None:
         """Return a number, or the default where the metadata has none under the key."""
-        found = self.metadata.get(key, default)
-        if found is not None and (isinstance(found, bool) or not isinstance(found, int | float)):
+        value = self.metadata.get(key, default)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise damaged(self.path, f"{key} is no number")
-        return found
+        return value
 
     def text(self, key: str) -> str | None:
         """Return a string, or None where the metadata has none under the key."""
-        found = self.metadata.get(key)
-        return found if isinstance(found, str) else None
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else None
 
 
 def damaged(path: Path, what: str) -> ModelDamagedError:
@@ -130,7 +130,7 @@ def read_header(path: Path) -> Header:
             data = file.read(read)
             while True:
                 try:
-                    return _Walk(path, size, data).header()
+                    return _HeaderReader(path, size, data).header()
                 except _ShortError:
                     if read >= min(size, MAX_HEADER):
                         what = "cut short" if size < MAX_HEADER else "its header does not end"
@@ -142,10 +142,10 @@ def read_header(path: Path) -> Header:
 
 
 class _ShortError(Exception):
-    """The header goes on behind what was read of it."""
+    """The header continues behind what was read of it."""
 
 
-class _Walk:
+class _HeaderReader:
     """One pass over the bytes of a header."""
 
     def __init__(self, path: Path, size: int, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """Pulling a model: look it up, read its config.json first, fetch what may be fetched, check it, show it when whole.
 
 Only safetensors and JSON are ever fetched: no pickle, no code. Files go into `models/.partial` and the folder is moved
-to its place when it is whole, so that half a model is never found; what is there of a file is gone on with.
+to its place when it is whole, so that half a model is never seen; a file that is there in part is resumed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from greencode_lsp.errors import GreenCodeError, HubError, ModelDamagedError, UnsupportedModelError
 from greencode_lsp.models.manifest import FAMILIES, MANIFEST_NAME, read_manifest, sha256
-from greencode_lsp.models.pulled import Record, delete, read_record, write_record
+from greencode_lsp.models.pulled import PullRecord, delete, read_record, write_record
 from greencode_lsp.models.store import is_hub_name, partial_folder, pulled_folder
 
 CONFIG, TOKENIZER, AGENT = "config.json", "tokenizer.json", "agent.safetensors"
@@ -38,7 +38,7 @@ class HubFile:
     name: str
     size: int
     sha256: str | None
-    """None where the hub keeps the file in git itself: then `git_sha1` tells."""
+    """None where the hub keeps the file in git itself: then `git_sha1` is compared."""
     git_sha1: str | None
 
     def is_as_listed(self, path: Path) -> bool:
@@ -72,8 +72,8 @@ class Hub(Protocol):
         ...
 
 
-def pull(name: str, revision: str | None, hub: Hub, tell: Callable[[str], None] = lambda sentence: None) -> Path:
-    """Fetch a model and return its folder. `tell` gets a sentence about what is done.
+def pull(name: str, revision: str | None, hub: Hub, notify: Callable[[str], None] = lambda sentence: None) -> Path:
+    """Fetch a model and return its folder. `notify` gets a sentence about what is done.
 
     Raises HubError where it cannot be fetched, UnsupportedModelError for what the engine does not run (before its
     weights are fetched) and ModelDamagedError where a file is not what the hub or its manifest says.
@@ -83,15 +83,18 @@ def pull(name: str, revision: str | None, hub: Hub, tell: Callable[[str], None] 
     repository, folder = hub.look_up(name, revision), pulled_folder(name)
     record = read_record(folder)
     if record is not None and record.commit == repository.commit:
-        tell(f"{name} is here already, as the hub has it.")
+        notify(f"{name} is here already, as the hub has it.")
         return folder
     partial = partial_folder(name)
     try:
         _begin(partial, repository.commit)
-        _fetch_all(hub, repository, partial, tell)
+        _fetch_all(hub, repository, partial, notify)
         _finish(repository, partial, folder)
     except OSError as error:
-        raise HubError(f"{name} cannot be written to {partial} ({error.strerror or error}); mend that disk.") from error
+        raise HubError(
+            f"{name} cannot be written to {partial} ({error.strerror or error}); free some space there "
+            "or make it writable."
+        ) from error
     return folder
 
 
@@ -104,7 +107,7 @@ def _begin(partial: Path, commit: str) -> None:
         mark.write_text(commit, encoding="utf8")
 
 
-def _fetch_all(hub: Hub, repository: Repository, partial: Path, tell: Callable[[str], None]) -> None:
+def _fetch_all(hub: Hub, repository: Repository, partial: Path, notify: Callable[[str], None]) -> None:
     by_name = {file.name: file for file in repository.files}
     try:
         for name in (CONFIG, MANIFEST_NAME):
@@ -121,7 +124,7 @@ def _fetch_all(hub: Hub, repository: Repository, partial: Path, tell: Callable[[
         raise HubError(
             f"{repository.name} takes {missing / 1e6:.0f} MB more and {partial} has {free / 1e6:.0f} MB; free the rest."
         )
-    tell(f"Fetching {missing / 1e6:.1f} MB of {repository.name} ({len(wanted)} files).")
+    notify(f"Fetching {missing / 1e6:.1f} MB of {repository.name} ({len(wanted)} files).")
     for file in wanted:
         _fetch(hub, repository, file, partial)
 
@@ -158,7 +161,7 @@ def _finish(repository: Repository, partial: Path, folder: Path) -> None:
         raise
     (partial / COMMIT_NAME).unlink()
     files = {path.name: sha256(path) for path in sorted(partial.iterdir()) if path.is_file()}
-    write_record(partial, Record(repository.name, repository.commit, files))
+    write_record(partial, PullRecord(repository.name, repository.commit, files))
     if folder.exists() or folder.is_symlink():  # an older commit: a running server has read its files already
         delete(folder)
     partial.rename(folder)

@@ -1,6 +1,6 @@
 """The Hugging Face hub as a `Hub`. The only module that imports `huggingface_hub`; nothing that serves imports it.
 
-`http_get` is used, not `snapshot_download`: the latter begins an interrupted file anew in the next process.
+`http_get` is used, not `snapshot_download`: the latter restarts an interrupted file in the next process.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class HuggingFaceHub:
                 stream.seek(0)
             http_get(
                 url,
-                cast("BinaryIO", Bounded(stream, file)),
+                cast("BinaryIO", BoundedStream(stream, file)),
                 resume_size=stream.tell(),
                 headers=headers,
                 expected_size=file.size,
@@ -70,7 +70,7 @@ class HuggingFaceHub:
             )
 
 
-class Bounded:
+class BoundedStream:
     """A file to be written that takes no more bytes than were listed, whatever is sent."""
 
     def __init__(self, stream: BinaryIO, file: HubFile) -> None:
@@ -101,7 +101,7 @@ def _one_sentence(name: str) -> Iterator[None]:
 
 
 def _sentence(name: str, error: Exception) -> str:
-    again = f"`greencode-lsp models pull {name}` goes on where it ended"
+    again = f"`greencode-lsp models pull {name}` resumes where it ended"
     match error:
         case GatedRepoError():
             return f"{name} is gated: ask for access on its page, then `hf auth login` or set HF_TOKEN."
@@ -116,4 +116,4 @@ def _sentence(name: str, error: Exception) -> str:
         case HfHubHTTPError():
             status = error.response.status_code
             return f"The hub answered {status} for {name}; try again later: {again}."
-    return f"The hub cannot be reached or was lost ({type(error).__name__}); mend the network: {again}."
+    return f"The hub cannot be reached or was lost ({type(error).__name__}); fix the network: {again}."

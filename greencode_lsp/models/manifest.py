@@ -35,20 +35,20 @@ class CalibrationRow:
     agreement: float
     """Mean over completions of the share of tokens equal to the full-depth argmax after the same emitted tokens.
 
-    Of a bolder row never more than of the rows before it."""
+    Of a more aggressive row never more than of the rows before it."""
     agreement_lower_95: float
     """Proven lower bound of it, one-sided 95 %, of this row and those before it."""
     mean_exit_layer: float
     layer_equivalents_ratio: float
     early_share: float
-    """Share of tokens that left before the last layer."""
+    """Share of tokens that exited before the last layer."""
     exact_match: float | None = None
-    """This and the next three: the completion's first line against the rest of the author's line."""
+    """This and the next three: the completion's first line against the rest of the reference line."""
     edit_similarity: float | None = None
     rouge_l: float | None = None
     codebleu: float | None = None
     verified_ratio: float | None = None
-    """`layer_equivalents_ratio` where tokens that leave here are drafts, verified at full depth; may exceed 1."""
+    """`layer_equivalents_ratio` of self-speculative decoding with drafts from this row's exits; may exceed 1."""
     completions: int = 0
     """How many the row was measured on; 0 where the manifest is of before this was noted."""
 
@@ -70,7 +70,7 @@ class Manifest:
     exit_policy: str = "never"
     """What `greencode.exitPolicy = auto` means for this checkpoint: the policy that won at equal energy."""
     calibration: dict[str, dict[str, tuple[CalibrationRow, ...]]] = field(default_factory=dict)
-    """language -> policy -> rows, from the most careful threshold to the boldest."""
+    """language -> policy -> rows, from the most conservative threshold to the most aggressive."""
     cost_curve: dict[int, float] = field(default_factory=dict)
     """Positions m -> c(m)/c(1): one segment run over m positions against one (design, section 2)."""
     head_layers: float = 0.0

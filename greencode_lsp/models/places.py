@@ -33,7 +33,7 @@ _DEFAULT_HOST, _DEFAULT_OWNER = "registry.ollama.ai", "library"
 
 
 @dataclass(frozen=True, slots=True)
-class FoundModel:
+class LocalModel:
     """A model that lies on this disk."""
 
     setting: str
@@ -88,10 +88,10 @@ class Places:
             manifest = folder.joinpath("manifests", *parts, tag)
             if os.path.lexists(manifest):
                 return _blob_of(manifest, folder, name)
-        known = ", ".join(sorted(found.setting for found in self._ollama_models(_Budget()))) or "none"
+        known = ", ".join(sorted(model.setting for model in self._ollama_models(_Budget()))) or "none"
         raise ModelNotFoundError(f"Ollama has no model {name!r} on this disk; there is {known}.")
 
-    def look(self, clock_s: Callable[[], float] = time.monotonic) -> Iterator[FoundModel]:
+    def look(self, clock_s: Callable[[], float] = time.monotonic) -> Iterator[LocalModel]:
         """Yield the models of all places; ends after MAX_SECONDS, MAX_ENTRIES or when everything was looked at."""
         budget = _Budget(clock_s)
         yield from self._ollama_models(budget)
@@ -102,9 +102,9 @@ class Places:
                 if real not in seen:
                     seen.add(real)
                     known = by_hash(real.name)
-                    yield FoundModel(str(path), where, path, _size(real) or 0, known.name if known else "")
+                    yield LocalModel(str(path), where, path, _size(real) or 0, known.name if known else "")
 
-    def _ollama_models(self, budget: _Budget) -> Iterator[FoundModel]:
+    def _ollama_models(self, budget: _Budget) -> Iterator[LocalModel]:
         for folder in self.ollama:
             root = folder / "manifests"
             for manifest in _files(root, budget):
@@ -120,7 +120,7 @@ class Places:
                 except ModelNotFoundError:
                     continue  # named by whoever asks for it
                 known = by_hash(blob.name.removeprefix("sha256-"))
-                yield FoundModel(OLLAMA + name, "Ollama", blob, _size(blob) or 0, known.name if known else "")
+                yield LocalModel(OLLAMA + name, "Ollama", blob, _size(blob) or 0, known.name if known else "")
 
 
 class _Budget:
@@ -130,7 +130,7 @@ class _Budget:
         self._clock_s, self._end_s, self._left = clock_s, clock_s() + MAX_SECONDS, MAX_ENTRIES
 
     def is_spent(self) -> bool:
-        """Count one entry; tell whether it is one too many."""
+        """Count one entry; return whether it is one too many."""
         self._left -= 1
         return self._left < 0 or self._clock_s() > self._end_s
 

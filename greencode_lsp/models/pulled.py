@@ -25,7 +25,7 @@ from greencode_lsp.models.store import (
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class PullRecord:
     """The parsed `pulled.json`: what a folder was when it had been fetched and checked."""
 
     name: str
@@ -35,13 +35,13 @@ class Record:
     """File name -> SHA-256."""
 
 
-def read_record(folder: Path) -> Record | None:
+def read_record(folder: Path) -> PullRecord | None:
     """Return what was recorded, or None for a folder that was not pulled. Raises ModelDamagedError."""
     path = folder / RECORD_NAME
     if not os.path.lexists(path):
         return None
     try:
-        record = Record(**read_object(folder, RECORD_NAME))
+        record = PullRecord(**read_object(folder, RECORD_NAME))
     except (TypeError, ModelDamagedError) as error:
         raise ModelDamagedError(f"{path} cannot be read ({error}); remove the model and pull it again.") from error
     texts = (record.name, record.commit, *(record.files.values() if isinstance(record.files, dict) else (None,)))
@@ -50,12 +50,12 @@ def read_record(folder: Path) -> Record | None:
     return record
 
 
-def write_record(folder: Path, record: Record) -> None:
+def write_record(folder: Path, record: PullRecord) -> None:
     """Write `pulled.json`; a reader sees all of it or none."""
     atomic_write(folder / RECORD_NAME, json.dumps(asdict(record), indent=1).encode(), mode=0o644)
 
 
-def check(folder: Path, record: Record) -> None:
+def check(folder: Path, record: PullRecord) -> None:
     """Compare every file with what was recorded. Raises ModelNotFoundError or ModelDamagedError."""
     for name, expected in record.files.items():
         again = f"run `greencode-lsp models remove {record.name}` and pull it again"
@@ -76,8 +76,8 @@ def partial_names() -> list[str]:
 
 
 def _names(parent: Path) -> list[str]:
-    found = (hub_name(folder) for folder in parent.iterdir() if folder.is_dir()) if parent.is_dir() else ()
-    return sorted(name for name in found if is_hub_name(name))
+    names = (hub_name(folder) for folder in parent.iterdir() if folder.is_dir()) if parent.is_dir() else ()
+    return sorted(name for name in names if is_hub_name(name))
 
 
 def remove(name: str) -> int:

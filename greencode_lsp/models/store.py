@@ -78,7 +78,7 @@ def is_pulled(name: str) -> bool:
     return is_hub_name(name) and (pulled_folder(name) / RECORD_NAME).is_file()
 
 
-def leave_workspace() -> None:
+def move_out_of_workspace() -> None:
     """Make a folder of the server's own the current one: no relative name leads into what the editor has opened."""
     try:
         os.chdir(make_private(data_home() / "run"))
@@ -97,9 +97,9 @@ def resolve(model: str) -> Path:
     A name is never looked for in the current folder, which may be a workspace (design, I8). Raises ModelNotFoundError
     where there is no such model.
     """
-    found = _by_name(model) or _gguf_at(model)
-    if found is not None:
-        return found
+    path = _by_name(model) or _gguf_at(model)
+    if path is not None:
+        return path
     folder = bundled_folder() if model == BUNDLED else Path(model)
     try:
         folder = folder.expanduser()
@@ -133,9 +133,9 @@ def _by_name(model: str) -> Path | None:
         return Places.here().resolve_ollama(model.removeprefix(OLLAMA))
     offered = named(model)
     for one in offered:
-        found = installed(one)
-        if found is not None:
-            return found
+        path = installed(one)
+        if path is not None:
+            return path
     if offered and not any(partial_folder(one.name).is_dir() for one in offered):
         raise ModelNotFoundError(
             f"The model {model} is not here yet; run `greencode-lsp models pull {model}`, or set greencode.model to "

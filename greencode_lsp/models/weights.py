@@ -17,7 +17,7 @@ BLOCK_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class QuantizedBlocks:
     """A matrix [O, K] in blocks along K: weight = scale * (value - zero)."""
 
     values: NDArray[np.uint8]
@@ -70,6 +70,6 @@ class WeightSource(Protocol):
         """Return a tensor."""
         ...
 
-    def blocks(self, name: str) -> Blocks | None:
+    def blocks(self, name: str) -> QuantizedBlocks | None:
         """Return a matrix in 8-bit blocks of `BLOCK_SIZE` equal to what the file holds; None if there are none."""
         ...

@@ -53,7 +53,7 @@ def build_prompt(
 ) -> list[int]:
     """Return at most `max_prompt_tokens` ids (two, if that is more) for completing `text` at the code point `offset`.
 
-    `name` is the file's, for models that are told it. Where `fim` is plain, or with nothing but blanks and closers
+    `name` is the file's, for models that take it. Where `fim` is plain, or with nothing but blanks and closers
     after the cursor, the prompt is the plain prefix.
     """
     title = _title(name, tokenizer, fim, max_prompt_tokens)
@@ -72,7 +72,7 @@ def build_prompt(
 
 
 def _title(name: str, tokenizer: CodeTokenizer, fim: Fim, max_prompt_tokens: int) -> list[int]:
-    """Return the ids of the file's name and a newline, where the model is told it and it is not too long."""
+    """Return the ids of the file's name and a newline, where the model takes it and it is not too long."""
     if not name or not fim.title or "file" not in fim.ids:
         return []
     ids = tokenizer.encode(name + "\n")

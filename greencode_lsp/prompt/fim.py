@@ -1,6 +1,6 @@
 """Fill in the middle as data: the order of a prompt's parts, the marks between them, and what ends a completion.
 
-One description serves whoever arranges ids: the prompt builder, the training samples, calibration. A checkpoint of
+One description serves all that arrange ids: the prompt builder, the training samples, calibration. A checkpoint of
 this project states its marks in the manifest; a published one is known by the marks in its tokenizer.
 
     psm     prefix-mark above suffix-mark after middle-mark line     `above` ends with a newline, `line` is the cursor's
@@ -83,8 +83,8 @@ class Fim:
         the manifest states an order that there is not.
         """
         chosen = _of_manifest(stated) if stated else _published(find)
-        found = {role: find(mark) for role, mark in chosen.marks.items()}
-        ids = {role: token_id for role, token_id in found.items() if token_id is not None}
+        token_ids = {role: find(mark) for role, mark in chosen.marks.items()}
+        ids = {role: token_id for role, token_id in token_ids.items() if token_id is not None}
         needed = _NEEDED[chosen.order]
         order = chosen.order if needed <= ids.keys() else "plain"
         return replace(chosen, order=order, ids=ids, stop_ids=special_ids | frozenset(ids.values()))
@@ -201,6 +201,6 @@ def _of_manifest(stated: Mapping[str, str]) -> Fim:
 
 
 def document_name(path: str, language: str) -> str:
-    """Return what a prompt calls a document: its file's name without folders, else one that tells its language."""
+    """Return what a prompt calls a document: its file's name without folders, else one by its language."""
     name = PurePosixPath(path.replace("\\", "/")).name
     return name or (f"untitled.{EXTENSIONS[language]}" if language in EXTENSIONS else "")

@@ -85,8 +85,8 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 
 def _types(header: Header) -> np.ndarray[Any, Any]:
-    found = header.metadata.get(f"{_AT}token_type")
-    return found if isinstance(found, np.ndarray) else np.zeros(0, np.int32)
+    types = header.metadata.get(f"{_AT}token_type")
+    return types if isinstance(types, np.ndarray) else np.zeros(0, np.int32)
 
 
 def _pre_tokenizer(patterns: tuple[str, ...]) -> pre_tokenizers.PreTokenizer:

@@ -36,9 +36,9 @@ def program(search_path: str) -> str | None:
 
 def find(roots: Sequence[str]) -> str | None:
     """Return git's path, or None where there is none, or only one inside the workspace."""
-    found = program(os.environ.get("PATH", ""))
-    is_theirs = found is not None and any(Path(found).is_relative_to(root) for root in roots if root)
-    return None if is_theirs else found
+    git = program(os.environ.get("PATH", ""))
+    is_theirs = git is not None and any(Path(git).is_relative_to(root) for root in roots if root)
+    return None if is_theirs else git
 
 
 def ask(git: str, folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str] | None:

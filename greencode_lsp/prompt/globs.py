@@ -33,11 +33,11 @@ class Globs:
 
 
 def _names(pattern: re.Pattern[str], path: str) -> bool:
-    """Tell whether a pattern names just this file or folder; the library's also match all that lies in a folder."""
+    """Return whether a pattern names just this file or folder; the library's also match all that lies in a folder."""
     if "ps_d" in pattern.groupindex:
         return pattern.fullmatch(path) is not None
-    found = pattern.match(path)  # `*`, and `folder/**`: what lies in a folder, but not itself
-    return found is not None and (pattern.pattern == "." or found.end() < len(path))
+    match = pattern.match(path)  # `*`, and `folder/**`: what lies in a folder, but not itself
+    return match is not None and (pattern.pattern == "." or match.end() < len(path))
 
 
 def _compiled(lines: Iterable[str]) -> Iterator[tuple[bool, re.Pattern[str]]]:

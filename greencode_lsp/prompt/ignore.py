@@ -57,15 +57,15 @@ class Rules:
             real, place = Path(os.path.realpath(given)), Path(os.path.realpath(given.parent)) / given.name
             if is_secret(str(real)) or has_secret_link(real, (str(given.parent), *roots)):
                 return "it is another name of a file that holds secrets"
-            found = [_excluded(_below(given, roots), exclude)]
-            found += [self._ignored(file, roots) for file in dict.fromkeys((place, real))]
+            verdicts = [_excluded(_below(given, roots), exclude)]
+            verdicts += [self._ignored(file, roots) for file in dict.fromkeys((place, real))]
         except UnreadableError as error:
             return f"{error} cannot be read"
         except PermissionError:
             return "a folder above it may not be looked into"
         except (OSError, ValueError):  # no file can have such a name: nothing names it
             return _excluded(path.lstrip("/"), exclude)
-        return next((why for why in found if why), None)
+        return next((why for why in verdicts if why), None)
 
     def _ignored(self, file: Path, roots: Sequence[str]) -> Verdict:
         folders = list(file.parents)[:FOLDERS_ABOVE]
@@ -168,18 +168,18 @@ def _git_folder(repository: Path) -> Path:
 def _signature(sources: Sequence[tuple[Path, int]], repository: Path | None) -> Signature:
     """Return what changes when one of the files does, or when git tracks others."""
     paths = [path for path, _ in sources] + ([repository / ".git" / "index"] if repository else [])
-    found = []
+    facts = []
     for path in paths:
         try:
             status = path.stat()
         except OSError:
             continue
-        found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
-    return tuple(found)
+        facts.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(facts)
 
 
 def _exists(path: Path) -> bool:
-    """Tell whether something is there; raises PermissionError where that may not be known."""
+    """Return whether something is there; raises PermissionError where that may not be known."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -188,7 +188,7 @@ def _exists(path: Path) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """Tell whether a regular file is there: a pipe or a device is none. git reads no .gitignore through a link."""
+    """Return whether a regular file is there: a pipe or a device is none. git reads no .gitignore through a link."""
     return _exists(path) and path.is_file() and not (path.name == GITIGNORE and path.is_symlink())
 
 

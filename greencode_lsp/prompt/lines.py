@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 
 REMEMBERED_CHARACTERS = 200
-"""Longer lines are tokenised anew."""
+"""Longer lines are tokenised each time."""
 _MIXED_LINES = "class A:\n\n    def f(self):\n\tx = {\n        1: [],\n    }\n\n\n    f();  \n*/\ny = 'z'\n"
 """What tokenizers merge across line ends, where they do: punctuation, blank lines and indentation."""
 

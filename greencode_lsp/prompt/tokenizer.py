@@ -74,10 +74,10 @@ class CodeTokenizer:
 
     def fim(self, stated: Mapping[str, str]) -> Fim:
         """Return how the model reads the text around a cursor; `stated` is what its manifest says of it."""
-        found = Fim.of(self.token_id, self.special_ids, stated)
-        if stated or "document" in found.ids or self._opening is None:
-            return found
-        return found.opened_by(self._opening)
+        fim = Fim.of(self.token_id, self.special_ids, stated)
+        if stated or "document" in fim.ids or self._opening is None:
+            return fim
+        return fim.opened_by(self._opening)
 
     @property
     def vocab_size(self) -> int:

@@ -41,7 +41,7 @@ def run_tests(editor: str, options: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prepare and test the editors named; return 0 unless a test failed: what cannot be had is told and left out."""
+    """Prepare and test the editors named; return 0 unless a test failed; what is missing here is reported."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.editors", description="Test in real editors, headless; other options go to pytest."
     )
@@ -54,12 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for editor in EDITORS if arguments.editor == "all" else (arguments.editor,):
         begin = time.perf_counter()
         found = prepare(editor, cache, fetch=not arguments.cached)
-        _tell(f"{editor}: {'ready' if isinstance(found, Ready) else found.reason} ({_seconds(begin)}, {cache})")
+        _notify(f"{editor}: {'ready' if isinstance(found, Ready) else found.reason} ({_seconds(begin)}, {cache})")
         if arguments.fetch_only or isinstance(found, Missing):
             continue
         begin = time.perf_counter()
         failed |= run_tests(editor, pytest_options) != 0
-        _tell(f"{editor}: tests took {_seconds(begin)}")
+        _notify(f"{editor}: tests took {_seconds(begin)}")
     return int(failed)
 
 
@@ -67,7 +67,7 @@ def _seconds(begin: float) -> str:
     return f"{time.perf_counter() - begin:.1f} s"
 
 
-def _tell(sentence: str) -> None:
+def _notify(sentence: str) -> None:
     print(sentence, flush=True)  # noqa: T201 - a command line prints
 
 

@@ -31,7 +31,7 @@ def scripted(neovim_executable: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def editor(scripted: Neovim) -> Neovim:
     """That editor with a new, empty Python file, in insert mode."""
-    scripted.lua("server.reset(); _G.told = {}")
+    scripted.lua("server.reset(); _G.notices = {}")
     scripted.open()
     scripted.type("i")
     return scripted

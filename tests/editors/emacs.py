@@ -47,19 +47,19 @@ def prepare(cache: Path) -> Ready | Missing:
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
         run(["apt-get", "-q", "update"], cache, quiet)
         run(["apt-get", "-q", "-y", "--no-install-recommends", "install", "emacs-nox", "elpa-eglot"], cache, quiet)
-    told = cache / "emacs-packages.txt"
+    record = cache / "emacs-packages.txt"
     if not _packages(cache).is_dir():
         try:
             unpack(LSP_MODE_SUITE, [f"elpa-{name}" for name in LSP_MODE], _packages(cache))
         except FetchError as error:
-            told.write_text(str(error))
+            record.write_text(str(error))
     return find(cache)
 
 
 def why_missing(cache: Path, name: str) -> str:
     """Return why a package cannot be tested, in one sentence."""
-    told = cache / "emacs-packages.txt"
-    reason = told.read_text() if told.is_file() else "`python -m tests.editors emacs` fetches it"
+    record = cache / "emacs-packages.txt"
+    reason = record.read_text() if record.is_file() else "`python -m tests.editors emacs` fetches it"
     return f"{name} is not in {cache}: {reason}"
 
 

@@ -256,7 +256,7 @@
      (write-region
       (prin1-to-string
        `((nil . ((greencode-command . ("/bin/sh" "-c" ,(format "touch %sran" folder)))
-                 (greencode-model . "/attacker") (greencode-device . "cuda") (greencode-numeric . "float32")
+                 (greencode-model . "/attacker") (greencode-device . "cuda") (greencode-precision . "float32")
                  (eglot-workspace-configuration . (:greencode (:model "/attacker" :preference "energy")))
                  (exec-path . (,folder)) (greencode-preference . "energy")))))
       nil (expand-file-name ".dir-locals.el" folder) nil 'silent)
@@ -276,7 +276,7 @@
   (test-in-hostile
    (let ((section (greencode-section-of (greencode-path-to-uri buffer-file-name))))
      (should (equal '("preference" "energy")
-                    (cl-loop for key in '("model" "device" "numeric" "preference")
+                    (cl-loop for key in '("model" "device" "precision" "preference")
                              when (gethash key section) append (list key (gethash key section))))))))
 
 (ert-deftest the-server-starts-in-a-folder-of-its-own ()

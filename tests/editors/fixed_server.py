@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from greencode_lsp.completion.parts import Parts
-from greencode_lsp.completion.pipeline import Backend
+from greencode_lsp.completion.backend import Backend
+from greencode_lsp.completion.parts import ServiceParts
 from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.lsp.server import create_server
 from greencode_lsp.records import Step
@@ -28,7 +28,7 @@ LONGEST_WAIT = 2000
 MEMORISED = replace(MANIFEST, languages=LANGUAGES, calibration={language: {"agent": ROWS} for language in LANGUAGES})
 
 
-class ThriftyEngine(FakeEngine):
+class FrugalEngine(FakeEngine):
     """Does three quarters of full depth's work, so that there is something saved."""
 
     def generate(self, *arguments: Any, **options: Any) -> Iterator[Step]:
@@ -45,14 +45,14 @@ def load(settings: Settings, gate: Path | None) -> Backend:
         if gate is None or (gate / "go").exists():
             break
         pause.wait(0.05)
-    return backend(ThriftyEngine((PYTHON, JAVA)), MEMORISED)
+    return backend(FrugalEngine((PYTHON, JAVA)), MEMORISED)
 
 
 if __name__ == "__main__":
     folders = [Path(argument) for argument in sys.argv[1:] if argument != "--stdio"]
-    parts = Parts(
+    parts = ServiceParts(
         load=lambda settings: load(settings, folders[0] if folders else None),
-        meter=lambda device, tell, checkpoint: meter(),
+        meter=lambda device, notify, checkpoint: meter(),
         rng=Never(),
     )
     create_server(lambda notify, report: CompletionService(notify, report, parts)).start_io()

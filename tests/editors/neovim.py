@@ -37,8 +37,8 @@ def why_missing(cache: Path, version: str) -> str:
     """Return why a version cannot be run, in one sentence."""
     if version not in SUITES:
         return f"Neovim {version} comes with `pip install '.[test]'`, which this environment lacks."
-    told = _folder(cache, version) / "missing.txt"
-    reason = told.read_text().strip() if told.is_file() else "`python -m tests.editors neovim` fetches it"
+    record = _folder(cache, version) / "missing.txt"
+    reason = record.read_text().strip() if record.is_file() else "`python -m tests.editors neovim` fetches it"
     return f"Neovim {version} is not in {cache}: {reason}"
 
 

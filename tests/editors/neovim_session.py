@@ -77,7 +77,7 @@ class Neovim:
         """Return what there is to see when a wait was in vain."""
         log = Path(self.lua("return vim.lsp.log.get_filename and vim.lsp.log.get_filename() or vim.lsp.get_log_path()"))
         tail = log.read_text()[-2000:] if log.is_file() else ""
-        return f"text {self.text!r}, ghost {self.ghost!r}, mode {self.mode}, told {self.told}, log {tail}"
+        return f"text {self.text!r}, ghost {self.ghost!r}, mode {self.mode}, notices {self.notices}, log {tail}"
 
     @property
     def mode(self) -> str:
@@ -95,9 +95,9 @@ class Neovim:
         return str(self.lua(GHOST))
 
     @property
-    def told(self) -> list[str]:
+    def notices(self) -> list[str]:
         """What was shown to the user as messages."""
-        return list(self.lua("return _G.told"))
+        return list(self.lua("return _G.notices"))
 
     def wait_text(self, text: str) -> None:
         """Wait until the buffer is this text."""
@@ -156,8 +156,8 @@ def neovim(executable: Path, folder: Path, setup: str, home: Path | None = None)
         f"vim.opt.runtimepath:prepend([==[{PLUGIN}]==])\n"
         f"package.path = [==[{ROOT / 'tests/editors'}/?.lua;]==] .. package.path\n"
         "vim.o.swapfile, vim.o.expandtab, vim.o.shiftwidth = false, true, 4\n"
-        "_G.told = {}\n"
-        "vim.notify = function(text) table.insert(_G.told, text) end\n"
+        "_G.notices = {}\n"
+        "vim.notify = function(text) table.insert(_G.notices, text) end\n"
         f"{setup}\n"
     )
     environment = {

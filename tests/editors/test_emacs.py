@@ -40,7 +40,7 @@ class Outcome:
 
     word: str
     """`passed`, `FAILED` or `skipped`, as ERT says it."""
-    told: str
+    output: str
     """What ERT printed about it."""
 
 
@@ -87,7 +87,9 @@ def outcomes(suite: str) -> dict[str, Outcome]:
     loads = [f"--load={name}" for name in SUITES[suite]]
     printed = run_emacs(home, *loads, "--funcall=ert-run-tests-batch-and-exit").stdout
     parts = re.split(r"^ +(passed|FAILED|skipped) +\d+/\d+ +(\S+).*$", printed, flags=re.M)
-    known = {law: Outcome(word, told) for told, word, law in zip(parts[0:-1:3], parts[1::3], parts[2::3], strict=True)}
+    known = {
+        law: Outcome(word, output) for output, word, law in zip(parts[0:-1:3], parts[1::3], parts[2::3], strict=True)
+    }
     return {**known, "": Outcome("never ran", printed)}
 
 
@@ -104,13 +106,13 @@ def test_in_emacs(suite: str, law: str) -> None:
     known = outcomes(suite)
     outcome = known.get(law, known[""])
     if outcome.word == "skipped":
-        pytest.skip(f"Emacs skipped it: {skip_reason(outcome.told)}")
-    assert outcome.word == "passed", outcome.told
+        pytest.skip(f"Emacs skipped it: {skip_reason(outcome.output)}")
+    assert outcome.word == "passed", outcome.output
 
 
-def skip_reason(told: str) -> str:
+def skip_reason(output: str) -> str:
     """Return what `test-skip` was given."""
-    found = re.search(r"^skipped because (.*)", told, re.M)
+    found = re.search(r"^skipped because (.*)", output, re.M)
     return found[1] if found else "it says no reason"
 
 

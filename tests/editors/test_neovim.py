@@ -22,7 +22,7 @@ def test_tab_inserts_all_that_is_suggested_and_tells_the_server(editor: Neovim) 
     editor.wait_text(f"x = {TWO_LINES}")
     assert editor.ghost == ""
     assert editor.nvim.current.window.cursor == (2, len("second(2)"))
-    editor.wait(lambda: editor.lua("return server.commands") == [["greencode.accept", ["7"]]], "the server is told")
+    editor.wait(lambda: editor.lua("return server.commands") == [["greencode.accept", ["7"]]], "the server is notified")
 
 
 def test_the_word_key_inserts_word_by_word_and_the_rest_stays_visible(editor: Neovim) -> None:

@@ -135,7 +135,7 @@ def test_greencode_alone_tells_the_state_and_what_the_last_completion_cost(edito
     status = {"state": "ready", "model": "mini-2", "device": "cpu", "preference": 0.5, "last": last, "today": today}
     editor.lua("server.notify('greencode/status', ...)", {**status, "reason": "It is getting late."})
     editor.command("GreenCode")
-    assert editor.told == [
+    assert editor.notices == [
         "greencode: State ready, model mini-2 on cpu, preference 0.5. It is getting late. "
         "Last completion: 0.12 J (modelled), 42 ms. "
         "Today: 20.0 J used (attributed), 5.00 J saved against full depth (modelled)."
@@ -187,7 +187,7 @@ def test_a_missing_server_is_told_once_with_how_to_install_it(neovim_executable:
     with neovim(neovim_executable, tmp_path, setup) as editor:
         for name in ("one.py", "two.py"):
             editor.open("", name, attached=False)
-        [sentence] = editor.told
+        [sentence] = editor.notices
         assert "greencode-lsp-that-is-missing was not found" in sentence
         assert f"pip install {ROOT}" in sentence
         editor.command("checkhealth greencode")
@@ -199,12 +199,12 @@ def test_a_server_that_crashes_at_start_is_told_once_with_its_log(neovim_executa
     setup = f"require('greencode').setup({{ cmd = {quote(program)} }})"
     with neovim(neovim_executable, tmp_path, setup) as editor:
         editor.open("", "one.py", attached=False)
-        editor.wait(lambda: editor.told, "the crash is told")
+        editor.wait(lambda: editor.notices, "the crash is reported")
         for name in ("two.py", "three.py"):
             editor.open("", name, attached=False)
         line = editor.wait(lambda: editor.lua("return require('greencode').statusline()"), "the statusline tells it")
         assert line == "greencode stopped"
-        [sentence] = editor.told
+        [sentence] = editor.notices
         log = Path(sentence.rpartition(": ")[2])
         assert "the reason of the crash" in log.read_text()
         editor.command("checkhealth greencode")
@@ -217,8 +217,8 @@ def test_a_program_that_is_no_server_is_told_once(neovim_executable: Path, tmp_p
     with neovim(neovim_executable, tmp_path, setup) as editor:
         for name in ("one.py", "two.py"):
             editor.open("", name, attached=False)
-            editor.wait(lambda: editor.told, "the end is told")
-        assert len(editor.told) == 1
+            editor.wait(lambda: editor.notices, "the end is reported")
+        assert len(editor.notices) == 1
 
 
 def test_a_killed_server_comes_back_once_and_after_that_on_wish(neovim_executable: Path, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def kill(editor: Neovim) -> None:
 def test_settings_of_setup_reach_the_server(real: Neovim) -> None:
     real.open(HEAD)
     real.wait_status(state="ready", preference=1.0)
-    assert real.told == []
+    assert real.notices == []
 
 
 def test_the_real_servers_suggestion_appears_and_tab_accepts_it(real: Neovim) -> None:
@@ -277,7 +277,9 @@ def test_the_real_server_obeys_the_preference(real: Neovim) -> None:
     real.wait_status(state="ready", preference=0.25)
     real.command("GreenCode preference nonsense")
     # window/showMessage: by vim.notify from 0.12 on, before that as a message
-    real.wait(lambda: "nonsense" in str(real.told) + real.nvim.command_output("messages"), "the bad value is told")
+    real.wait(
+        lambda: "nonsense" in str(real.notices) + real.nvim.command_output("messages"), "the bad value is reported"
+    )
     assert real.lua("return require('greencode.server').wishes.preference") == 0.25
     real.command("GreenCode preference accuracy")
     real.wait_status(preference=1.0)
@@ -338,7 +340,7 @@ def test_vim_lsp_enable_alone_starts_the_command_on_path(neovim_executable: Path
         editor.open(HEAD)
         editor.type("Gofor item ")
         editor.wait_ghost("in items:")
-        assert editor.told == []
+        assert editor.notices == []
 
 
 def test_setup_after_a_file_was_opened_starts_the_server_for_it(neovim_executable: Path, tmp_path: Path) -> None:
@@ -360,7 +362,7 @@ def test_the_bundled_models_suggestion_appears_and_tab_accepts_it(neovim_executa
         status = editor.wait_status(state="ready")
         assert status["model"] == "mini-2"
         assert editor.lua("return require('greencode').statusline()").endswith("J saved today")
-        assert editor.told == []
+        assert editor.notices == []
 
 
 def test_the_help_has_a_tag_for_every_word_of_the_plugin(neovim_executable: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_projects_file_chooses_no_program_and_no_model(neovim_executable: Path
         cmd, settings = editor.lua(SEEN)
         assert cmd == list(FAKE_SERVER)
         assert settings == {"model": "bundled", "preference": "energy"}
-        assert any("a project does not choose cmd, model, device" in text for text in editor.told)
+        assert any("a project does not choose cmd, model, device" in text for text in editor.notices)
 
 
 def test_a_projects_vim_script_chooses_no_program_either(neovim_executable: Path, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_program_named_from_the_current_folder_is_not_run(neovim_executable: P
         planted.chmod(0o755)
         editor.command(f"cd {editor.files}")
         editor.open("x = 1\n", attached=False)
-        assert any("write its whole path" in text for text in editor.told)
+        assert any("write its whole path" in text for text in editor.notices)
         assert editor.clients() == 0
 
 

@@ -99,7 +99,7 @@ async def _storm(home: Path, batches: list[list[dict[str, Any]]]) -> list[Figure
     return [
         Figure("messages", sum(map(len, batches))),
         Figure("later requests spoilt", spoilt, 0),
-        Figure("sentences told", len(set(wire.told))),
+        Figure("sentences shown", len(set(wire.notices))),
         Figure("slowest batch, s", slowest_s),
         Figure("resident memory grown since a tenth, share", grown),
         Figure("exit code", code or 0, 0),

@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from greencode_lsp.completion.pipeline import LiveControl, Request, complete, load_backend
+from greencode_lsp.completion.backend import load_backend
+from greencode_lsp.completion.pipeline import LiveControl, complete
+from greencode_lsp.completion.request import Request
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.models.manifest import MANIFEST_NAME, CalibrationRow, Manifest, sha256, write_manifest
 from greencode_lsp.settings import Settings
@@ -138,7 +140,9 @@ def run_case(number: int, home: Path) -> str:
     shutil.copytree(home / family, folder)
     name = mutate(folder, rng)
     try:
-        settings = Settings(model=str(folder), device="cpu", numeric=rng.choice(("float32", "int8")), max_new_tokens=4)
+        settings = Settings(
+            model=str(folder), device="cpu", precision=rng.choice(("float32", "int8")), max_new_tokens=4
+        )
         backend = load_backend(settings)
         control = LiveControl.of(settings, backend.manifest, "python")
         complete(backend, Request("def f(x):\n    return x", 22, "python", invoked=True), control, meter())
@@ -229,8 +233,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcomes, failures, resident = fuzz(options.first, options.count, Path(home))
     for number, failure in failures.items():
         print(f"case {number}: {failure}")  # noqa: T201 - a command prints
-    told = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
-    print(f"{options.count} cases in {time.monotonic() - begun_s:.0f} s: {told}; resident at the end {resident} kB")  # noqa: T201
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+    print(f"{options.count} cases in {time.monotonic() - begun_s:.0f} s: {summary}; resident at the end {resident} kB")  # noqa: T201
     return 1 if failures else 0
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from greencode_lsp.completion.pipeline import Backend, load_backend
+from greencode_lsp.completion.backend import Backend, load_backend
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.records import DecodeConfig
 from greencode_lsp.settings import Settings
@@ -75,7 +75,7 @@ class Polled:
 
 
 class Idle:
-    """Measures how long the one worker thread is busy after its generation was told to stop.
+    """Measures how long the one worker thread is busy after its generation was asked to stop.
 
     The stop comes right after the generation asked whether to, so that it is heard as late as it can be; which of its
     questions that is, is left to seeded chance.
@@ -111,7 +111,7 @@ class Idle:
         self._worker.shutdown()
 
     def _generate(self, phase: str, control: Polled) -> str:
-        """Generate until told to stop; return the phase in which that was heard, empty where it was too late."""
+        """Generate until asked to stop; return the phase in which that was heard, empty where it was too late."""
         prompt, tokens = self._prompt, NEW_TOKENS
         if phase == "prefill":  # a prompt that shares nothing with what is cached, run through all layers
             prompt, tokens = self._dice.sample(self._prompt, len(self._prompt)), 1

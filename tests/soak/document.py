@@ -64,7 +64,7 @@ class Document:
 
 
 async def settle(wire: Wire) -> None:
-    """Wait until what was generated is in the ledger: the worker books a generation before it begins the next but one.
+    """Wait until what was generated is in the ledger: the worker records it before it begins the next but one.
 
     The two that are asked for here are in another language, so that a count can leave them out.
     """

@@ -13,7 +13,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number and what it may be; `limit` None for one that is only told."""
+    """One number and what it may be; `limit` None for one that is only reported."""
 
     name: str
     value: float | None

@@ -185,5 +185,5 @@ def _figures(asked: list[Asked], text: str, late: int, computed: Sequence[tuple[
         Figure("generations", len(computed)),
         Figure("tokens", sum(tokens for _, tokens in computed)),
         Figure("wasted tokens, share", wasted / max(1, sum(tokens for _, tokens in computed)), 0.15),
-        Figure("sentences told", len(wire.told)),
+        Figure("sentences shown", len(wire.notices)),
     ]

@@ -91,7 +91,7 @@ async def run(home: Path, scale: float, command: Sequence[str] = SERVE) -> list[
         Figure("superseded (null)", sum(call.error_code is None and call.text is None for call in storm.calls)),
         Figure("answers with a suggestion", sum(bool(call.text) for call in storm.calls)),
         Figure("other errors", sum(code not in (None, REQUEST_CANCELLED) for code in codes), 0),
-        Figure("sentences told", len(wire.told), 0),
+        Figure("sentences shown", len(wire.notices), 0),
         Figure("memory when warm, MB", first / 1e6),
         Figure("memory at the end, MB", last / 1e6),
         Figure("growth, share", last / first - 1, 0.05),

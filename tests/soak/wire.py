@@ -76,7 +76,7 @@ class Wire:
         """Answers to nothing that was asked."""
         self.statuses: list[dict[str, Any]] = []
         """The latest alone."""
-        self.told: list[str] = []
+        self.notices: list[str] = []
         self.logged: list[str] = []
         self.configuration: Any = None
         """The answer to `workspace/configuration`; an exception for none."""
@@ -132,7 +132,7 @@ class Wire:
         while not any(status["state"] in ("ready", "failed") for status in self.statuses):
             self._news.clear()
             await asyncio.wait_for(self._news.wait(), PATIENCE_S)
-        assert self.statuses[-1]["state"] == "ready", self.told
+        assert self.statuses[-1]["state"] == "ready", self.notices
 
     async def initialize(self, options: object = None, **others: Any) -> None:
         """Begin the session as a client with inline completion; others of its parameters may be given."""
@@ -171,7 +171,7 @@ class Wire:
                 self.statuses = [message["params"]]
                 self._news.set()
             elif message["method"] == "window/showMessage":
-                self.told.append(message["params"]["message"])
+                self.notices.append(message["params"]["message"])
             elif message["method"] == "window/logMessage":
                 self.logged.append(message["params"]["message"])
             return

@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-from greencode_lsp.engine.calibrate import device_name, use_this_device
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.onnx.threads import decide_threads, usable_threads
+from greencode_lsp.engine.timing import device_name, use_this_device
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.models.store import resolve
 from greencode_lsp.prompt.tokenizer import CodeTokenizer

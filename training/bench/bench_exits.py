@@ -41,8 +41,8 @@ def modes(engine: Engine, checkpoint: Path) -> dict[str, tuple[Engine, DecodeCon
     """Return what is compared: preferences, an agent that never exits, and the model as one graph without exits."""
     whole = dataclasses.replace(engine.manifest, exits=engine.exits[-1:])
     source, threads = open_source(checkpoint), engine.model.threads
-    model = load_model(source, whole.exits, engine.numeric, engine.device, threads=threads)
-    single = Engine(model, whole, engine.policies, engine.device, engine.numeric)
+    model = load_model(source, whole.exits, engine.precision, engine.device, threads=threads)
+    single = Engine(model, whole, engine.policies, engine.device, engine.precision)
     single.sequences.chunk_positions = engine.sequences.chunk_positions
 
     def at(preference: float) -> DecodeConfig:

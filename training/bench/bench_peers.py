@@ -147,7 +147,7 @@ class LlamaCpp:
 
 def open_peers(engine: Engine, folder: Path, work: Path) -> dict[str, Peer]:
     """Return the peers that are installed, by name, over one float folder."""
-    peers: dict[str, Peer] = {f"greencode {engine.numeric}": Ours(engine)}
+    peers: dict[str, Peer] = {f"greencode {engine.precision}": Ours(engine)}
     if importlib.util.find_spec("transformers"):
         peers["Hugging Face float32"] = HuggingFace(folder, torch.float32)
         peers["Hugging Face bfloat16"] = HuggingFace(folder, torch.bfloat16)
@@ -158,7 +158,7 @@ def open_peers(engine: Engine, folder: Path, work: Path) -> dict[str, Peer]:
 
 def open_gguf_peers(engine: Engine, file: Path) -> dict[str, Peer]:
     """Return ours and llama.cpp, where it is installed, over one GGUF file."""
-    peers: dict[str, Peer] = {f"greencode {engine.numeric}": Ours(engine)}
+    peers: dict[str, Peer] = {f"greencode {engine.precision}": Ours(engine)}
     if importlib.util.find_spec("llama_cpp"):
         peers["llama.cpp"] = LlamaCpp(file)
     return peers

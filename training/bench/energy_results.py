@@ -182,7 +182,7 @@ def _modelled_time(comparison: dict[str, float] | None) -> list[str]:
     if comparison is None:
         return []
     return [
-        f"Modelled time (`greencode-lsp calibrate`) over observed, {comparison['completions']:.0f} completions of "
+        f"Modelled time (`greencode-lsp profile`) over observed, {comparison['completions']:.0f} completions of "
         f"held-out lines: median {comparison['ratio']:.3f}, {comparison['within_15_percent']:.0%} of them within 15 %; "
         f"the share saved is off by {comparison['saved_share_error']:.1%} of full depth."
     ]

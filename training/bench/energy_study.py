@@ -24,20 +24,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from greencode_lsp.calibrate import judged, trials
-from greencode_lsp.completion.pipeline import Backend
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.demo.positions import CursorPosition
-from greencode_lsp.energy.calibration import busy_clock
 from greencode_lsp.energy.detect import find_counter
+from greencode_lsp.energy.device_profile import busy_clock
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W
 from greencode_lsp.energy.sampler import Counter
-from greencode_lsp.engine.calibrate import time_checkpoint
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.onnx.threads import usable_threads
+from greencode_lsp.engine.timing import time_checkpoint
 from greencode_lsp.errors import SettingError
 from greencode_lsp.models.store import resolve
 from greencode_lsp.preference import decode_config
+from greencode_lsp.profile import judged, trials
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig, FixedControl
 from greencode_lsp.settings import Settings
@@ -246,12 +246,12 @@ def run(options: StudyOptions, runs: Path) -> dict[str, Any]:
     kept = out / "energy-study.part"
     chosen = [line.prompt for line in lines[: options.prompts]]
     windows = measure(methods, chosen, options, kept, engine.device)
-    calibration = time_checkpoint(engine)
+    profile = time_checkpoint(engine)
     study = {
         "model": engine.manifest.name,
         "device": engine.device,
-        "device_name": calibration.device_name,
-        "precision": engine.numeric,
+        "device_name": profile.device_name,
+        "precision": engine.precision,
         "threads": usable_threads(),
         "power_w": ACTIVE_POWER_W[engine.device],
         "options": asdict(options),
@@ -260,7 +260,7 @@ def run(options: StudyOptions, runs: Path) -> dict[str, Any]:
         "methods": summary(windows, list(methods)),
         "quality": quality(methods, engine, tokenizer, lines),
         "quality_lines": len(lines),
-        "modelled_time": modelled_time(Backend(engine, tokenizer, engine.manifest), calibration, lines),
+        "modelled_time": modelled_time(Backend(engine, tokenizer, engine.manifest), profile, lines),
         "windows": [asdict(window) for window in windows],
     }
     energy_results.write(study, out)
@@ -268,15 +268,15 @@ def run(options: StudyOptions, runs: Path) -> dict[str, Any]:
     return study
 
 
-def modelled_time(backend: Backend, calibration: Any, lines: Sequence[Line]) -> dict[str, float] | None:
+def modelled_time(backend: Backend, profile: Any, lines: Sequence[Line]) -> dict[str, float] | None:
     """Return how the stored times compare with completions of lines that nothing was timed on; None without such."""
     positions = [line.position for line in lines if line.position.text]
     places = [CursorPosition(at.package, at.document, at.offset) for at in positions]
-    timed = list(trials(backend, calibration, Settings(), places))
+    timed = list(trials(backend, profile, Settings(), places))
     if not timed:
         return None
     ratios = [r for t in timed for r in (t.modelled_full_depth_s / t.full_depth_s, t.modelled_served_s / t.served_s)]
-    verdict = judged(calibration, timed)
+    verdict = judged(profile, timed)
     return {
         "completions": len(ratios),
         "ratio": float(verdict.time_ratio or math.nan),

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from greencode_lsp.engine.load import NUMERICS, load_engine
+from greencode_lsp.engine.load import PRECISIONS, load_engine
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.exits.teacher_forcing import DEVICE
 
@@ -56,7 +56,7 @@ def compare(checkpoint: Path, texts: Sequence[Window]) -> dict[str, dict[str, fl
     """Return by precision the share of likeliest tokens kept and the loss."""
     reference, loss = measure(checkpoint, REFERENCE, texts)
     by_precision = {REFERENCE: {"argmax_kept": 1.0, "loss": loss}}
-    for precision in NUMERICS[DEVICE]:
+    for precision in PRECISIONS[DEVICE]:
         if precision != REFERENCE:
             likeliest, loss = measure(checkpoint, precision, texts)
             by_precision[precision] = {"argmax_kept": float((likeliest == reference).mean()), "loss": loss}

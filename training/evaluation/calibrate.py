@@ -183,7 +183,7 @@ def _verified(served: Served, tree: Tree, candidate: ThresholdCandidate) -> tupl
     """
     if candidate.policy not in DRAFTERS:
         return 0.0, 0.0
-    config = DecodeConfig(candidate.policy, candidate.threshold, verified=True)
+    config = DecodeConfig(candidate.policy, candidate.threshold, self_speculative=True)
     work = tree.serve(served, config).work
     return work.layer_equivalents, work.full_depth_layer_equivalents
 

@@ -1,6 +1,6 @@
 """What the layers cost: c(m)/c(1) of a segment over m positions, and the head in layers.
 
-The same timings as `greencode-lsp calibrate` takes on a user's machine (engine/calibrate.py). Written to `cost_curve`
+The same timings as `greencode-lsp profile` takes on a user's machine (engine/timing.py). Written to `cost_curve`
 and `head_layers` of the manifest, which the agent's reward and every reported ratio use.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from greencode_lsp.engine.calibrate import ROUNDS, costs, time_checkpoint
 from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.timing import ROUNDS, costs, time_checkpoint
 from training.exits.teacher_forcing import DEVICE
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from greencode_lsp.completion import filters
 from greencode_lsp.completion.filters import Shape
-from greencode_lsp.completion.pipeline import Request, cursor_of, whole_characters
+from greencode_lsp.completion.progress import whole_characters
+from greencode_lsp.completion.request import Request, cursor_of
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.heal import Healed, heal

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greencode_lsp.engine.engine import Model
-from greencode_lsp.engine.load import load_model, open_source, pick_numeric
+from greencode_lsp.engine.load import load_model, open_source, pick_precision
 from greencode_lsp.engine.state import DecoderState, Vector
 
 DEVICE = "cpu"
@@ -23,7 +23,7 @@ DEVICE = "cpu"
 
 def load_state(folder: Path, exits: tuple[int, ...], precision: str = "auto") -> tuple[Model, DecoderState]:
     """Load a checkpoint's decoder alone, to be run by hand."""
-    model = load_model(open_source(folder), exits, pick_numeric(precision, DEVICE), DEVICE)
+    model = load_model(open_source(folder), exits, pick_precision(precision, DEVICE), DEVICE)
     return model, DecoderState(model.open(), len(exits))
 
 

@@ -15,7 +15,7 @@ export interface Run {
   lastWords: () => Promise<string>
 }
 
-/** Writes to the log alone: what is worth a message is told by the session, once and in its own words. */
+/** Writes to the log alone: what is worth a message is shown by the session, once and in its own words. */
 class QuietClient extends LanguageClient {
   override error(message: string): void {
     super.error(message, undefined, false)

@@ -7,7 +7,7 @@ export const LARGEST_DOCUMENT = 5_000_000
 const BUNDLED_LANGUAGES = ['python', 'java']
 const SCHEMES = ['file', 'untitled']
 
-/** What the server is told of; documents of any language, since its settings say which are completed. */
+/** What the server is notified of: documents of any language, since its settings say which are completed. */
 export const SELECTOR = SCHEMES.map((scheme) => ({ scheme }))
 
 /** Return in one sentence why the document is not completed, whatever the server thinks; undefined if it may be. */

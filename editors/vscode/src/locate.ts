@@ -5,7 +5,7 @@ import * as vscode from 'vscode'
 
 const NAME = process.platform === 'win32' ? 'greencode-lsp.exe' : 'greencode-lsp'
 
-/** Where the server is, or the sentence that says what to mend. */
+/** Where the server is, or the sentence that says what to fix. */
 export type Found = { path: string } | { problem: string }
 
 /** Find the server: by the setting, else in the selected Python environment, else on PATH. */
@@ -14,7 +14,7 @@ export async function findServer(): Promise<Found> {
   if (named) {
     return (await isExecutable(named))
       ? { path: named }
-      : { problem: `There is no executable ${named}; mend the setting greencode.server.path.` }
+      : { problem: `There is no executable ${named}; fix the setting greencode.server.path.` }
   }
   const folders = (process.env.PATH ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder))
   for (const folder of [...(await environmentFolders()), ...folders]) {

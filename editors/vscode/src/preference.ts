@@ -13,7 +13,7 @@ const MEANINGS: Record<string, string> = {
   balanced: 'nearly the full model\'s tokens',
   energy: 'the most sparing',
 }
-/** Names without costs, for a server that has not told its own yet. */
+/** Names without costs, for a server that has not reported its own yet. */
 const NAMES: [string, number][] = [['accuracy', 1], ['balanced', 0.5], ['energy', 0]]
 
 /** Let the user choose between accuracy and energy: for this session, or by an item's button for good. */

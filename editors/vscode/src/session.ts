@@ -18,7 +18,7 @@ export class Session implements vscode.Disposable {
   private run: Run | undefined
   private serverPath = ''
   private lastRecoveryAt = 0
-  private told = ''
+  private shown = ''
   private current: Promise<void> = Promise.resolve()
   private waiting: Promise<void> | undefined
   private isDisposed = false
@@ -49,9 +49,9 @@ export class Session implements vscode.Disposable {
     return this.waiting
   }
 
-  /** Restart because the user asked: what stands in the way is told again. */
+  /** Restart because the user asked: what prevents it is reported again. */
   async restartAnew(): Promise<void> {
-    this.told = ''
+    this.shown = ''
     await this.restart()
   }
 
@@ -138,7 +138,7 @@ export class Session implements vscode.Disposable {
     }
   }
 
-  /** Recover from an end that nobody asked for; one that comes again soon is told instead. */
+  /** Recover from an end that nobody asked for; one that comes again soon is reported instead. */
   private async ended(run: Run): Promise<void> {
     if (Date.now() - this.lastRecoveryAt < STEADY_MS) {
       this.explainStop(await run.lastWords())
@@ -163,10 +163,10 @@ export class Session implements vscode.Disposable {
   }
 
   private explainMissing(problem: string): void {
-    if (problem === this.told) {
+    if (problem === this.shown) {
       return
     }
-    this.told = problem
+    this.shown = problem
     void vscode.window.showWarningMessage(problem, 'Install', 'Open Setting').then((choice) => {
       if (choice === 'Install') {
         void vscode.commands.executeCommand('greencode.openWalkthrough')

@@ -3,7 +3,7 @@
 from greencode_lsp.completion.filters.balance import cut_overlap, cut_unbalanced
 from greencode_lsp.completion.filters.cursor import Cursor
 from greencode_lsp.completion.filters.indent import Style
-from greencode_lsp.completion.filters.rules import CLEAN_RULES, clean, is_telling, repeats
+from greencode_lsp.completion.filters.rules import CLEAN_RULES, clean, is_readable, repeats
 from greencode_lsp.completion.filters.stop import STOP_RULES, Shape, shape, stop_index
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "clean",
     "cut_overlap",
     "cut_unbalanced",
-    "is_telling",
+    "is_readable",
     "repeats",
     "shape",
     "stop_index",

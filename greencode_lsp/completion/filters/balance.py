@@ -12,16 +12,16 @@ SHORTEST_WORD_OVERLAP = 4
 
 
 def is_balanced(text: str, cursor: Cursor) -> bool:
-    """Tell whether the rest of the cursor's line means with `text` before it what it means without.
+    """Return whether the rest of the cursor's line means with `text` before it what it means without.
 
     It closes what it closed and leaves open what it left open; what nothing in the document closes the text may.
     """
     at_cursor, said = cursor.scan(""), cursor.scan(text)
-    without, found = cursor.scan(cursor.rest), cursor.scan(text + cursor.rest)
-    errors = found.errors - said.errors
+    without, with_text = cursor.scan(cursor.rest), cursor.scan(text + cursor.rest)
+    errors = with_text.errors - said.errors
     if errors > without.errors or _strict_errors(text, cursor):
         return False
-    if found.kinds != without.kinds[: len(found.kinds)]:
+    if with_text.kinds != without.kinds[: len(with_text.kinds)]:
         return False
     kept = len(said.kinds)
     is_open_still = said.kinds == at_cursor.kinds[:kept] and kept >= min(cursor.closed_below, len(at_cursor.kinds))
@@ -70,7 +70,7 @@ def cut_overlap(text: str, cursor: Cursor) -> str:
 
 
 def _is_repetition(text: str, rest: str, length: int) -> bool:
-    """Tell whether an overlap is a repetition, and not chance."""
+    """Return whether an overlap is a repetition, and not chance."""
     overlap = rest[:length]
     if re.match(r"\w", overlap) and re.search(r"\w\Z", text[:-length]):
         return False  # the overlap begins in the middle of a word of `text`
@@ -127,11 +127,11 @@ def cut_after_text(text: str, cursor: Cursor) -> str:
 
 def cut_open_text(text: str, cursor: Cursor) -> str:
     """Cut before the line on which the text opens a string of several lines that it does not close, if more is left."""
-    found = cursor.scan(text)
-    opened = [e for e in found.events if e.what == "open" and e.position >= 0 and e.depth >= len(cursor.state)]
-    frames = found.state[len(cursor.state) :]
+    scanned = cursor.scan(text)
+    opened = [e for e in scanned.events if e.what == "open" and e.position >= 0 and e.depth >= len(cursor.state)]
+    frames = scanned.state[len(cursor.state) :]
     if not frames or text_depth(frames[-1:]) is None or not opened or "\n" not in text:
         return text
-    start = next((e.position for e in reversed(opened) if e.depth == len(found.state) - 1), 0)
+    start = next((e.position for e in reversed(opened) if e.depth == len(scanned.state) - 1), 0)
     head = text[: max(0, text.rfind("\n", 0, start))]
     return head if head.strip() else text

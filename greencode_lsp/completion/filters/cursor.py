@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from greencode_lsp.completion.filters.indent import Style, style_of
 from greencode_lsp.completion.languages import Language, language_of
-from greencode_lsp.completion.scan import Scan, State, scan
+from greencode_lsp.completion.open_frames import State
+from greencode_lsp.completion.scan import Scan, scan
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """What the rules are told besides the text. Line ends are newlines."""
+    """What the rules know besides the text. Line ends are newlines."""
 
     before: str
     """The document's text before the cursor, or its end."""
@@ -45,8 +46,8 @@ class Cursor:
         line_state = scan(before[:start], language).state
         state = scan(before, language, line_state, start).state
         below = _closed_below(state, after, language)
-        found = style_of(before, after, style or Style(language.unit))
-        return cls(before, after, language, line_state, state, below, found, is_whole)
+        file_style = style_of(before, after, style or Style(language.unit))
+        return cls(before, after, language, line_state, state, below, file_style, is_whole)
 
     @property
     def left(self) -> str:
@@ -73,20 +74,20 @@ class Cursor:
         start = self.before.rfind("\n") + 1
         line = self.before[start:]
         lines = self.before[max(0, start - 1) : start] + line + text
-        found = scan(lines, self.language, self.line_state, min(start, 1), is_thorough=True)
+        scanned = scan(lines, self.language, self.line_state, min(start, 1), is_thorough=True)
         shift = len(line) + min(start, 1)
-        found.events = [event.moved(-shift) for event in found.events]
-        return found
+        scanned.events = [event.moved(-shift) for event in scanned.events]
+        return scanned
 
 
 def _closed_below(state: State, after: str, language: Language) -> int:
     """Return how many of the open frames, counted from outside, are closed by what follows the cursor."""
     if not state:
         return 0
-    found = scan(after, language, state)
+    scanned = scan(after, language, state)
     texts = [i for i, frame in enumerate(state) if frame.quote is not None and frame.quote.spans_lines]
-    is_odd = any(frame.quote is not None and frame.quote.spans_lines for frame in found.state)
-    if texts and is_odd and any(frame is state[texts[0]] for frame in found.closed):
+    is_odd = any(frame.quote is not None and frame.quote.spans_lines for frame in scanned.state)
+    if texts and is_odd and any(frame is state[texts[0]] for frame in scanned.closed):
         return _closed_below(state[: texts[0]], after, language)  # its end is the next one's beginning
-    closed = {id(frame) for frame in found.closed}
+    closed = {id(frame) for frame in scanned.closed}
     return max((index + 1 for index, frame in enumerate(state) if id(frame) in closed), default=0)

@@ -101,7 +101,7 @@ def _levels(before: str, base: str, style: Style) -> list[tuple[int, str]]:
 
 
 def _is_aligned(code: str, previous: str) -> bool:
-    """Tell whether a line is aligned with a bracket of the one before it, or goes on with a comment or expression."""
+    """Return whether a line is aligned with a bracket of the one before it, or goes on with a comment or expression."""
     if re.match(r"\*|\.\w|\?|&&|\|\||[+:] ", code):
         return True
     opened = sum(previous.count(b) for b in "([{") - sum(previous.count(b) for b in ")]}")
@@ -109,7 +109,7 @@ def _is_aligned(code: str, previous: str) -> bool:
 
 
 def _is_odd(lines: list[str], style: Style) -> bool:
-    """Tell whether the text goes deeper in other steps than the style's."""
+    """Return whether the text goes deeper in other steps than the style's."""
     unit = style.columns(style.unit)
     shown = [line for line in lines if line.strip()]
     for line, deeper in pairwise(shown):

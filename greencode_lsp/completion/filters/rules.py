@@ -40,8 +40,8 @@ NOTICE = re.compile(r"[\"']AS IS\b|\blicen[cs]e|@author\b", re.IGNORECASE)
 
 def cut_special_tokens(text: str, cursor: Cursor) -> str:
     """Cut at the first special token that the model spelled out in ordinary tokens, and at bytes that are no text."""
-    found = [text.find(token) for token in (*cursor.special_tokens, "\ufffd")]
-    return text[: min((index for index in found if index >= 0), default=len(text))]
+    indices = [text.find(token) for token in (*cursor.special_tokens, "\ufffd")]
+    return text[: min((index for index in indices if index >= 0), default=len(text))]
 
 
 def cut_licence(text: str, cursor: Cursor) -> str:
@@ -58,7 +58,7 @@ def cut_licence(text: str, cursor: Cursor) -> str:
 
 
 def _is_top(cursor: Cursor) -> bool:
-    """Tell whether nothing but comments stands before the cursor."""
+    """Return whether nothing but comments stands before the cursor."""
     if not cursor.is_whole:
         return False
     lines = (line.strip() for line in cursor.before.split("\n"))
@@ -144,10 +144,10 @@ def clean(text: str, cursor: Cursor) -> str:
 
 
 def repeats(text: str, cursor: Cursor) -> bool:
-    """Tell whether a text has begun to repeat itself or what stands around the cursor."""
+    """Return whether a text has begun to repeat itself or what stands around the cursor."""
     return cut_neighbour(cut_repetition(text, cursor), cursor) != text
 
 
-def is_telling(text: str) -> bool:
-    """Tell whether a suggestion is long enough to be read."""
+def is_readable(text: str) -> bool:
+    """Return whether a suggestion is long enough to be read."""
     return len("".join(text.split())) >= SHORTEST_SHOWN

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from greencode_lsp.completion.filters.cursor import Cursor
-from greencode_lsp.completion.scan import State, columns, in_code, scan
+from greencode_lsp.completion.open_frames import State
+from greencode_lsp.completion.scan import columns, in_code, scan
 from greencode_lsp.settings import Multiline
 
 Shape = Literal["line", "block"]
@@ -31,7 +32,7 @@ def shape(cursor: Cursor, multiline: Multiline = "auto") -> Shape:
 
 
 def opens_block(cursor: Cursor) -> bool:
-    """Tell whether by the language's grammar the lines below the cursor's one belong to it."""
+    """Return whether by the language's grammar the lines below the cursor's one belong to it."""
     left, state = cursor.left.rstrip(), cursor.state
     inner = state[len(cursor.line_state) :]
     if inner and inner[-1].role in ("string", "comment"):
@@ -48,8 +49,8 @@ def opens_block(cursor: Cursor) -> bool:
     for count in range(1, min(STATEMENT_LINES, len(lines)) + 1):
         text = "\n".join(lines[-count:]).strip()
         if re.fullmatch(cursor.language.statement, text, re.DOTALL):
-            found = scan(text, cursor.language)
-            if not found.state and not found.errors:
+            scanned = scan(text, cursor.language)
+            if not scanned.state and not scanned.errors:
                 return not LAMBDA.search(text)
     return False
 
@@ -98,9 +99,9 @@ def end_of_block(text: str, cursor: Cursor) -> int | None:
 
 
 def _inside(text: str, cursor: Cursor) -> bool:
-    """Tell whether a text ends inside of a bracket or string that it opened."""
-    found = cursor.scan(text)
-    return any(frame.role != "weak" and frame.closes != "\n" for frame in found.state[len(cursor.state) :])
+    """Return whether a text ends inside of a bracket or string that it opened."""
+    scanned = cursor.scan(text)
+    return any(frame.role != "weak" and frame.closes != "\n" for frame in scanned.state[len(cursor.state) :])
 
 
 def _with_closing(text: str, start: int, cursor: Cursor, outside: int) -> int | None:
@@ -126,7 +127,7 @@ def _with_closing(text: str, start: int, cursor: Cursor, outside: int) -> int | 
 
 
 def _may_close(begun: str, cursor: Cursor) -> bool:
-    """Tell whether a line that is only begun may go on as the word or tag that closes a block."""
+    """Return whether a line that is only begun may go on as the word or tag that closes a block."""
     ends = (*cursor.language.ends, *(frame.closes for frame in cursor.state if frame.role == "element"))
     return any(end != begun and end.startswith(begun) for end in ends)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import onnxruntime
 
+from greencode_lsp.cache_folder import CacheFolder
 from greencode_lsp.engine.architecture import Architecture
 from greencode_lsp.engine.onnx.model import OnnxModel
 from greencode_lsp.engine.quantize import Precision
 from greencode_lsp.errors import EngineError
-from greencode_lsp.files import CacheFolder
 from greencode_lsp.models.weights import WeightSource
 
 FORMAT_VERSION = 1

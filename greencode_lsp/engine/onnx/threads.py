@@ -33,7 +33,7 @@ def decide_threads(wanted: int) -> int:
 def session_options(threads: int) -> onnxruntime.SessionOptions:
     """Return options for a session on the process's pool, or without one where that is of a single thread."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what fails is raised, and told by who catches it
+    options.log_severity_level = 4  # what fails is raised, and reported where it is caught
     if decide_threads(threads) == 1:
         options.intra_op_num_threads = 1
     else:

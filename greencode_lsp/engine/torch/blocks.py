@@ -67,7 +67,7 @@ class KVCache:
         """Captured steps by (positions, keys): they hold this very memory (engine/torch/graphs.py)."""
 
 
-class Window(Protocol):
+class AttentionWindow(Protocol):
     """The positions of one run: where they stand in tables, how they write the cache and what they see of it."""
 
     @property
@@ -94,13 +94,13 @@ class EagerWindow:
         self.mask = causal_mask(positions, start, device)
 
     def append(self, cache: KVCache, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Window`."""
+        """See `AttentionWindow`."""
         cache.keys[layer, :, self.index] = keys.transpose(0, 1)
         cache.values[layer, :, self.index] = values.transpose(0, 1)
         return cache.keys[layer, :, : self._stop], cache.values[layer, :, : self._stop]
 
 
-class Blocks:
+class LayerStack:
     """All layers of a checkpoint, on one device in one dtype."""
 
     def __init__(self, architecture: Architecture, source: WeightSource, device: str, dtype: torch.dtype) -> None:
@@ -139,7 +139,7 @@ class Blocks:
             down=self._linear(layer.down),
         )
 
-    def run(self, hidden: Tensor, window: Window, layers: range, cache: KVCache) -> Tensor:
+    def run(self, hidden: Tensor, window: AttentionWindow, layers: range, cache: KVCache) -> Tensor:
         """Run layers over [T, D] of a window, append their KV, return [T, D]."""
         norm_first = self.architecture.norm_first
         for row, index in enumerate(layers):
@@ -158,7 +158,7 @@ class Blocks:
         gate, up = x.chunk(2, dim=-1)
         return F.silu(gate) * up
 
-    def _attend(self, qkv: Tensor, window: Window, row: int, cache: KVCache) -> Tensor:
+    def _attend(self, qkv: Tensor, window: AttentionWindow, row: int, cache: KVCache) -> Tensor:
         heads, (groups, _, size) = self.architecture.heads, self.architecture.kv_shape
         split = qkv.view(len(qkv), -1, size)  # [T, H + 2 G, C]
         turned = split[:, : heads + groups]

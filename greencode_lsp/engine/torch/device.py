@@ -6,7 +6,7 @@ import torch
 
 
 def is_cuda_usable() -> bool:
-    """Tell whether torch can compute on a GPU here."""
+    """Return whether torch can compute on a GPU here."""
     return torch.cuda.is_available()
 
 

@@ -2,7 +2,7 @@
 
 A graph replays fixed kernels on fixed memory, so a step of T positions is given a static shape: its inputs are
 buffers, positions are a tensor, keys and values are written by index, and it attends to a whole bucket of the cache
-under a mask. The blocks themselves are those of eager runs, over another `Window`.
+under a mask. The blocks themselves are those of eager runs, over another `AttentionWindow`.
 
 Letters: T positions of a step, N keys of a bucket, D hidden size.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from greencode_lsp.engine.torch.blocks import Blocks, KVCache
+from greencode_lsp.engine.torch.blocks import KVCache, LayerStack
 
 MOST_POSITIONS = 8
 """Longer runs are bound by arithmetic, not by launches, and go without a graph."""
@@ -26,7 +26,7 @@ Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
 
 class StaticWindow:
-    """See `Window`: T positions held in a tensor, seeing a bucket of the cache under a mask."""
+    """See `AttentionWindow`: T positions held in a tensor, seeing a bucket of the cache under a mask."""
 
     def __init__(self, positions: Tensor, keys: int) -> None:
         self.index = positions  # [T]
@@ -34,16 +34,16 @@ class StaticWindow:
         self.mask = torch.arange(keys, device=positions.device)[None] <= positions[:, None]  # [T, N]
 
     def append(self, cache: KVCache, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Window`."""
+        """See `AttentionWindow`."""
         cache.keys[layer].index_copy_(1, self.index, keys.transpose(0, 1))
         cache.values[layer].index_copy_(1, self.index, values.transpose(0, 1))
         return cache.keys[layer, :, : self._keys], cache.values[layer, :, : self._keys]
 
 
-class Step:
+class CapturedStep:
     """T positions through some layers on static buffers, captured at first use."""
 
-    def __init__(self, blocks: Blocks, layers: range, cache: KVCache, like: Tensor, keys: int) -> None:
+    def __init__(self, blocks: LayerStack, layers: range, cache: KVCache, like: Tensor, keys: int) -> None:
         self._blocks, self._layers, self._cache, self._keys = blocks, layers, cache, keys
         self._entering, self._leaving = torch.empty_like(like), torch.empty_like(like)  # [T, D]
         self._offsets = torch.arange(len(like), device=like.device)

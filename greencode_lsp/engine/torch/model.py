@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from greencode_lsp.engine.architecture import Architecture
 from greencode_lsp.engine.state import Vector
-from greencode_lsp.engine.torch.blocks import Blocks, EagerWindow, KVCache
-from greencode_lsp.engine.torch.graphs import MOST_POSITIONS, Capture, Step, bucket, cuda_graph
+from greencode_lsp.engine.torch.blocks import EagerWindow, KVCache, LayerStack
+from greencode_lsp.engine.torch.graphs import MOST_POSITIONS, Capture, CapturedStep, bucket, cuda_graph
 from greencode_lsp.models.weights import WeightSource
 
 
@@ -28,16 +28,16 @@ class TorchModel:
         source: WeightSource,
         exits: tuple[int, ...],
         device: str,
-        numeric: str,
+        precision: str,
         capture: Capture | None = None,
     ) -> None:
-        dtype = torch.bfloat16 if numeric == "bfloat16" else torch.float32
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.architecture, self.exits = architecture, exits
         self.device = torch.device(device)
         self.threads = torch.get_num_threads()
         self.capture = capture or (cuda_graph() if self.device.type == "cuda" else None)
         with torch.inference_mode():
-            self.blocks = Blocks(architecture, source, device, dtype)
+            self.blocks = LayerStack(architecture, source, device, dtype)
             self._norm = self.blocks.norm(architecture.final_norm) if architecture.final_norm else None
             self._embedding = self.blocks.tensor(architecture.embedding)
             is_tied = architecture.head == architecture.embedding
@@ -117,7 +117,7 @@ class TorchRunner:
         keys = bucket(stop, self.max_positions)
         step = cache.steps.get((stop - start, keys))
         if step is None:
-            step = cache.steps[stop - start, keys] = Step(blocks, layers, cache, entering, keys)
+            step = cache.steps[stop - start, keys] = CapturedStep(blocks, layers, cache, entering, keys)
         step(entering, start, leaving, self._model.capture)
 
     def normalised(self, segment: int, start: int, stop: int) -> Vector:

@@ -45,6 +45,6 @@ def test_no_command_of_the_extension_takes_the_name_of_a_servers_command() -> No
 
 def test_settings_that_name_executables_or_models_are_no_workspaces_to_set() -> None:
     properties = MANIFEST["contributes"]["configuration"]["properties"]
-    assert {properties[f"greencode.{key}"]["scope"] for key in ("server.path", "model", "device", "numeric")} == {
+    assert {properties[f"greencode.{key}"]["scope"] for key in ("server.path", "model", "device", "precision")} == {
         "machine"
     }

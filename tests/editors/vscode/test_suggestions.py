@@ -131,8 +131,8 @@ def test_the_status_bar_tells_the_joules_saved_today(
     edit("joules.py", "# sums\n")
     window.type("total = ")
     window.ghost_text()
-    told = window.status(f"^GreenCode,(?!{re.escape(before)},).* J saved").split(",")[1]
-    assert float(told.split()[0]) == pytest.approx(sum(ledger("full_depth_j - energy_j")), rel=0.01)
+    saved = window.status(f"^GreenCode,(?!{re.escape(before)},).* J saved").split(",")[1]
+    assert float(saved.split()[0]) == pytest.approx(sum(ledger("full_depth_j - energy_j")), rel=0.01)
 
 
 def test_a_suggestion_taken_whole_is_told_to_the_server(

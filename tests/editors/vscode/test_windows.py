@@ -71,7 +71,7 @@ def test_the_log_of_a_server_that_cannot_start_is_a_click_away(desk: Desk, tools
 def test_a_wrong_path_is_told_by_its_setting(desk: Desk) -> None:
     desk.use("/no/such/greencode-lsp")
     window = desk.window(desk.workspace("wrong", {}))
-    window.message("There is no executable /no/such/greencode-lsp; mend the setting greencode.server.path").wait_for()
+    window.message("There is no executable /no/such/greencode-lsp; fix the setting greencode.server.path").wait_for()
 
 
 def test_a_model_that_is_loading_shows_in_the_status_alone_and_then_suggests(desk: Desk) -> None:

@@ -117,7 +117,7 @@ local function report(first, second)
   end
   server.request('greencode/report', { scope = scope, format = 'html' }, function(result)
     if not result then
-      return -- the server has told why
+      return -- the server has said why
     end
     local file = vim.fn.tempname() .. '.html'
     vim.fn.writefile(vim.split(result.html, '\n', { plain = true }), file)
@@ -133,7 +133,7 @@ local function doctor()
   show_output('greencode://doctor', { 'doctor' })
 end
 
---- Pull a model: the one named, or one chosen among those the server offers. It tells what came of it.
+--- Pull a model: the one named, or one chosen among those the server offers. It reports the result.
 ---@param name string?
 local function pull(name)
   if name then
@@ -182,7 +182,7 @@ local ACTIONS = {
 
 local ARGUMENTS = { preference = NAMES, report = vim.list_extend({ 'html' }, SCOPES) }
 
---- Run `:GreenCode WORD…`; without a word, tell the state.
+--- Run `:GreenCode WORD…`; without a word, show the state.
 ---@param words string[]
 function M.run(words)
   if #words == 0 then

@@ -30,7 +30,7 @@ local given = {}
 local PROJECT_FILES = { ['.nvim.lua'] = true, ['.nvimrc'] = true, ['.exrc'] = true }
 --- What chooses a program or what it loads; a project has no say in it.
 local MACHINE_OPTIONS = { 'cmd' }
-local MACHINE_SETTINGS = { 'model', 'device', 'numeric' }
+local MACHINE_SETTINGS = { 'model', 'device', 'precision', 'numeric' }
 
 --- Return whether a file of a project is what calls.
 ---@return boolean
@@ -115,7 +115,7 @@ function M.client()
     cmd_cwd = M.own_folder(),
     filetypes = M.options.filetypes,
     settings = { greencode = next(M.options.settings) and M.options.settings or vim.empty_dict() }, -- {} alone is a list
-    -- a server that is not told so offers its suggestion in the popup instead
+    -- a server that does not know this offers its suggestion in the popup instead
     capabilities = { textDocument = { inlineCompletion = { dynamicRegistration = false } } },
     root_dir = server.root_dir,
     reuse_client = server.reuse_client,

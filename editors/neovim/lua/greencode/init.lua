@@ -1,4 +1,4 @@
---- What a user calls; `:help greencode` tells about each.
+--- What a user calls; `:help greencode` describes each.
 
 local M = {}
 

@@ -9,20 +9,20 @@ local LARGEST_FILE_BYTES = 5 * 1000 * 1000
 local ROOT_MARKERS = { '.git', 'pyproject.toml', 'setup.py', 'pom.xml', 'build.gradle', 'build.gradle.kts' }
 local RESTART_INTERVAL_S = 60
 
---- What the user wished for since Neovim was started; a server that had to be started again is told again.
+--- What the user wished for since Neovim was started; a server that had to be started again is sent them again.
 ---@type { preference?: string|number, is_paused?: boolean }
 M.wishes = {}
 
 local enabled = false
 local is_broken = false
 local restarted_at_s = -math.huge
-local told = {}
+local shown = {}
 
 --- Tell the user a sentence, once.
 ---@param sentence string
-local function tell_once(sentence)
-  if not told[sentence] then
-    told[sentence] = true
+local function notify_once(sentence)
+  if not shown[sentence] then
+    shown[sentence] = true
     vim.notify('greencode: ' .. sentence, vim.log.levels.WARN)
   end
 end
@@ -77,14 +77,14 @@ function M.missing()
   end
 end
 
---- A buffer has a filetype: tell that the server is missing where it was to be started. Neovim itself only logs it.
+--- A buffer has a filetype: say that the server is missing where it was to be started. Neovim itself only logs it.
 ---@param bufnr integer
 function M.opened(bufnr)
   local is_enabled = enabled or (vim.lsp.is_enabled and vim.lsp.is_enabled('greencode'))
   if is_enabled and vim.tbl_contains(M.config().filetypes, vim.bo[bufnr].filetype) and not M.refusal(bufnr) then
     local missing = M.missing()
     if missing then
-      tell_once(missing)
+      notify_once(missing)
     end
   end
 end
@@ -140,7 +140,7 @@ function M.enable(overrides)
 end
 
 --- The configuration's on_exit. A server that had been ready is started again, once a minute at most; one that
---- ends before is not. Neovim itself tells of a bad end, and where its log is.
+--- ends before is not. Neovim itself reports a bad end, and where its log is.
 function M.exited(code, signal)
   local status = require('greencode.status')
   local last = status.last
@@ -158,7 +158,7 @@ function M.exited(code, signal)
       return
     end
     if is_clean then
-      tell_once('the server ended at once; :checkhealth greencode tells more.')
+      notify_once('the server ended at once; :checkhealth greencode says more.')
     end
     vim.cmd('redrawstatus!')
   end)
@@ -196,7 +196,7 @@ function M.attached(client, bufnr)
   require('greencode.keys').map(bufnr)
 end
 
---- Send a request to the server; whatever goes wrong is told in one sentence.
+--- Send a request to the server; whatever goes wrong is reported in one sentence.
 ---@param method string
 ---@param params table
 ---@param done? fun(result: any)

@@ -1,4 +1,4 @@
---- What the server told last about itself (`greencode/status`), in words.
+--- What the server reported last about itself (`greencode/status`), in words.
 
 local M = {}
 
@@ -45,7 +45,7 @@ end
 function M.sentences()
   local status = M.last
   if not status then
-    return { 'The server has not told its state yet.' }
+    return { 'The server has not reported its state yet.' }
   end
   local device = status.device and (' on ' .. status.device) or ''
   local power = status.power and status.power ~= 'unknown' and (', %s power'):format(status.power) or ''

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from greencode_lsp.models.catalogue import CATALOGUE, CatalogueModel, by_hash
-from greencode_lsp.models.choice import TYPICAL_TOKENS, Candidate, Machine, best, better, estimated_ms, fits
+from greencode_lsp.models.choice import TYPICAL_TOKENS, Machine, ModelCandidate, best, better, estimated_ms, fits
 from greencode_lsp.models.store import AUTO, BUNDLED, bundled_folder, installed, resolve
 from greencode_lsp.records import Work
 from greencode_lsp.settings import Settings
@@ -45,24 +45,24 @@ def checkpoints(settings: Settings, profiled: Profiled | None = None, machine: M
         if path is not None:
             known_ms = profiled(path)
             time_ms = estimated_ms(model.weights, machine) if known_ms is None else known_ms
-            candidates.append(Candidate(model.name, model.quality, time_ms, known_ms is not None))
+            candidates.append(ModelCandidate(model.name, model.quality, time_ms, known_ms is not None))
             paths[model.name] = path
     return [paths[one.name] for one in best(candidates, settings.latency_target_ms)] + [paths[BUNDLED]]
 
 
 def profiled_ms(settings: Settings) -> Profiled:
     """Return what reads the stored profiles of the device that the settings name."""
-    from greencode_lsp.energy.calibration import stored  # with numpy, which the server's start does without
+    from greencode_lsp.energy.device_profile import stored  # with numpy, which the server's start does without
     from greencode_lsp.engine.load import pick_device
 
     device = pick_device(settings.device)
 
     def profiled(checkpoint: Path) -> float | None:
-        found = stored(device, checkpoint.stem if checkpoint.is_file() else checkpoint.name)
-        if found is None or settings.numeric not in ("auto", found.numeric):
+        profile = stored(device, checkpoint.stem if checkpoint.is_file() else checkpoint.name)
+        if profile is None or settings.precision not in ("auto", profile.precision):
             return None
-        layers, segments = found.exits[-1], len(found.segments)
-        return 1000 * found.seconds(
+        layers, segments = profile.exits[-1], len(profile.segments)
+        return 1000 * profile.seconds(
             Work(
                 prompt_tokens=PROMPT_TOKENS,
                 reused_tokens=PROMPT_TOKENS - NEW_PROMPT_TOKENS,
@@ -99,8 +99,8 @@ def offers(settings: Settings) -> dict[str, Any]:
         }
         for model in CATALOGUE
     ]
-    found = better_model(settings, machine)
-    return {"models": models, "better": found.short if found else "", "advice": advice(settings, machine)}
+    better_one = better_model(settings, machine)
+    return {"models": models, "better": better_one.short if better_one else "", "advice": advice(settings, machine)}
 
 
 def advice(settings: Settings, machine: Machine | None = None) -> str:
@@ -127,6 +127,6 @@ def _served_quality(settings: Settings, machine: Machine) -> int:
     checkpoint = checkpoints(settings, machine=machine)[0]
     if checkpoint == bundled_folder():
         return 0
-    found = by_hash(checkpoint.name.removeprefix("sha256-"))
-    named = [model.quality for model in CATALOGUE if model is found or model.file == checkpoint.name]
+    catalogued = by_hash(checkpoint.name.removeprefix("sha256-"))
+    named = [model.quality for model in CATALOGUE if model is catalogued or model.file == checkpoint.name]
     return max(named, default=1 << 30)

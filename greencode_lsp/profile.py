@@ -1,7 +1,7 @@
-"""`greencode-lsp calibrate`: times a checkpoint on this machine, within 90 s, and keeps the result.
+"""`greencode-lsp profile`: times a checkpoint on this machine, within 90 s, and keeps the result.
 
 Short timings of every part, then trial completions to see how right they are; where the device has an energy counter,
-replay windows of 5 s to fit joules by. See energy/calibration.py for what is stored and who reads it.
+replay windows of 5 s to fit joules by. See energy/device_profile.py for what is stored and who reads it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from greencode_lsp.completion.pipeline import Backend, LiveControl, Request, complete, load_backend
+from greencode_lsp.completion.backend import Backend, load_backend
+from greencode_lsp.completion.pipeline import LiveControl, complete
+from greencode_lsp.completion.request import Request
 from greencode_lsp.demo.positions import CursorPosition, positions
-from greencode_lsp.energy.calibration import Calibration, Joules, ReplayWindow, busy_clock, fit, save
 from greencode_lsp.energy.detect import find_counter
+from greencode_lsp.energy.device_profile import DeviceProfile, Joules, ReplayWindow, busy_clock, fit, save
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W, ModelledMeter
-from greencode_lsp.energy.rapl import mend
+from greencode_lsp.energy.rapl import how_to_read
 from greencode_lsp.energy.sampler import QUIET_LOAD, Counter, CounterLostError
 from greencode_lsp.errors import LedgerError
 from greencode_lsp.records import Constraint, Control, Step, Work
@@ -49,27 +51,27 @@ class TimedEngine:
 
     @property
     def layers(self) -> int:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         return self.engine.layers
 
     @property
     def device(self) -> str:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         return self.engine.device
 
     @property
-    def numeric(self) -> str:
-        """See `pipeline.Engine`."""
-        return self.engine.numeric
+    def precision(self) -> str:
+        """See `CompletionEngine`."""
+        return self.engine.precision
 
     @property
     def max_positions(self) -> int:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         return self.engine.max_positions
 
     @property
     def work(self) -> Work:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         return self.engine.work
 
     def generate(
@@ -82,7 +84,7 @@ class TimedEngine:
         likely_last_ids: frozenset[int] = frozenset(),
         constraint: Constraint | None = None,
     ) -> Iterator[Step]:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         start_s = self.clock_s()
         try:
             yield from self.engine.generate(
@@ -97,7 +99,7 @@ class TimedEngine:
             self.busy_s = self.clock_s() - start_s
 
     def full_depth_argmax(self, prompt_ids: Sequence[int], emitted_ids: Sequence[int], control: Control) -> list[int]:
-        """See `pipeline.Engine`."""
+        """See `CompletionEngine`."""
         return self.engine.full_depth_argmax(prompt_ids, emitted_ids, control)
 
 
@@ -112,28 +114,28 @@ class Trial:
 
 
 def run(settings: Settings, write: Write) -> None:
-    """Calibrate the checkpoint that the settings name; raises GreenCodeError with what to mend."""
-    from greencode_lsp.engine.calibrate import replays, time_checkpoint
+    """Time the checkpoint that the settings name; raises GreenCodeError with what to fix."""
+    from greencode_lsp.engine.timing import time_checkpoint, workloads
 
     begun_s = time.monotonic()
     backend = load_backend(settings)
     engine = engine_of(backend)
     deadline_s = begun_s + TIMES_S
-    calibration = time_checkpoint(engine, deadline_s=deadline_s)
-    for line in describe(calibration):
+    profile = time_checkpoint(engine, deadline_s=deadline_s)
+    for line in describe(profile):
         write(line)
-    calibration = judged(calibration, list(trials(backend, calibration, settings, positions(), deadline_s)))
-    write(_about_trials(calibration))
+    profile = judged(profile, list(trials(backend, profile, settings, positions(), deadline_s)))
+    write(_about_trials(profile))
     counter = find_counter(engine.device)
     if counter is not None:
         last_s = begun_s + LAST_WINDOW_S
-        work = ((replay.name, replay.run) for replay in replays(engine) if time.monotonic() < last_s)
-        calibration = replace(calibration, joules=fitted(calibration, counter, work, write))
-    write(_about_joules(calibration))
+        work = ((workload.name, workload.run) for workload in workloads(engine) if time.monotonic() < last_s)
+        profile = replace(profile, joules=fitted(profile, counter, work, write))
+    write(_about_joules(profile))
     try:
-        write(f"kept in {save(calibration)}")
+        write(f"kept in {save(profile)}")
     except OSError as error:
-        raise LedgerError(f"The calibration cannot be kept ({error}); make the data folder writable.") from error
+        raise LedgerError(f"The profile cannot be kept ({error}); make the data folder writable.") from error
 
 
 def engine_of(backend: Backend) -> Engine:
@@ -141,31 +143,31 @@ def engine_of(backend: Backend) -> Engine:
     from greencode_lsp.engine.engine import Engine
 
     engine = backend.engine
-    assert isinstance(engine, Engine), "calibration is of the real engine"
+    assert isinstance(engine, Engine), "profile is of the real engine"
     return engine
 
 
-def describe(calibration: Calibration) -> list[str]:
+def describe(profile: DeviceProfile) -> list[str]:
     """Return the times for a person to read."""
     lines = [
-        f"{calibration.checkpoint} on {calibration.device} ({calibration.device_name}), {calibration.numeric}, "
-        f"{calibration.threads} thread(s); busy milliseconds of one run over so many positions:"
+        f"{profile.checkpoint} on {profile.device} ({profile.device_name}), {profile.precision}, "
+        f"{profile.threads} thread(s); busy milliseconds of one run over so many positions:"
     ]
-    sizes = sorted(calibration.segments[0].seconds)
+    sizes = sorted(profile.segments[0].seconds)
     lines.append(f"  {'segment to layer':>16}" + "".join(f"{m:>9}" for m in sizes))
-    for end, segment in zip(calibration.exits, calibration.segments, strict=True):
+    for end, segment in zip(profile.exits, profile.segments, strict=True):
         lines.append(f"  {end:>16}" + "".join(f"{1e3 * segment.seconds[m]:9.3f}" for m in sizes))
     lines.append(
-        f"  head {1e3 * calibration.head.seconds[1]:.3f} ms, exit check {1e3 * calibration.check_s:.4f} ms, "
-        f"each token besides {1e3 * calibration.token_s:.3f} ms, each completion besides "
-        f"{1e3 * calibration.start_s:.3f} ms"
+        f"  head {1e3 * profile.head.seconds[1]:.3f} ms, exit check {1e3 * profile.check_s:.4f} ms, "
+        f"each token besides {1e3 * profile.token_s:.3f} ms, each completion besides "
+        f"{1e3 * profile.start_s:.3f} ms"
     )
     return lines
 
 
 def trials(
     backend: Backend,
-    calibration: Calibration,
+    profile: DeviceProfile,
     settings: Settings,
     places: Sequence[CursorPosition],
     deadline_s: float = math.inf,
@@ -178,8 +180,8 @@ def trials(
     def late() -> bool:
         return time.monotonic() >= deadline_s
 
-    engine, meter = engine_of(backend), ModelledMeter(calibration.device, 0.0, 0.0)
-    timed = TimedEngine(engine, busy_clock(calibration.device, calibration.threads))
+    engine, meter = engine_of(backend), ModelledMeter(profile.device, 0.0, 0.0)
+    timed = TimedEngine(engine, busy_clock(profile.device, profile.threads))
     backend = replace(backend, engine=timed)
     ways = (replace(settings, exit_policy="never"), settings)
     for place in places:
@@ -198,34 +200,32 @@ def trials(
             work[i] = completion.work
             seconds[i].append(timed.busy_s)
         if all(one.emitted_tokens for one in work):
-            observed = [statistics.median(found) for found in seconds]
-            yield Trial(*observed, *(calibration.seconds(one) for one in work))
+            observed = [statistics.median(passes) for passes in seconds]
+            yield Trial(*observed, *(profile.seconds(one) for one in work))
 
 
-def judged(calibration: Calibration, found: Sequence[Trial]) -> Calibration:
-    """Return the calibration with what the trials say of it; as it is where there are none."""
-    if not found:
-        return calibration
+def judged(profile: DeviceProfile, results: Sequence[Trial]) -> DeviceProfile:
+    """Return the profile with what the trials say of it; as it is where there are none."""
+    if not results:
+        return profile
     ratios = [
-        ratio for t in found for ratio in (t.modelled_full_depth_s / t.full_depth_s, t.modelled_served_s / t.served_s)
+        ratio for t in results for ratio in (t.modelled_full_depth_s / t.full_depth_s, t.modelled_served_s / t.served_s)
     ]
-    observed = sum(t.served_s for t in found) / sum(t.full_depth_s for t in found)
-    modelled = sum(t.modelled_served_s for t in found) / sum(t.modelled_full_depth_s for t in found)
-    return replace(calibration, time_ratio=statistics.median(ratios), saved_share_error=abs(modelled - observed))
+    observed = sum(t.served_s for t in results) / sum(t.full_depth_s for t in results)
+    modelled = sum(t.modelled_served_s for t in results) / sum(t.modelled_full_depth_s for t in results)
+    return replace(profile, time_ratio=statistics.median(ratios), saved_share_error=abs(modelled - observed))
 
 
 def fitted(
-    calibration: Calibration, counter: Counter, replays: Iterable[tuple[str, Callable[[], Work]]], write: Write
+    profile: DeviceProfile, counter: Counter, workloads: Iterable[tuple[str, Callable[[], Work]]], write: Write
 ) -> Joules | None:
-    """Return the joules' coefficients by replay windows; None, told in one sentence, where they cannot be fitted."""
+    """Return the joules' coefficients by replay windows; None, with one sentence, where they cannot be fitted."""
     windows = []
     try:
-        for name, run_once in chain([("nothing", _rest)], replays):
-            window = _window(calibration, counter, run_once)
+        for name, run_once in chain([("nothing", _rest)], workloads):
+            window = _window(profile, counter, run_once)
             if window is None:
-                write(
-                    "Other programs use the device meanwhile, so that joules are not fitted; close them and try again."
-                )
+                write("Other programs use the device, so joules are not fitted; close them and try again.")
                 return None
             write(f"  {window.seconds:.1f} s of {name}: {window.counted_j / window.seconds:.1f} W")
             windows.append(window)
@@ -235,12 +235,12 @@ def fitted(
         return None
 
 
-def _window(calibration: Calibration, counter: Counter, run_once: Callable[[], Work]) -> ReplayWindow | None:
+def _window(profile: DeviceProfile, counter: Counter, run_once: Callable[[], Work]) -> ReplayWindow | None:
     """Return one window of the same work over and over; None where others used the device."""
     read_bytes = operations = 0.0
     begun_s, begun_j, before = time.monotonic(), counter.read_j(), counter.usage()
     while time.monotonic() - begun_s < WINDOW_S:
-        more_bytes, more_operations = calibration.traffic(run_once())
+        more_bytes, more_operations = profile.traffic(run_once())
         read_bytes, operations = read_bytes + more_bytes, operations + more_operations
     seconds, counted_j, after = time.monotonic() - begun_s, counter.read_j() - begun_j, counter.usage()
     if before is None or after is None:
@@ -255,26 +255,26 @@ def _rest() -> Work:
     return Work()
 
 
-def _about_trials(calibration: Calibration) -> str:
-    if calibration.time_ratio is None:
+def _about_trials(profile: DeviceProfile) -> str:
+    if profile.time_ratio is None:
         return "no trial completion ended in time, so that how right these times are is not known"
     return (
-        f"trial completions, modelled time over observed: {calibration.time_ratio:.3f} (median); "
-        f"share saved off by {calibration.saved_share_error:.1%} of full depth"
+        f"trial completions, modelled time over observed: {profile.time_ratio:.3f} (median); "
+        f"share saved off by {profile.saved_share_error:.1%} of full depth"
     )
 
 
-def _about_joules(calibration: Calibration) -> str:
-    found = calibration.joules
-    if found is not None:
+def _about_joules(profile: DeviceProfile) -> str:
+    joules = profile.joules
+    if joules is not None:
         return (
-            f"joules (energy_tier: modelled), fitted over {found.windows} windows of {WINDOW_S:g} s: idle "
-            f"{found.idle_w:.3g} W, {found.byte_j:.3g} J a byte, {found.operation_j:.3g} J an operation; "
-            f"fit error {found.fit_error:.1%}"
+            f"joules (energy_tier: modelled), fitted over {joules.windows} windows of {WINDOW_S:g} s: idle "
+            f"{joules.idle_w:.3g} W, {joules.byte_j:.3g} J a byte, {joules.operation_j:.3g} J an operation; "
+            f"fit error {joules.fit_error:.1%}"
         )
     stated = (
-        f"joules (energy_tier: modelled) are a stated power of {ACTIVE_POWER_W[calibration.device]:g} W "
+        f"joules (energy_tier: modelled) are a stated power of {ACTIVE_POWER_W[profile.device]:g} W "
         "times the seconds: there is no energy counter to fit them by."
     )
-    sentence = mend() if calibration.device == "cpu" else None
+    sentence = how_to_read() if profile.device == "cpu" else None
     return f"{stated} {sentence}" if sentence else stated

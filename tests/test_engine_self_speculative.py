@@ -29,11 +29,11 @@ def tokens(engine: Engine, prompt: list[int], count: int, config: DecodeConfig) 
 
 
 POLICIES = {
-    "first exit": DecodeConfig("fixed", 0.5, verified=True),
-    "second exit": DecodeConfig("fixed", 1.5, verified=True),
-    "full depth": DecodeConfig("never", 0.0, verified=True),
-    "confidence": DecodeConfig("confidence", 0.0, verified=True),
-    "random exits": DecodeConfig("coin", 0.0, verified=True),
+    "first exit": DecodeConfig("fixed", 0.5, self_speculative=True),
+    "second exit": DecodeConfig("fixed", 1.5, self_speculative=True),
+    "full depth": DecodeConfig("never", 0.0, self_speculative=True),
+    "confidence": DecodeConfig("confidence", 0.0, self_speculative=True),
+    "random exits": DecodeConfig("coin", 0.0, self_speculative=True),
 }
 
 
@@ -47,7 +47,7 @@ def test_verified_equals_full_depth(engine: Engine, config: DecodeConfig, seed: 
 
 def test_verified_mode_really_corrects_drafts(engine: Engine) -> None:
     early = tokens(engine, [3, 1, 4], 40, DecodeConfig("fixed", 0.5))
-    assert early != tokens(engine, [3, 1, 4], 40, DecodeConfig("fixed", 0.5, verified=True))
+    assert early != tokens(engine, [3, 1, 4], 40, DecodeConfig("fixed", 0.5, self_speculative=True))
 
 
 @pytest.mark.parametrize("room", [0, 1, 2, 5])
@@ -94,7 +94,7 @@ def test_switching_to_verified_in_mid_generation_continues_at_full_depth(engine:
 
         def config(self) -> DecodeConfig:
             self.asked += 1
-            return DecodeConfig("fixed", 0.5, verified=self.asked > 3)
+            return DecodeConfig("fixed", 0.5, self_speculative=self.asked > 3)
 
         def cancelled(self) -> bool:
             return False

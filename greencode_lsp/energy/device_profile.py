@@ -1,4 +1,4 @@
-"""What one checkpoint costs on one device, as `greencode-lsp calibrate` timed it; kept in the user's data folder.
+"""What one checkpoint costs on one device, as `greencode-lsp profile` timed it; kept in the user's data folder.
 
 Seconds of a completion, from its counts (`Work`):
 
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from greencode_lsp.energy.checkpoint import Checkpoint
+from greencode_lsp.files import atomic_write
 from greencode_lsp.models.store import data_home
 from greencode_lsp.records import Work
 
@@ -36,6 +37,8 @@ POSITIONS = (1, 2, 4, 8, 64, 512)
 LONG = 64
 """Runs from here on are prompts, timed from an empty cache; shorter ones are timed behind a prompt."""
 FORMAT_VERSION = 1
+OLD_FOLDER, OLD_PRECISION = "calibration", "numeric"
+"""Where profiles were kept at first, and the key that is `precision` now; both are still read."""
 
 
 def busy_clock(device: str, threads: int = 1) -> Callable[[], float]:
@@ -75,14 +78,14 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class DeviceProfile:
     """Times of one checkpoint on one device, and joules where they could be fitted."""
 
     device: str
     """`cpu` or `cuda`."""
     device_name: str
     checkpoint: str
-    numeric: str
+    precision: str
     threads: int
     exits: tuple[int, ...]
     segments: tuple[Segment, ...]
@@ -125,9 +128,9 @@ class Calibration:
         """Return the fitted joules of a completion that took `busy_s`, and the idle ones among them; None unfitted."""
         if self.joules is None or not work.prompt_tokens:
             return None
-        found, (read_bytes, operations) = self.joules, self.traffic(work)
-        idle_j = found.idle_w * busy_s
-        return idle_j + found.byte_j * read_bytes + found.operation_j * operations, idle_j
+        joules, (read_bytes, operations) = self.joules, self.traffic(work)
+        idle_j = joules.idle_w * busy_s
+        return idle_j + joules.byte_j * read_bytes + joules.operation_j * operations, idle_j
 
     def traffic(self, work: Work) -> tuple[float, float]:
         """Return the bytes of weights read and the operations of a completion."""
@@ -191,34 +194,36 @@ def fit(windows: Sequence[ReplayWindow], devices: tuple[str, ...] = ()) -> Joule
     return Joules(idle_w, byte_j, operation_j, error, len(windows), devices)
 
 
-def calibration_path(device: str, checkpoint: str) -> Path:
-    """Return where the calibration of a checkpoint on a device kind lies."""
+def profile_path(device: str, checkpoint: str) -> Path:
+    """Return where the profile of a checkpoint on a device kind lies."""
     name = "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) for part in (device.partition(":")[0], checkpoint))
-    return data_home() / "calibration" / f"{name}.json"
+    return data_home() / "profiles" / f"{name}.json"
 
 
-def save(calibration: Calibration) -> Path:
-    """Write a calibration in place of the one before; raises OSError where the folder cannot be written."""
-    path = calibration_path(calibration.device, calibration.checkpoint)
+def save(profile: DeviceProfile) -> Path:
+    """Write a profile in place of the one before; raises OSError where the folder cannot be written."""
+    path = profile_path(profile.device, profile.checkpoint)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"format_version": FORMAT_VERSION, **asdict(calibration)}, indent=1), encoding="utf8")
-    part.replace(path)
+    atomic_write(path, json.dumps({"format_version": FORMAT_VERSION, **asdict(profile)}, indent=1).encode())
     return path
 
 
-def load(device: str, checkpoint: Checkpoint) -> Calibration | None:
-    """Return the stored calibration of this very model; None where there is none."""
-    found = stored(device, checkpoint.name)
-    if found is None or Checkpoint(found.checkpoint, found.exits, found.numeric) != checkpoint:
+def load(device: str, checkpoint: Checkpoint) -> DeviceProfile | None:
+    """Return the stored profile of this very model; None where there is none."""
+    profile = stored(device, checkpoint.name)
+    if profile is None or Checkpoint(profile.checkpoint, profile.exits, profile.precision) != checkpoint:
         return None
-    return found
+    return profile
 
 
-def stored(device: str, name: str) -> Calibration | None:
-    """Return the calibration stored under a name; None where there is none, or none that this version can read."""
+def stored(device: str, name: str) -> DeviceProfile | None:
+    """Return the profile stored under a name; None where there is none, or none that this version can read."""
     try:
-        data = json.loads(calibration_path(device, name).read_text(encoding="utf8"))
+        path = profile_path(device, name)
+        if not path.exists():
+            path = path.parent.with_name(OLD_FOLDER) / path.name
+        data = json.loads(path.read_text(encoding="utf8"))
+        data["precision"] = data.pop(OLD_PRECISION, None) or data["precision"]
         if data.pop("format_version") != FORMAT_VERSION or data["checkpoint"] != name:
             return None
         return _parse(data)
@@ -226,7 +231,7 @@ def stored(device: str, name: str) -> Calibration | None:
         return None
 
 
-def _parse(data: dict[str, Any]) -> Calibration:
+def _parse(data: dict[str, Any]) -> DeviceProfile:
     joules = data.pop("joules")
     if joules is not None:
         joules = Joules(**(joules | {"devices": tuple(joules["devices"])}))
@@ -234,7 +239,7 @@ def _parse(data: dict[str, Any]) -> Calibration:
     head, exits = _segment(data.pop("head")), tuple(int(e) for e in data.pop("exits"))
     if len(exits) != len(segments) or any(after <= before for before, after in pairwise((0, *exits))):
         raise ValueError("exits and segments do not belong together")
-    return Calibration(joules=joules, segments=segments, head=head, exits=exits, **data)
+    return DeviceProfile(joules=joules, segments=segments, head=head, exits=exits, **data)
 
 
 def _segment(row: dict[str, Any]) -> Segment:

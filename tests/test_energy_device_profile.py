@@ -1,4 +1,4 @@
-"""Stored calibrations: seconds and joules against numbers worked by hand, the fit, the file."""
+"""Stored profiles: seconds and joules against numbers worked by hand, the fit, the file."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.energy.calibration import (
-    Calibration,
+from greencode_lsp.energy.checkpoint import Checkpoint
+from greencode_lsp.energy.detect import detect, modelled
+from greencode_lsp.energy.device_profile import (
+    DeviceProfile,
     Joules,
     ReplayWindow,
     Segment,
     busy_clock,
-    calibration_path,
     fit,
     load,
+    profile_path,
     save,
 )
-from greencode_lsp.energy.checkpoint import Checkpoint
-from greencode_lsp.energy.detect import detect, modelled
 from greencode_lsp.energy.estimate import ModelledMeter
 from greencode_lsp.records import Work
 
 MS = 1e-3
 SEGMENT = Segment({1: 1 * MS, 8: 8 * MS, 64: 32 * MS, 512: 200 * MS}, weight_bytes=1000, operations=2000)
-CALIBRATION = Calibration(
+PROFILE = DeviceProfile(
     device="cpu",
     device_name="Fake CPU",
     checkpoint="fake-1",
-    numeric="int8",
+    precision="int8",
     threads=1,
     exits=(2, 4),
     segments=(SEGMENT, SEGMENT),
@@ -55,12 +55,12 @@ PROMPT_S = 2 * 32 * MS
 def test_seconds_are_start_prompt_runs_head_checks_and_tokens() -> None:
     runs_s = 1 * MS + 1 * MS + 2 * MS  # two of the first segment, one of the last over two positions
     expected_s = 4 * MS + PROMPT_S + runs_s + 3 * 3 * MS + 2 * 0.5 * MS + 3 * 2 * MS
-    assert CALIBRATION.seconds(WORK) == pytest.approx(expected_s)
+    assert PROFILE.seconds(WORK) == pytest.approx(expected_s)
 
 
 def test_full_depth_takes_every_segment_a_token_after_the_first_and_the_same_prompt() -> None:
     expected_s = 4 * MS + PROMPT_S + 2 * 2 * MS + 3 * 3 * MS + 3 * 2 * MS
-    assert CALIBRATION.full_depth_seconds(WORK) == pytest.approx(expected_s)
+    assert PROFILE.full_depth_seconds(WORK) == pytest.approx(expected_s)
 
 
 @pytest.mark.parametrize(
@@ -69,49 +69,49 @@ def test_full_depth_takes_every_segment_a_token_after_the_first_and_the_same_pro
 )
 def test_a_prompts_cost_is_interpolated_and_beyond_the_last_point_in_proportion(fed: int, segment_ms: float) -> None:
     work = Work(prompt_tokens=fed, prefill_layer_positions=4 * fed)
-    assert CALIBRATION.seconds(work) == pytest.approx(4 * MS + 2 * segment_ms * MS)
+    assert PROFILE.seconds(work) == pytest.approx(4 * MS + 2 * segment_ms * MS)
 
 
 def test_nothing_run_takes_no_time() -> None:
-    assert (CALIBRATION.seconds(Work()), CALIBRATION.full_depth_seconds(Work())) == (0.0, 0.0)
+    assert (PROFILE.seconds(Work()), PROFILE.full_depth_seconds(Work())) == (0.0, 0.0)
 
 
 def test_a_prompt_that_half_the_layers_ran_costs_half() -> None:
     half = replace(WORK, prefill_layer_positions=2 * 64)
-    assert CALIBRATION.seconds(WORK) - CALIBRATION.seconds(half) == pytest.approx(PROMPT_S / 2)
+    assert PROFILE.seconds(WORK) - PROFILE.seconds(half) == pytest.approx(PROMPT_S / 2)
 
 
 def test_joules_are_idle_bytes_and_operations() -> None:
     read_bytes = 2000 + 3 * 1000 + 3 * 500  # the prompt reads every weight once
     operations = 64 * 4000 + 4 * 2000 + 3 * 1000
-    assert CALIBRATION.traffic(WORK) == (read_bytes, operations)
-    energy_j, idle_j = replace(CALIBRATION, joules=JOULES).energy_j(WORK, busy_s=0.5) or (0.0, 0.0)
+    assert PROFILE.traffic(WORK) == (read_bytes, operations)
+    energy_j, idle_j = replace(PROFILE, joules=JOULES).energy_j(WORK, busy_s=0.5) or (0.0, 0.0)
     assert idle_j == 5.0
     assert energy_j == pytest.approx(5.0 + 1e-4 * read_bytes + 1e-5 * operations)
 
 
-def reading_of(calibration: Calibration | None) -> tuple[float, float, str, float | None]:
+def reading_of(profile: DeviceProfile | None) -> tuple[float, float, str, float | None]:
     ticks = iter((10.0, 10.5))
-    meter = ModelledMeter("cpu", 20.0, 0.25, lambda: next(ticks), calibration)
+    meter = ModelledMeter("cpu", 20.0, 0.25, lambda: next(ticks), profile)
     found = meter.open().close(WORK)
     return found.energy_j, found.full_depth_j, found.energy_tier, found.idle_j
 
 
 def test_without_a_counter_joules_stay_stated_power_and_full_depth_is_by_seconds() -> None:
-    energy_j, full_depth_j, tier, idle_j = reading_of(CALIBRATION)
-    ratio = CALIBRATION.full_depth_seconds(WORK) / CALIBRATION.seconds(WORK)
+    energy_j, full_depth_j, tier, idle_j = reading_of(PROFILE)
+    ratio = PROFILE.full_depth_seconds(WORK) / PROFILE.seconds(WORK)
     assert (energy_j, tier, idle_j) == (10.0, "modelled", None)
     assert full_depth_j == pytest.approx(10.0 * ratio)
 
 
 def test_fitted_joules_are_modelled_and_know_their_idle_part() -> None:
-    energy_j, _, tier, idle_j = reading_of(replace(CALIBRATION, joules=JOULES))
+    energy_j, _, tier, idle_j = reading_of(replace(PROFILE, joules=JOULES))
     assert (tier, idle_j) == ("modelled", 5.0)
     assert energy_j > 5.0
 
 
 def test_the_busy_clock_counts_threads_that_work_together_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greencode_lsp.energy.calibration.time.process_time", lambda: 6.0)
+    monkeypatch.setattr("greencode_lsp.energy.device_profile.time.process_time", lambda: 6.0)
     assert (busy_clock("cpu")(), busy_clock("cpu", 2)()) == (6.0, 3.0)
 
 
@@ -149,15 +149,25 @@ def test_too_little_to_fit_by_is_refused(found: list[ReplayWindow]) -> None:
         fit(found)
 
 
-@pytest.mark.parametrize("calibration", [CALIBRATION, replace(CALIBRATION, joules=JOULES, time_ratio=1.02)])
-def test_a_calibration_is_read_back_as_it_was_saved(calibration: Calibration) -> None:
-    path = save(calibration)
-    assert load("cpu", FAKE_1) == calibration
+@pytest.mark.parametrize("profile", [PROFILE, replace(PROFILE, joules=JOULES, time_ratio=1.02)])
+def test_a_profile_is_read_back_as_it_was_saved(profile: DeviceProfile) -> None:
+    path = save(profile)
+    assert load("cpu", FAKE_1) == profile
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_calibrations_are_kept_by_device_and_checkpoint() -> None:
-    save(CALIBRATION)
+def test_a_profile_of_the_former_folder_and_key_is_still_read() -> None:
+    path = save(PROFILE)
+    former = path.parent.with_name("calibration")
+    path.parent.rename(former)
+    assert load("cpu", FAKE_1) == PROFILE
+    text = (former / path.name).read_text().replace('"precision"', '"numeric"')
+    (former / path.name).write_text(text)
+    assert load("cpu", FAKE_1) == PROFILE
+
+
+def test_profiles_are_kept_by_device_and_checkpoint() -> None:
+    save(PROFILE)
     assert load("cuda", FAKE_1) is None and load("cpu", replace(FAKE_1, name="fake-2")) is None
     assert load("cpu", replace(FAKE_1, name="fake/1")) is None  # the same file name is another checkpoint's
 
@@ -166,43 +176,43 @@ def test_calibrations_are_kept_by_device_and_checkpoint() -> None:
     "text",
     ["", "[]", "{}", '{"format_version": 2}', '{"format_version": 1, "checkpoint": "fake-1"}'],
 )
-def test_a_file_that_cannot_be_read_is_no_calibration(text: str) -> None:
-    path = calibration_path("cpu", "fake-1")
+def test_a_file_that_cannot_be_read_is_no_profile(text: str) -> None:
+    path = profile_path("cpu", "fake-1")
     path.parent.mkdir(parents=True)
     path.write_text(text)
     assert load("cpu", FAKE_1) is None
 
 
 def changed(**values: object) -> Path:
-    path = save(CALIBRATION)
+    path = save(PROFILE)
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
     return path
 
 
 @pytest.mark.parametrize("values", [{"segments": []}, {"exits": [4, 2]}, {"joules": {"idle_w": 1}}, {"more": 1}])
-def test_a_calibration_that_does_not_hold_together_is_none(values: dict[str, object]) -> None:
+def test_a_profile_that_does_not_hold_together_is_none(values: dict[str, object]) -> None:
     changed(**values)
     assert load("cpu", FAKE_1) is None
 
 
-def test_the_modelled_meter_is_calibrated_where_the_checkpoint_is_named() -> None:
-    save(CALIBRATION)
-    assert modelled("cpu", FAKE_1).calibration == CALIBRATION
-    assert modelled("cpu").calibration is None
-    assert modelled("cuda:1", FAKE_1).calibration is None
+def test_the_modelled_meter_is_profiled_where_the_checkpoint_is_named() -> None:
+    save(PROFILE)
+    assert modelled("cpu", FAKE_1).profile == PROFILE
+    assert modelled("cpu").profile is None
+    assert modelled("cuda:1", FAKE_1).profile is None
 
 
-def test_detect_reads_the_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greencode_lsp.energy.detect.open_rapl", lambda fallback, tell: None)
-    save(CALIBRATION)
+def test_detect_reads_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greencode_lsp.energy.detect.open_rapl", lambda fallback, notify: None)
+    save(PROFILE)
     assert detect("cpu", checkpoint=FAKE_1) == modelled("cpu", FAKE_1)
 
 
 @pytest.mark.parametrize(
     "other",
-    [replace(FAKE_1, exits=(2, 4, 6)), replace(FAKE_1, numeric="float32")],
+    [replace(FAKE_1, exits=(2, 4, 6)), replace(FAKE_1, precision="float32")],
     ids=["more exits", "other arithmetic"],
 )
-def test_another_model_of_the_same_name_is_not_calibrated(other: Checkpoint) -> None:
-    save(CALIBRATION)
+def test_another_model_of_the_same_name_is_not_profiled(other: Checkpoint) -> None:
+    save(PROFILE)
     assert load("cpu", other) is None

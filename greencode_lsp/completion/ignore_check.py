@@ -14,7 +14,7 @@ THREADS = 4
 Key = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
-class Denial:
+class IgnoreCheck:
     """The rules on threads of their own; to be asked on the event loop's."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Denial:
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="greencode-rules")
         self._asking: dict[Key, Future[Verdict]] = {}
 
-    async def why(self, path: str, roots: Sequence[str], exclude: Sequence[str]) -> str | None:
+    async def reason(self, path: str, roots: Sequence[str], exclude: Sequence[str]) -> str | None:
         """Return why a file is not completed, in one sentence, or None where it may be."""
         if not path:
             return None

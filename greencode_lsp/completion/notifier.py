@@ -1,4 +1,4 @@
-"""What the user is told in sentences, from whichever thread: once each, and never with the user's text in it."""
+"""Sentences for the user, from whichever thread: once each, and never with the user's text in them."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from contextlib import suppress
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.limits import REMEMBERED_SENTENCES
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 logger = logging.getLogger(__name__)
 
 
-class Telling:
+class Notifier:
     """Calls `notify` with one sentence at a time, on the event loop's thread."""
 
-    def __init__(self, notify: Tell) -> None:
+    def __init__(self, notify: Notify) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         """Set once there is one."""
         self._notify = notify
-        self._told: set[str] = set()
+        self._notified: set[str] = set()
 
     def once(self, sentence: str, about: str = "") -> None:
-        """Tell the user, unless told before (of the same thing): a failing request comes again with every keystroke."""
-        if (about or sentence) not in self._told:
-            if len(self._told) >= REMEMBERED_SENTENCES:
-                self._told.clear()
-            self._told.add(about or sentence)
+        """Show a sentence unless it, or one about the same thing, was shown: a failure recurs with every keystroke."""
+        if (about or sentence) not in self._notified:
+            if len(self._notified) >= REMEMBERED_SENTENCES:
+                self._notified.clear()
+            self._notified.add(about or sentence)
             self._notify(sentence)
 
     def from_worker(self, sentence: str) -> None:
-        """Tell the user from the worker's thread."""
+        """Notify the user from the worker's thread."""
         self.on_loop(lambda: self.once(sentence))
 
     def on_loop(self, call: Callable[[], None]) -> None:
@@ -44,7 +44,7 @@ class Telling:
                 self.loop.call_soon_threadsafe(call)
 
     def failure(self, error: Exception, what: str) -> str:
-        """Tell of a failure from the worker's thread; return the sentence."""
+        """Notify of a failure from the worker's thread; return the sentence."""
         where = "".join(traceback.format_tb(error.__traceback__))  # without its message, which may quote the text
         logger.debug("%s: %s\n%s", what, type(error).__name__, where)
         if isinstance(error, GreenCodeError):

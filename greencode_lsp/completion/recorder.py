@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.completion.outcomes import Settled
-from greencode_lsp.completion.pipeline import Backend
 from greencode_lsp.energy.ledger import Ledger, Totals
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.energy.rows import Audit, LedgerRow
@@ -29,7 +29,7 @@ REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class PendingAudit:
     """A completion drawn to be audited."""
 
     completion: Completion
@@ -41,12 +41,12 @@ class Due:
     interruptions: int = 0
 
 
-class Books:
+class CompletionRecorder:
     """The ledger, if one is kept, and the guarantees."""
 
     def __init__(self, rng: random.Random) -> None:
         self.ledger: Ledger | None = None
-        self.due: list[Due] = []
+        self.due: list[PendingAudit] = []
         self._rng = rng
         self._rows: OrderedDict[int, int] = OrderedDict()
         self._guarantees: dict[tuple[tuple[CalibrationRow, ...], float], Guarantee] = {}
@@ -61,7 +61,7 @@ class Books:
         """Draw one completion in fifty to be audited, of those that a calibrated row served."""
         guarantee, self._serving = self._serving, None
         if guarantee is not None and guarantee.row is not None and completion.steps and is_audited(self._rng):
-            self.due.append(Due(completion, language, preference, guarantee, guarantee.row))
+            self.due.append(PendingAudit(completion, language, preference, guarantee, guarantee.row))
 
     def add(self, number: int, row: LedgerRow) -> None:
         """Write the row of a completion."""
@@ -89,7 +89,7 @@ class Books:
         """Catch the completion drawn first up to full depth, and book what that took.
 
         Raises CancelledError where a request comes first; the audit is due still, unless that has happened so often
-        that it costs more than it tells. After any other error it is not.
+        that it costs more than it shows. After any other error it is dropped.
         """
         due, start_s = self.due.pop(0), time.perf_counter()
         completion = due.completion
@@ -100,20 +100,22 @@ class Books:
         except Exception as error:
             if isinstance(error, CancelledError) and due.interruptions < MAX_INTERRUPTIONS:
                 self.due.insert(0, replace(due, interruptions=due.interruptions + 1))
-            self._book_audit(due, window.close(backend.engine.work), start_s, None)
+            self._record_audit(due, window.close(backend.engine.work), start_s, None)
             raise
         energy = window.close(backend.engine.work)
         agreed, tokens = agreement(ids, full, completion.constraint)
         if due.guarantee.row == due.row:
             due.guarantee.observe(agreed, tokens)
-        self._book_audit(due, energy, start_s, (agreed, tokens))
+        self._record_audit(due, energy, start_s, (agreed, tokens))
 
-    def _book_audit(self, due: Due, energy: EnergyReading, start_s: float, found: tuple[int, int] | None) -> None:
+    def _record_audit(
+        self, due: PendingAudit, energy: EnergyReading, start_s: float, result: tuple[int, int] | None
+    ) -> None:
         """Write what an audit took, and what it has found if it came to its end."""
         if self.ledger is None:
             return
-        agreed, tokens = found or (0, 0)
+        agreed, tokens = result or (0, 0)
         row = LedgerRow.of(due.completion, due.language, due.preference, "audit").audited(
             Audit(agreed, tokens, due.guarantee.min_agreement), energy, (time.perf_counter() - start_s) * 1000
         )
-        self.ledger.add(row if found else replace(row, agreed_tokens=None, promised=None))
+        self.ledger.add(row if result else replace(row, agreed_tokens=None, promised=None))

@@ -1,4 +1,4 @@
-"""What a checkpoint's parts take here: short timings through the real engine, and replays for a counter to watch.
+"""What a checkpoint's parts take here: short timings through the real engine, and workloads for a counter to watch.
 
 Letters: S segments, m positions of one run.
 """
@@ -16,8 +16,8 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from greencode_lsp.energy.calibration import LONG, POSITIONS, Calibration, Segment, busy_clock, load, save
 from greencode_lsp.energy.checkpoint import Checkpoint
+from greencode_lsp.energy.device_profile import LONG, POSITIONS, DeviceProfile, Segment, busy_clock, load, save
 from greencode_lsp.energy.rows import utc_now
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.records import NEVER, DecodeConfig, FixedControl, Work
@@ -37,8 +37,8 @@ _WEIGHT_BYTES = {"int4": 0.64, "mixed": 0.87, "int8": 1.13, "bfloat16": 2.0, "fl
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """See `Calibration`, whose fields these are."""
+class PartTimes:
+    """See `DeviceProfile`, whose fields these are."""
 
     segments: tuple[Segment, ...]
     head: Segment
@@ -49,12 +49,12 @@ class Parts:
     device_name: str
 
 
-def time_parts(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.inf) -> Parts:
+def time_parts(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.inf) -> PartTimes:
     """Time every part of a loaded checkpoint, sizes and kinds in turns; medians.
 
-    Parts of one position are what they take between the tokens of a real generation: full depth, against a generation
-    that always leaves first, and against one whose checks always say no. Where time ends, after `BUDGET_S` or at
-    `deadline_s` by `time.monotonic`, sizes not come to are left out, but for one position and a short prompt.
+    Parts of one position are timed between the tokens of a real generation: at full depth, against a generation that
+    always exits first, and against one whose checks always say no. Timing ends after `BUDGET_S`, or at `deadline_s` by
+    `time.monotonic`; sizes not timed by then are left out, except one position and a short prompt.
     """
     timer = _Timer(engine, min(deadline_s, time.monotonic() + BUDGET_S))
     timer.round()
@@ -77,21 +77,21 @@ def time_parts(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.in
         check_s = max(0.0, (seconds["checked"] - seconds["never"]) / (len(widths) - 1))
     token_s = max(0.0, seconds["never"] - one_s - head_s)
     start_s = max(0.0, seconds["start"] - one_s - head_s - token_s)
-    architecture, size = engine.model.architecture, _WEIGHT_BYTES[engine.numeric]
+    architecture, size = engine.model.architecture, _WEIGHT_BYTES[engine.precision]
     weights = [width * architecture.layer_weights for width in widths]
     segments = tuple(Segment(c, int(size * n), 2 * n) for c, n in zip(curves, weights, strict=True))
     head = Segment({1: head_s}, int(size * architecture.head_weights), 2 * architecture.head_weights)
-    return Parts(segments, head, check_s, token_s, start_s, engine.model.threads, device_name(engine.device))
+    return PartTimes(segments, head, check_s, token_s, start_s, engine.model.threads, device_name(engine.device))
 
 
-def time_checkpoint(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.inf) -> Calibration:
+def time_checkpoint(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.inf) -> DeviceProfile:
     """Return the times of a loaded checkpoint, as many as are taken until `deadline_s` by `time.monotonic`."""
     parts = time_parts(engine, rounds, deadline_s)
-    return Calibration(
+    return DeviceProfile(
         device=engine.device,
         device_name=parts.device_name,
         checkpoint=engine.manifest.name,
-        numeric=engine.numeric,
+        precision=engine.precision,
         threads=parts.threads,
         exits=engine.exits,
         segments=parts.segments,
@@ -108,15 +108,15 @@ def use_this_device(engine: Engine) -> None:
 
     The times are those stored for this very checkpoint, else short ones, taken and stored now.
     """
-    calibration = load(engine.device, Checkpoint(engine.manifest.name, engine.exits, engine.numeric))
-    if calibration is None:
-        calibration = time_checkpoint(engine, QUICK_ROUNDS, time.monotonic() + QUICK_S)
+    profile = load(engine.device, Checkpoint(engine.manifest.name, engine.exits, engine.precision))
+    if profile is None:
+        profile = time_checkpoint(engine, QUICK_ROUNDS, time.monotonic() + QUICK_S)
         with suppress(OSError):  # a folder that cannot be written costs these seconds at every start
-            save(calibration)
-    curve, head_layers = costs(calibration)
+            save(profile)
+    curve, head_layers = costs(profile)
     engine.use_costs(curve, head_layers)
-    token_s = sum(segment.seconds[1] for segment in calibration.segments)
-    checks = calibration.check_s * (len(engine.exits) - 1) / token_s
+    token_s = sum(segment.seconds[1] for segment in profile.segments)
+    checks = profile.check_s * (len(engine.exits) - 1) / token_s
     ratios = [
         row.layer_equivalents_ratio
         for table in engine.manifest.calibration.values()
@@ -127,12 +127,12 @@ def use_this_device(engine: Engine) -> None:
         engine.manifest = replace(engine.manifest, exit_policy="never")
 
 
-def costs(calibration: Calibration) -> tuple[dict[int, float], float]:
+def costs(profile: DeviceProfile) -> tuple[dict[int, float], float]:
     """Return {m: c(m)/c(1)} of all segments together, and the head's cost for one position in layers."""
-    timed = set.intersection(*(set(segment.seconds) for segment in calibration.segments))
-    seconds = {m: sum(segment.seconds[m] for segment in calibration.segments) for m in sorted(timed)}
+    timed = set.intersection(*(set(segment.seconds) for segment in profile.segments))
+    seconds = {m: sum(segment.seconds[m] for segment in profile.segments) for m in sorted(timed)}
     curve = {m: round(elapsed_s / seconds[1], 3) for m, elapsed_s in seconds.items()}
-    return curve, round(calibration.head.seconds[1] / seconds[1] * calibration.exits[-1], 3)
+    return curve, round(profile.head.seconds[1] / seconds[1] * profile.exits[-1], 3)
 
 
 def _layer_s(seconds: dict[object, float], skipped: int, widths: Sequence[int]) -> float:
@@ -140,7 +140,7 @@ def _layer_s(seconds: dict[object, float], skipped: int, widths: Sequence[int]) 
     looped_s = sum(seconds[s, 1] for s in range(len(widths))) / sum(widths)
     if not skipped:
         return looped_s
-    # the token that leaves first asks once, the one at full depth never does
+    # the token that exits first asks once, the one at full depth never does
     check_s = max(0.0, (seconds["checked"] - seconds["never"]) / (len(widths) - 1))
     return max(looped_s / 2, (seconds["never"] - seconds["first"] + check_s) / skipped)
 
@@ -173,7 +173,7 @@ class _Timer:
         self._warm_up, self._seconds = self._seconds, {}
 
     def medians(self) -> dict[object, float]:
-        return {key: statistics.median(found) for key, found in (self._warm_up | self._seconds).items()}
+        return {key: statistics.median(timings) for key, timings in (self._warm_up | self._seconds).items()}
 
     def round(self) -> None:
         """Time everything once; after the end only what nothing can be said without, and only if it is not known."""
@@ -247,14 +247,14 @@ def device_name(device: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class Workload:
     """One kind of work to be repeated; each call runs it once and returns what it was."""
 
     name: str
     run: Callable[[], Work]
 
 
-def replays(engine: Engine) -> Iterator[Replay]:
+def workloads(engine: Engine) -> Iterator[Workload]:
     """Yield kinds of work with different shares of bytes and operations: for a fit, not for a user."""
     room = engine.max_positions - 1
     short = [0] * min(8, room // 2)
@@ -269,10 +269,10 @@ def replays(engine: Engine) -> Iterator[Replay]:
 
         return run
 
-    yield Replay("tokens at full depth", generation(short, DecodeConfig(), min(64, room // 2)))
-    yield Replay("tokens that leave first", generation(short, first, min(64, room // 2)))
+    yield Workload("tokens at full depth", generation(short, DecodeConfig(), min(64, room // 2)))
+    yield Workload("tokens that exit first", generation(short, first, min(64, room // 2)))
     for length in (32, 128, 512):
         prompt = [0] * min(length, room - 1)
-        yield Replay(f"prompts of {len(prompt)}", generation(prompt, DecodeConfig(), 1))
+        yield Workload(f"prompts of {len(prompt)}", generation(prompt, DecodeConfig(), 1))
     mixed = [0] * min(128, room // 2)
-    yield Replay("a prompt and tokens", generation(mixed, DecodeConfig(), min(32, room // 2)))
+    yield Workload("a prompt and tokens", generation(mixed, DecodeConfig(), min(32, room // 2)))

@@ -1,4 +1,4 @@
-"""`greencode-lsp calibrate`: a tiny real engine, a replayed counter, the bundled model end to end."""
+"""`greencode-lsp profile`: a tiny real engine, a replayed counter, the bundled model end to end."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from greencode_lsp import calibrate, cli
-from greencode_lsp.calibrate import Trial, describe, fitted, judged, trials
-from greencode_lsp.completion.pipeline import Backend
+from greencode_lsp import cli, profile
+from greencode_lsp.completion.backend import Backend
 from greencode_lsp.demo.positions import CursorPosition, positions
-from greencode_lsp.energy.calibration import POSITIONS, Calibration, Segment, stored
+from greencode_lsp.energy.device_profile import POSITIONS, DeviceProfile, Segment, stored
 from greencode_lsp.energy.sampler import CounterLostError, Usage
-from greencode_lsp.engine import calibrate as timing
-from greencode_lsp.engine.calibrate import time_checkpoint
+from greencode_lsp.engine import timing
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.onnx.model import OnnxModel, OnnxRunner
 from greencode_lsp.engine.state import Vector
+from greencode_lsp.engine.timing import time_checkpoint
+from greencode_lsp.profile import Trial, describe, fitted, judged, trials
 from greencode_lsp.records import Work
 from greencode_lsp.settings import Settings
 from tests import fakes, reference
-from tests.test_energy_calibration import CALIBRATION
+from tests.test_energy_device_profile import PROFILE
 
 WORKS = {
     "tokens": Work(prompt_tokens=8, prefill_layer_positions=32, decode_runs=((0, 1), (1, 1)) * 20, head_positions=21),
@@ -70,14 +70,14 @@ def test_weights_are_counted_by_segment_and_head(folder: Path) -> None:
 
 def test_replays_differ_in_what_they_read_and_compute(folder: Path) -> None:
     engine = load_engine(folder, "cpu", "float32")
-    found = [of_shape(engine.exits).traffic(replay.run()) for replay in timing.replays(engine)]
+    found = [of_shape(engine.exits).traffic(workload.run()) for workload in timing.workloads(engine)]
     shares = {round(operations / read_bytes, 3) for read_bytes, operations in found}
     assert len(found) >= 5 and len(shares) >= 4
 
 
-def of_shape(exits: tuple[int, ...]) -> Calibration:
-    """Return a calibration of a model with these exits."""
-    return replace(CALIBRATION, exits=exits, segments=(Segment({1: 1e-3}, 1000, 2000),) * len(exits))
+def of_shape(exits: tuple[int, ...]) -> DeviceProfile:
+    """Return a profile of a model with these exits."""
+    return replace(PROFILE, exits=exits, segments=(Segment({1: 1e-3}, 1000, 2000),) * len(exits))
 
 
 class FakeCounter:
@@ -99,7 +99,7 @@ class FakeCounter:
         return Usage(self.now_s, self.now_s + self.others_s)
 
     def pass_time(self, seconds: float, work: Work = Work()) -> None:  # noqa: B008 - frozen
-        read_bytes, operations = CALIBRATION.traffic(work)
+        read_bytes, operations = PROFILE.traffic(work)
         self.now_s += seconds
         self.total_j += IDLE_W * seconds + BYTE_J * read_bytes + OPERATION_J * operations
 
@@ -115,70 +115,68 @@ class FakeCounter:
 def counter(monkeypatch: pytest.MonkeyPatch) -> FakeCounter:
     fake = FakeCounter()
     clock = SimpleNamespace(monotonic=lambda: fake.now_s, sleep=fake.pass_time)
-    monkeypatch.setattr(calibrate, "time", clock)
+    monkeypatch.setattr(profile, "time", clock)
     return fake
 
 
 def test_joules_are_fitted_over_windows_of_five_seconds(counter: FakeCounter) -> None:
-    told: list[str] = []
-    found = fitted(CALIBRATION, counter, [(n, counter.replay(w)) for n, w in WORKS.items()], told.append)
+    notices: list[str] = []
+    found = fitted(PROFILE, counter, [(n, counter.replay(w)) for n, w in WORKS.items()], notices.append)
     assert found is not None
     assert [found.idle_w, found.byte_j, found.operation_j] == pytest.approx([IDLE_W, BYTE_J, OPERATION_J], rel=1e-3)
     assert (found.windows, found.devices) == (4, ("fake",))
     assert counter.now_s == pytest.approx(4 * 5.0, abs=0.3)
-    assert "of nothing: 12.0 W" in told[0]
+    assert "of nothing: 12.0 W" in notices[0]
 
 
 def test_where_others_use_the_device_nothing_is_fitted_and_that_is_told(counter: FakeCounter) -> None:
-    told: list[str] = []
+    notices: list[str] = []
 
     def run() -> Work:
         counter.others_s += 0.05
         return counter.replay(WORKS["both"])()
 
-    assert fitted(CALIBRATION, counter, [("both", run)], told.append) is None
-    assert "Other programs" in told[-1]
+    assert fitted(PROFILE, counter, [("both", run)], notices.append) is None
+    assert "Other programs" in notices[-1]
 
 
 @pytest.mark.parametrize("what", ["lost", "stands"])
 def test_a_counter_that_fails_is_told_and_nothing_is_fitted(what: str, counter: FakeCounter) -> None:
-    told: list[str] = []
+    notices: list[str] = []
 
     def run() -> Work:
         counter.now_s += 0.5
         counter.lost = what == "lost"
         return WORKS["both"]
 
-    assert fitted(CALIBRATION, counter, [("both", run)] * 3, told.append) is None
-    assert "cannot be used" in told[-1]
+    assert fitted(PROFILE, counter, [("both", run)] * 3, notices.append) is None
+    assert "cannot be used" in notices[-1]
 
 
 def test_trials_say_how_right_the_times_are() -> None:
-    found = judged(
-        CALIBRATION, [Trial(10.0, 8.0, 11.0, 9.9), Trial(10.0, 8.0, 9.0, 8.1), Trial(20.0, 20.0, 20.0, 14.0)]
-    )
+    found = judged(PROFILE, [Trial(10.0, 8.0, 11.0, 9.9), Trial(10.0, 8.0, 9.0, 8.1), Trial(20.0, 20.0, 20.0, 14.0)])
     assert found.time_ratio == pytest.approx((1.0 + 1.0125) / 2)
     assert found.saved_share_error == pytest.approx(36.0 / 40.0 - 32.0 / 40.0)
 
 
 def test_without_trials_nothing_is_said_of_them() -> None:
-    assert judged(CALIBRATION, []) == CALIBRATION
+    assert judged(PROFILE, []) == PROFILE
 
 
 def test_the_times_are_shown_by_segment_and_size() -> None:
-    lines = describe(CALIBRATION)
+    lines = describe(PROFILE)
     assert lines[1].split() == ["segment", "to", "layer", "1", "8", "64", "512"]
     assert lines[2].split() == ["2", "1.000", "8.000", "32.000", "200.000"]
 
 
-def test_the_bundled_model_is_calibrated_and_the_result_kept(
+def test_the_bundled_model_is_profiled_and_the_result_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(timing, "BUDGET_S", 1.0)
-    monkeypatch.setattr(calibrate, "TRIALS", 1)
-    monkeypatch.setattr(calibrate, "positions", lambda: positions()[:2])
-    monkeypatch.setattr(calibrate, "find_counter", lambda device: None)
-    assert cli.main(["calibrate"]) == 0
+    monkeypatch.setattr(profile, "TRIALS", 1)
+    monkeypatch.setattr(profile, "positions", lambda: positions()[:2])
+    monkeypatch.setattr(profile, "find_counter", lambda device: None)
+    assert cli.main(["profile"]) == 0
     out = capsys.readouterr().out
     assert "measured" not in out and "a stated power of 25 W" in out
     kept = stored("cpu", "mini-2")
@@ -213,7 +211,7 @@ class KnownMachine:
         monkeypatch.setattr(OnnxRunner, "run", timed_run)
         monkeypatch.setattr(OnnxModel, "head", timed_head)
         clock = SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.pass_time)
-        for module in (calibrate, timing):
+        for module in (profile, timing):
             monkeypatch.setattr(module, "time", clock)
             monkeypatch.setattr(module, "busy_clock", lambda device, threads: lambda: self.now_s)
 
@@ -243,7 +241,7 @@ def test_on_a_machine_of_known_cost_the_modelled_time_is_the_observed_one(
     code_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = known(KnownMachine(*FAST), code_model, monkeypatch)
-    found = time_checkpoint(calibrate.engine_of(backend))
+    found = time_checkpoint(profile.engine_of(backend))
     trial, *_ = done = list(trials(backend, found, Settings(preference=0.0), PLACES))
     assert len(done) == len(PLACES) and trial.served_s < 0.8 * trial.full_depth_s
     verdict = judged(found, done)
@@ -255,7 +253,7 @@ def test_times_that_are_half_again_too_long_are_told_as_such(code_model: Path, m
     machine = KnownMachine(*FAST)
     backend = known(machine, code_model, monkeypatch)
     machine.layer_s, machine.position_s, machine.head_s = (1.5 * cost for cost in FAST)
-    found = time_checkpoint(calibrate.engine_of(backend))
+    found = time_checkpoint(profile.engine_of(backend))
     machine.layer_s, machine.position_s, machine.head_s = FAST
     done = list(trials(backend, found, Settings(preference=0.0), PLACES))
     assert judged(found, done).time_ratio == pytest.approx(1.5, abs=0.03)
@@ -266,7 +264,7 @@ def test_timing_ends_at_the_deadline_and_leaves_out_the_sizes_it_did_not_come_to
 ) -> None:
     machine = KnownMachine(*SLOW)
     backend = known(machine, code_model, monkeypatch)
-    parts = timing.time_parts(calibrate.engine_of(backend), deadline_s=12.0)
+    parts = timing.time_parts(profile.engine_of(backend), deadline_s=12.0)
     assert machine.now_s < 30.0  # what nothing can be said without; one whole round is 60
     assert list(parts.segments[0].seconds) == [1, 64]
 
@@ -284,18 +282,18 @@ def test_a_trial_that_runs_at_the_deadline_is_cancelled_and_none_begins_after_it
     assert [astuple(trial) for trial in cut] == [pytest.approx(astuple(trial)) for trial in whole[: len(cut)]]
 
 
-def test_a_slow_machine_is_calibrated_within_90_seconds(code_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_machine_is_profiled_within_90_seconds(code_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = KnownMachine(*SLOW)
-    told: list[str] = []
+    notices: list[str] = []
     backend = known(machine, code_model, monkeypatch)
     counter = SimpleNamespace(
         read_j=lambda: 20.0 * machine.now_s, usage=lambda: Usage(machine.now_s, machine.now_s), devices=("fake",)
     )
-    monkeypatch.setattr(calibrate, "load_backend", lambda settings: backend)
-    monkeypatch.setattr(calibrate, "find_counter", lambda device: counter)
-    calibrate.run(Settings(preference=0.0), told.append)
+    monkeypatch.setattr(profile, "load_backend", lambda settings: backend)
+    monkeypatch.setattr(profile, "find_counter", lambda device: counter)
+    profile.run(Settings(preference=0.0), notices.append)
     assert machine.now_s <= 90.0
-    assert "fitted over 5 windows" in told[-2]
+    assert "fitted over 5 windows" in notices[-2]
 
 
 def test_what_loading_took_is_left_out_of_the_time_for_the_rest(
@@ -308,10 +306,10 @@ def test_what_loading_took_is_left_out_of_the_time_for_the_rest(
         machine.pass_time(38.0)
         return backend
 
-    monkeypatch.setattr(calibrate, "load_backend", slowly)
-    monkeypatch.setattr(calibrate, "find_counter", lambda device: None)
-    told: list[str] = []
-    calibrate.run(Settings(preference=0.0), told.append)
-    assert machine.now_s == pytest.approx(calibrate.TIMES_S, abs=0.5)
-    assert any("no trial completion ended in time" in line for line in told)
+    monkeypatch.setattr(profile, "load_backend", slowly)
+    monkeypatch.setattr(profile, "find_counter", lambda device: None)
+    notices: list[str] = []
+    profile.run(Settings(preference=0.0), notices.append)
+    assert machine.now_s == pytest.approx(profile.TIMES_S, abs=0.5)
+    assert any("no trial completion ended in time" in line for line in notices)
     assert stored("cpu", backend.manifest.name) is not None
