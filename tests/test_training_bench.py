@@ -18,8 +18,9 @@ from training.gguf_export import export_gguf
 FIRST = "def first(a, b):\n    return [a, b('x')]\n" * 40
 SECOND = "SECOND = 1\n" * 200
 KEYS = (
-    *("full_vs_hf", "full_vs_llamacpp_q8", "step8_vs_llamacpp_q8", "default_vs_full", "layer_equivalents_ratio"),
-    *("never_exit_vs_no_exits", "verified_vs_full", "second_keystroke_vs_first", "prompt_reused", "exit_check_us"),
+    *("full_vs_hf", "full_vs_llamacpp_q8", "step8_vs_llamacpp_q8", "prompt_vs_llamacpp_q8", "default_vs_full"),
+    *("layer_equivalents_ratio", "never_exit_vs_no_exits", "verified_vs_full", "verified_vs_full_copied"),
+    *("second_keystroke_vs_first", "prompt_reused", "exit_check_us"),
     *("rss_mb", "initialize_s", "first_completion_s", "threads", "cpu", "isa", "qwen", "install_mb"),
 )
 
@@ -70,6 +71,7 @@ def test_the_last_line_has_the_promised_keys(monkeypatch: pytest.MonkeyPatch, ca
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert tuple(figures) == KEYS
     assert figures["full_vs_llamacpp_q8"] is None
+    assert figures["qwen"] == dict.fromkeys(("step_vs_llamacpp_q4", "step8_vs_llamacpp_q4", "prompt_vs_llamacpp_q4"))
     assert 0 < figures["prompt_reused"] <= 1
 
 

@@ -45,7 +45,7 @@ def engine(work: Path) -> Engine:
 
 @pytest.fixture
 def setup(work: Path, engine: Engine) -> Setup:
-    return Setup(engine, ForcedExits(work / "out", engine.exits), new_tokens=8, stop_ids=frozenset())
+    return Setup(engine, ForcedExits(engine.model, engine.exits), new_tokens=8, stop_ids=frozenset())
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m training`."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Train, calibrate and judge a model.")
     parser.add_argument(
-        "step", choices=[*pipeline.STEPS, "heldout", "import", "bench", "energy-study", "precision", "all"]
+        "step", choices=[*pipeline.STEPS, "heldout", "import", "bench", "energy-study", "precision", "lossless", "all"]
     )
     parser.add_argument("folders", nargs="*", type=Path, help="`import FOLDER OUT`, `export --dequantise FOLDER OUT`")
     parser.add_argument("--dequantise", action="store_true", help="`export` FOLDER as float32 for transformers")
@@ -43,9 +43,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="checkpoint folder to write (default: WORK/out)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop `lite` after so long; it can go on later")
     parser.add_argument("--runs", type=Path, default=pipeline.RUNS, help="where `evaluate` and `energy-study` write")
-    parser.add_argument("--limit", type=int, help="`evaluate` so many held-out lines of each language only")
+    parser.add_argument("--limit", type=int, help="`evaluate` so many lines a language, `lossless` so many prompts")
     parser.add_argument(
-        "--model", help="`evaluate`, `bench`, `precision` or `energy-study` this: `bundled` or a folder"
+        "--model",
+        help="`evaluate`, `bench`, `precision`, `lossless` or `energy-study` this: `bundled`, another name, a path",
     )
     parser.add_argument(
         "--languages", nargs="+", default=["python", "java"], help="`evaluate` and `heldout` in these languages"
@@ -125,7 +126,11 @@ def _evaluate_peer(options: argparse.Namespace) -> None:
     there = {name: found[: options.limit] for name, found in lines.items() if found}
     if not there:
         raise SettingError("No held-out line is here; name folders of them with --heldout-sources.")
-    print(json.dumps(evaluate(options.gguf.expanduser(), there), indent=None if options.json else 1))
+    found = evaluate(options.gguf.expanduser(), there)
+    target = options.runs.expanduser() / found["model"] / "llamacpp.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
+    print(json.dumps(found, indent=None if options.json else 1))
 
 
 def _decay(work: Path, options: argparse.Namespace) -> None:
@@ -158,6 +163,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             from training import precision  # imports numpy and more
 
             precision.main(resolve(options.model or "bundled"), options.runs)
+            return 0
+        if options.step == "lossless":
+            from training import lossless  # imports numpy and more
+
+            lossless.main(resolve(options.model or "bundled"), options.runs, options.limit)
             return 0
         if options.step == "energy-study":
             _energy_study(options)

@@ -40,6 +40,7 @@ STARTS, QUICK_STARTS = 5, 3
 LAZY_PROMPTS = 40
 FILE_CONTEXT = 448
 """Tokens of the cold prompt of a GGUF file, and before its steps."""
+QWEN_FIGURES = {"step_vs_llamacpp_q4": ONE, "step8_vs_llamacpp_q4": MANY, "prompt_vs_llamacpp_q4": PREFILL}
 ISA = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
 LARGE = 500_000_000
 """Parameters from which a random model is made in bfloat16, to fit."""
@@ -132,11 +133,15 @@ def run(options: Options) -> dict[str, Any]:
         file_times, file_threads = against_peers(options, options.gguf, FILE_CONTEXT)
         print_peers(options.gguf.name, file_times, file_threads, FILE_CONTEXT)
     checkpoint = resolve(options.model)
-    engine, tokenizer = load_engine(checkpoint, options.device), CodeTokenizer.from_folder(checkpoint)
+    engine, tokenizer = load_engine(checkpoint, options.device), CodeTokenizer.of(checkpoint)
     use_this_device(engine)
     own_threads = engine.model.threads
-    found = bench_exits.compare(engine, checkpoint, tokenizer, rounds, QUICK_PROMPTS if options.quick else PROMPTS)
+    count = QUICK_PROMPTS if options.quick else PROMPTS
+    found = bench_exits.compare(engine, checkpoint, bench_exits.prompts(engine, tokenizer, count), rounds)
     print_modes(engine, found, own_threads)
+    copied = bench_exits.compare(engine, checkpoint, bench_exits.copied_prompts(engine, tokenizer, count), rounds)
+    print("In text that was there before:")
+    print_modes(engine, copied, own_threads)
     shares = bench_exits.lazy_depth(engine, checkpoint, tokenizer, LAZY_PROMPTS)
     print("prompt never run through all layers: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
     trace = bench_exits.prompt_reused(engine, tokenizer, bench_exits.LONG_PROMPT_TOKENS)
@@ -147,10 +152,12 @@ def run(options: Options) -> dict[str, Any]:
         "full_vs_hf": share(of_peer(times, ours, ONE), of_peer(times, "Hugging Face", ONE)),
         "full_vs_llamacpp_q8": share(of_peer(times, ours, ONE), of_peer(times, "llama.cpp", ONE)),
         "step8_vs_llamacpp_q8": share(of_peer(times, ours, MANY), of_peer(times, "llama.cpp", MANY)),
+        "prompt_vs_llamacpp_q8": share(of_peer(times, ours, PREFILL), of_peer(times, "llama.cpp", PREFILL)),
         "default_vs_full": bench_exits.ratio(against_itself, "balanced", "full depth")[0],
         "layer_equivalents_ratio": found["ratio"],
         "never_exit_vs_no_exits": bench_exits.ratio(against_itself, "never exits", "no exits")[0],
         "verified_vs_full": bench_exits.ratio(against_itself, "accuracy", "full depth")[0],
+        "verified_vs_full_copied": bench_exits.ratio(copied["times_s"], "accuracy", "full depth")[0],
         "second_keystroke_vs_first": statistics.median(second),
         "prompt_reused": trace["reused"],
         "exit_check_us": bench_exits.exit_check_us(engine),
@@ -162,7 +169,7 @@ def run(options: Options) -> dict[str, Any]:
         "isa": isa,
         "qwen": {
             name: share(of_peer(file_times, ours, figure), of_peer(file_times, "llama.cpp", figure))
-            for name, figure in (("step", ONE), ("step8", MANY), ("prompt", PREFILL))
+            for name, figure in QWEN_FIGURES.items()
         },
         "install_mb": install_mb(),
     }

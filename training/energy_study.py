@@ -252,7 +252,7 @@ def run(options: Options, runs: Path) -> dict[str, Any]:
     if options.repeats < 2 or options.window_s <= 0:
         raise SettingError("An interval needs two windows of some length; raise --repeats or --window-s.")
     folder = resolve(options.model)
-    engine, tokenizer = load_engine(folder, options.device), CodeTokenizer.from_folder(folder)
+    engine, tokenizer = load_engine(folder, options.device), CodeTokenizer.of(folder)
     lines = lines_of(engine, tokenizer, options.quality_prompts, options.seed)
     ways = peer_ways(folder, engine.device) | own_ways(engine)
     out = runs / engine.manifest.name

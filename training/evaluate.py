@@ -148,7 +148,7 @@ def evaluate(checkpoint: Path, held_out: Mapping[str, HeldOut], runs: Path, proc
 
     `held_out` holds the lines per language, none of them empty.
     """
-    engine, tokenizer = load_engine(checkpoint, DEVICE), CodeTokenizer.from_folder(checkpoint)
+    engine, tokenizer = load_engine(checkpoint, DEVICE), CodeTokenizer.of(checkpoint)
     scored = {language: _score(checkpoint, lines, language, processes) for language, lines in held_out.items()}
     first = next(iter(held_out))
     prompts = [

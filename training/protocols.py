@@ -2,8 +2,8 @@
 
 - `rest_of_line`: only what stands before the cursor is given; greedy to the end of the line (CodeXGLUE's line level).
 - `fill_in_the_middle`: the prompt the server builds, suffix included; greedy to the end of the line. Both are healed.
-- `context`: the paper's. The first 0.2 to 0.6 of a file's tokens (their end, where the model's window is shorter), then
-  15 tokens, against the author's next 15 (GREEN-CODE, arXiv 2501.11006).
+- `context`: the paper's. The first 0.2 to 0.6 of a file's tokens (their end, where the window is shorter), then 15
+  tokens, against the author's next 15 (GREEN-CODE, arXiv 2501.11006).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ LINE_TOKENS = Settings().max_new_tokens
 CONTEXT_TOKENS = 15
 FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6)
 CONTEXT_FILES = 12
+CONTEXT_WINDOW = 2048
+"""Of a longer context its end, as of one that is longer than the model's window: a CPU reads some 600 tokens/s."""
 PREFERENCES = {"accuracy": 1.0, "balanced": 0.5, "energy": 0.0}
 CURVE_POINTS = 6
 """Thresholds of a policy that are drawn beside those of the preferences."""
@@ -86,7 +88,7 @@ def tasks_of(subject: Subject, line: HeldOutLine, language: str, is_compared: bo
     asked = ((before, "rest_of_line"), (cursor.document, "fill_in_the_middle"))
     reference, shown = line.rest_of_line.rstrip(), before.rsplit("\n", 1)[-1].lstrip()
     for text, protocol in asked:
-        request = Request(text, line.offset, language)
+        request = Request(text, line.offset, language, line.pointer.file)
         served = serve(engine, subject.tokenizer, request, LINE_TOKENS, shape="line")
         yield Task(protocol, language, served.prompt_ids, reference, where, shown, is_compared, served)
 
@@ -95,7 +97,7 @@ def context_tasks(subject: Subject, lines: Sequence[HeldOutLine], language: str)
     """Yield the paper's prompts, in the files of these lines."""
     texts = {f"{line.pointer.package}, {line.pointer.file}": line.text for line in lines}
     opening = subject.tokenizer.fim(subject.engine.manifest.fim).opening
-    window = subject.engine.max_positions - CONTEXT_TOKENS - 1
+    window = min(CONTEXT_WINDOW, subject.engine.max_positions) - CONTEXT_TOKENS - 1
     for name, text in texts.items():
         ids = subject.tokenizer.encode(text)
         for fraction in FRACTIONS:

@@ -1,7 +1,11 @@
-"""Tokens per second against transformers: the same weights, the same prompts, the same process, in turns."""
+"""Tokens per second against the peer of the same weights: the same prompts, the same process, in turns.
+
+The peer is transformers for a folder, llama.cpp for a GGUF file.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import statistics
 import tempfile
@@ -14,9 +18,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.load import is_gguf
 from greencode_lsp.preference import decode_config
 from greencode_lsp.records import DecodeConfig, FixedControl
 from greencode_lsp.settings import Settings
+from training.bench_peers import LlamaCpp
 from training.export import dequantise
 
 PROMPTS = 4
@@ -25,8 +31,32 @@ ROUNDS = 3
 NEW_TOKENS = 32
 
 
+def _hugging_face(folder: Path) -> Callable[[Sequence[int]], object]:
+    with tempfile.TemporaryDirectory() as temporary:
+        model = AutoModelForCausalLM.from_pretrained(dequantise(folder, Path(temporary)), dtype=torch.float32).eval()
+
+    def run(prompt: Sequence[int]) -> None:
+        ids = torch.tensor([prompt])
+        wanted = {"min_new_tokens": NEW_TOKENS, "max_new_tokens": NEW_TOKENS, "do_sample": False}
+        with torch.inference_mode():
+            model.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **wanted)
+
+    return run
+
+
+def _peer(checkpoint: Path, threads: int) -> dict[str, Callable[[Sequence[int]], object]]:
+    """Return what computes a prompt's greedy tokens, by name; none where llama.cpp is not installed."""
+    if not is_gguf(checkpoint):
+        return {"hugging_face": _hugging_face(checkpoint)}
+    if not importlib.util.find_spec("llama_cpp"):
+        return {}
+    peer = LlamaCpp(checkpoint)
+    peer.set_threads(threads)
+    return {"llama_cpp": lambda prompt: peer.generate(prompt, NEW_TOKENS)}
+
+
 def compare(engine: Engine, folder: Path, prompts: Sequence[Sequence[int]], seed: int) -> dict[str, Any]:
-    """Return median tokens/s at full depth, with exits at the default preference, and of Hugging Face `generate`.
+    """Return median tokens/s at full depth, with exits at the default preference, and of the peer.
 
     Greedy, Hugging Face in float32 and the engine as served, `NEW_TOKENS` without a stop, the prompt's time included:
     the engine forgets what it has cached before each prompt.
@@ -34,16 +64,8 @@ def compare(engine: Engine, folder: Path, prompts: Sequence[Sequence[int]], seed
     room = engine.max_positions - NEW_TOKENS
     usable = [list(prompt)[-room:] for prompt in prompts]
     chosen = random.Random(seed).sample(usable, min(PROMPTS, len(usable)))
-    with tempfile.TemporaryDirectory() as temporary:
-        model = AutoModelForCausalLM.from_pretrained(dequantise(folder, Path(temporary)), dtype=torch.float32).eval()
 
-    def hugging_face(prompt: Sequence[int]) -> None:
-        ids = torch.tensor([prompt])
-        wanted = {"min_new_tokens": NEW_TOKENS, "max_new_tokens": NEW_TOKENS, "do_sample": False}
-        with torch.inference_mode():
-            model.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **wanted)
-
-    def ours(config: DecodeConfig) -> Callable[[Sequence[int]], None]:
+    def ours(config: DecodeConfig) -> Callable[[Sequence[int]], object]:
         def run(prompt: Sequence[int]) -> None:
             engine.sequences.forget()
             for _ in engine.generate(prompt, FixedControl(config), max_new_tokens=NEW_TOKENS):
@@ -52,7 +74,7 @@ def compare(engine: Engine, folder: Path, prompts: Sequence[Sequence[int]], seed
         return run
 
     contenders = {
-        "hugging_face": hugging_face,
+        **_peer(folder, engine.model.threads),
         "full_depth": ours(DecodeConfig("never")),
         "with_exits": ours(decode_config(Settings(), engine.manifest, "python")),
     }
