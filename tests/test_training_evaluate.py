@@ -15,7 +15,7 @@ from tests import training_toy as toy
 from training import heldout, pipeline
 from training.__main__ import main
 from training.calibrate import Subject
-from training.evaluate import HeldOut, best_fixed_ratio, contract, of_language, summary
+from training.evaluate import HeldOut, beside_others, best_fixed_ratio, contract, of_language, summary
 from training.export import export
 from training.families import build_model
 from training.heldout import HeldOutLine, Pointer
@@ -162,3 +162,15 @@ def test_the_report_says_how_much_of_the_gap_is_closed() -> None:
     )
     assert "closes 40% of the gap" in text
     assert "| `a\\|b` | (nothing) | `` `x` `` | 2 |" in text
+
+
+def results_in(language: str, weights: str) -> dict[str, Any]:
+    by_language = {key: {language: 1} for key in ("languages", "configs", "samples")}
+    return {"weights": weights, "precision": "int8", **by_language}
+
+
+def test_a_language_scored_by_itself_stands_beside_those_of_the_same_weights(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results_in("python", "same")))
+    assert beside_others(results_in("java", "same"), path)["languages"] == {"python": 1, "java": 1}
+    assert beside_others(results_in("java", "other"), path)["languages"] == {"java": 1}
