@@ -14,12 +14,14 @@ from greencode_lsp.records import FixedControl
 from tests import reference
 from training.bench import bench_engine, bench_exits, bench_peers, bench_server
 from training.checkpoint.gguf_export import export_gguf
+from training.evaluation.llamacpp_peer import LlamaCpp
 
 FIRST = "def first(a, b):\n    return [a, b('x')]\n" * 40
 SECOND = "SECOND = 1\n" * 200
 KEYS = (
-    *("full_vs_hf", "full_vs_llamacpp_q8", "step8_vs_llamacpp_q8", "default_vs_full", "layer_equivalents_ratio"),
-    *("never_exit_vs_no_exits", "verified_vs_full", "second_keystroke_vs_first", "prompt_reused", "exit_check_us"),
+    *("full_vs_hf", "full_vs_llamacpp_q8", "step8_vs_llamacpp_q8", "prompt_vs_llamacpp_q8", "default_vs_full"),
+    *("layer_equivalents_ratio", "never_exit_vs_no_exits", "verified_vs_full", "verified_vs_full_copied"),
+    *("second_keystroke_vs_first", "prompt_reused", "exit_check_us"),
     *("rss_mb", "initialize_s", "first_completion_s", "threads", "cpu", "isa", "qwen", "install_mb"),
 )
 
@@ -72,6 +74,7 @@ def test_the_last_line_has_the_promised_keys(monkeypatch: pytest.MonkeyPatch, ca
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert tuple(figures) == KEYS
     assert figures["full_vs_llamacpp_q8"] is None
+    assert figures["qwen"] == dict.fromkeys(("step_vs_llamacpp_q4", "step8_vs_llamacpp_q4", "prompt_vs_llamacpp_q4"))
     assert 0 < figures["prompt_reused"] <= 1
 
 
@@ -83,7 +86,7 @@ def test_llama_cpp_reads_the_very_model(tmp_path: Path, quantised: bool) -> None
     """Same ids, same greedy tokens; in Q8_0 most of them, for the rounding differs."""
     shape = {"hidden_size": 64, "intermediate_size": 96, "max_position_embeddings": 2048}
     folder = reference.save(reference.llama(**shape), tmp_path / "model")
-    peer = bench_peers.LlamaCpp(export_gguf(folder, tmp_path / "model.gguf", quantised=quantised))
+    peer = LlamaCpp(export_gguf(folder, tmp_path / "model.gguf", quantised=quantised))
     engine = load_engine(folder, "cpu", "float32")
     agreed = 0
     for seed in range(8):

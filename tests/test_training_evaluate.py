@@ -19,7 +19,7 @@ from training.data import heldout
 from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine, Pointer
 from training.evaluation.calibrate import LoadedCheckpoint
-from training.evaluation.evaluate import HeldOut, best_fixed_ratio, contract, of_language, summary
+from training.evaluation.evaluate import HeldOut, beside_others, best_fixed_ratio, contract, of_language, summary
 from training.evaluation.protocols import (
     CONTEXT_TOKENS,
     FRACTIONS,
@@ -166,3 +166,15 @@ def test_the_report_says_how_much_of_the_gap_is_closed() -> None:
     )
     assert "closes 40% of the gap" in text
     assert "| `a\\|b` | (nothing) | `` `x` `` | 2 |" in text
+
+
+def results_in(language: str, weights: str) -> dict[str, Any]:
+    by_language = {key: {language: 1} for key in ("languages", "configs", "samples")}
+    return {"weights": weights, "precision": "int8", **by_language}
+
+
+def test_a_language_scored_by_itself_stands_beside_those_of_the_same_weights(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results_in("python", "same")))
+    assert beside_others(results_in("java", "same"), path)["languages"] == {"python": 1, "java": 1}
+    assert beside_others(results_in("java", "other"), path)["languages"] == {"java": 1}

@@ -47,7 +47,7 @@ def engine(work: Path) -> Engine:
 
 @pytest.fixture
 def setup(work: Path, engine: Engine) -> Setup:
-    return Setup(engine, TeacherForcing(work / "out", engine.exits), new_tokens=8, stop_ids=frozenset())
+    return Setup(engine, TeacherForcing(engine.model, engine.exits), new_tokens=8, stop_ids=frozenset())
 
 
 @pytest.fixture

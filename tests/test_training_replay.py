@@ -51,7 +51,7 @@ def engine(folder: Path) -> Engine:
 
 @pytest.fixture(scope="module")
 def trees(folder: Path, engine: Engine) -> list[Tree]:
-    return [Tree(engine, Replayer(folder, EXITS), prompt) for prompt in PROMPTS]
+    return [Tree(engine, Replayer(engine.model, EXITS), prompt) for prompt in PROMPTS]
 
 
 def assert_equal(
@@ -113,6 +113,6 @@ def test_the_oracle_says_what_the_full_model_says_and_costs_less(trees: list[Tre
 
 def test_a_walk_at_the_last_position_ends_with_the_model(engine: Engine, folder: Path) -> None:
     prompt = [int(i) for i in torch.arange(engine.max_positions - 4) % 190]
-    tree = Tree(engine, Replayer(folder, EXITS), prompt)
+    tree = Tree(engine, Replayer(engine.model, EXITS), prompt)
     for config in (CONFIGS[-2], *CONFIGS[8:10]):
         assert_equal(tree.complete(config, NEW_TOKENS), engine, prompt, config, frozenset())

@@ -47,7 +47,7 @@ def engine(folder: Path) -> Engine:
 
 @pytest.fixture(scope="module")
 def setup(folder: Path, engine: Engine) -> Setup:
-    return Setup(engine, TeacherForcing(folder, EXITS), NEW_TOKENS, frozenset({STOP}))
+    return Setup(engine, TeacherForcing(engine.model, EXITS), NEW_TOKENS, frozenset({STOP}))
 
 
 def test_rollouts_of_the_full_model_are_its_own_tokens(setup: Setup) -> None:

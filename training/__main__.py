@@ -41,9 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="checkpoint folder to write (default: WORK/out)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop `lite` after so long; it can go on later")
     parser.add_argument("--runs", type=Path, default=steps.RUNS, help="where `evaluate` and `energy-study` write")
-    parser.add_argument("--limit", type=int, help="`evaluate` so many held-out lines of each language only")
+    parser.add_argument("--limit", type=int, help="`evaluate` so many lines a language, `lossless` so many prompts")
     parser.add_argument(
-        "--model", help="`evaluate`, `bench`, `precision` or `energy-study` this: `bundled` or a folder"
+        "--model",
+        help="`evaluate`, `bench`, `precision`, `lossless` or `energy-study` this: `bundled`, another name, a path",
     )
     parser.add_argument(
         "--languages", nargs="+", default=["python", "java"], help="`evaluate` and `heldout` in these languages"
@@ -138,7 +139,11 @@ def _evaluate_peer(options: argparse.Namespace) -> None:
     there = {name: drawn[: options.limit] for name, drawn in lines.items() if drawn}
     if not there:
         raise SettingError("No held-out line is here; name folders of them with --heldout-sources.")
-    print(json.dumps(evaluate(options.gguf.expanduser(), there), indent=None if options.json else 1))
+    scores = evaluate(options.gguf.expanduser(), there)
+    target = options.runs.expanduser() / scores["model"] / "llamacpp.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf8")
+    print(json.dumps(scores, indent=None if options.json else 1))
 
 
 def _decay(work: Path, options: argparse.Namespace) -> None:
@@ -196,7 +201,13 @@ def _train(options: argparse.Namespace) -> None:
         _pack_shards(job.work)
 
 
-MEASUREMENTS = {"bench": _bench, "precision": _precision, "energy-study": _energy_study}
+def _lossless(options: argparse.Namespace) -> None:
+    from training.evaluation import lossless  # imports numpy and more
+
+    lossless.main(resolve(options.model or "bundled"), options.runs, options.limit)
+
+
+MEASUREMENTS = {"bench": _bench, "precision": _precision, "lossless": _lossless, "energy-study": _energy_study}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -72,13 +72,13 @@ class _Model:
 
     def rollout_setup(self, job: Job) -> rollout.Setup:
         """Return what completions for the agent are made with."""
-        teacher_forcing = TeacherForcing(job.out, self.engine.exits)
+        teacher_forcing = TeacherForcing(self.engine.model, self.engine.exits)
         return rollout.Setup(self.engine, teacher_forcing, job.preset.rollout.new_tokens, self.tokenizer.special_ids)
 
 
 def _load(job: Job) -> _Model:
     engine = load_engine(job.out, DEVICE)
-    return _Model(engine, CodeTokenizer.from_folder(job.out), engine.manifest)
+    return _Model(engine, CodeTokenizer.of(job.out), engine.manifest)
 
 
 def run_corpus(job: Job) -> None:

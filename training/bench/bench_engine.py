@@ -40,6 +40,7 @@ STARTS, QUICK_STARTS = 5, 3
 LAZY_PROMPTS = 40
 FILE_CONTEXT = 448
 """Tokens of the cold prompt of a GGUF file, and before its steps."""
+QWEN_FIGURES = {"step_vs_llamacpp_q4": ONE, "step8_vs_llamacpp_q4": MANY, "prompt_vs_llamacpp_q4": PREFILL}
 ISA = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
 LARGE = 500_000_000
 """Parameters from which a random model is made in bfloat16, to fit."""
@@ -132,12 +133,12 @@ class AgainstPeers:
             "full_vs_hf": _share_of(self.random, "Hugging Face", ONE),
             "full_vs_llamacpp_q8": _share_of(self.random, "llama.cpp", ONE),
             "step8_vs_llamacpp_q8": _share_of(self.random, "llama.cpp", MANY),
+            "prompt_vs_llamacpp_q8": _share_of(self.random, "llama.cpp", PREFILL),
         }
 
     def gguf_figures(self) -> dict[str, float | None]:
         """Return this engine's shares of llama.cpp's times, on the file."""
-        names = (("step", ONE), ("step8", MANY), ("prompt", PREFILL))
-        return {name: _share_of(self.gguf, "llama.cpp", figure) for name, figure in names}
+        return {name: _share_of(self.gguf, "llama.cpp", figure) for name, figure in QWEN_FIGURES.items()}
 
 
 def _share_of(times: Times, peer: str, figure: str) -> float | None:
@@ -161,11 +162,14 @@ def measure_modes(options: BenchOptions) -> dict[str, Any]:
     """Measure exits, drafts and reuse of a model against its own full depth; print tables, return the figures."""
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     checkpoint = resolve(options.model)
-    engine, tokenizer = load_engine(checkpoint, options.device), CodeTokenizer.from_folder(checkpoint)
+    engine, tokenizer = load_engine(checkpoint, options.device), CodeTokenizer.of(checkpoint)
     use_this_device(engine)
-    prompts, own_threads = QUICK_PROMPTS if options.quick else PROMPTS, engine.model.threads
-    modes = bench_exits.compare(engine, checkpoint, tokenizer, rounds, prompts)
+    count, own_threads = QUICK_PROMPTS if options.quick else PROMPTS, engine.model.threads
+    modes = bench_exits.compare(engine, checkpoint, bench_exits.prompts(engine, tokenizer, count), rounds)
     print_modes(engine, modes, own_threads)
+    copied = bench_exits.compare(engine, checkpoint, bench_exits.copied_prompts(engine, tokenizer, count), rounds)
+    print("In text that was there before:")
+    print_modes(engine, copied, own_threads)
     shares = bench_exits.lazy_depth(engine, checkpoint, tokenizer, LAZY_PROMPTS)
     print("prompt never run through all layers: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
     trace = bench_exits.prompt_reused(engine, tokenizer, bench_exits.LONG_PROMPT_TOKENS)
@@ -175,6 +179,7 @@ def measure_modes(options: BenchOptions) -> dict[str, Any]:
         "layer_equivalents_ratio": modes["ratio"],
         "never_exit_vs_no_exits": bench_exits.ratio(modes["times_s"], "never exits", "no exits")[0],
         "verified_vs_full": bench_exits.ratio(modes["times_s"], "accuracy", "full depth")[0],
+        "verified_vs_full_copied": bench_exits.ratio(copied["times_s"], "accuracy", "full depth")[0],
         "second_keystroke_vs_first": statistics.median(second),
         "prompt_reused": trace["reused"],
         "exit_check_us": bench_exits.exit_check_us(engine),

@@ -37,6 +37,15 @@ def prompts(engine: Engine, tokenizer: CodeTokenizer, count: int) -> list[list[i
     return [build_prompt(text, at + 1, tokenizer, tokenizer.fim(engine.manifest.fim), PROMPT_TOKENS) for at in chosen]
 
 
+def copied_prompts(engine: Engine, tokenizer: CodeTokenizer, count: int) -> list[list[int]]:
+    """Return the same prompts, each ending in a copy of its own middle: what follows is a copy too."""
+    copies = []
+    for ids in prompts(engine, tokenizer, count):
+        text = ids[: PROMPT_TOKENS // 2]
+        copies.append([*text, *text[: len(text) // 2]])
+    return copies
+
+
 def modes(engine: Engine, checkpoint: Path) -> dict[str, tuple[Engine, DecodeConfig]]:
     """Return what is compared: preferences, an agent that never exits, and the model as one graph without exits."""
     whole = dataclasses.replace(engine.manifest, exits=engine.exits[-1:])
@@ -59,9 +68,9 @@ def modes(engine: Engine, checkpoint: Path) -> dict[str, tuple[Engine, DecodeCon
     }
 
 
-def compare(engine: Engine, checkpoint: Path, tokenizer: CodeTokenizer, rounds: int, count: int) -> dict[str, Any]:
+def compare(engine: Engine, checkpoint: Path, chosen: Sequence[Sequence[int]], rounds: int) -> dict[str, Any]:
     """Return seconds per mode, of all prompts together by round, and the balanced ratio in layer-equivalents."""
-    chosen, contenders = prompts(engine, tokenizer, count), modes(engine, checkpoint)
+    contenders = modes(engine, checkpoint)
     times_s: dict[str, list[float]] = {name: [] for name in contenders}
     work, names, rng = (0.0, 0.0), list(contenders), random.Random(0)
     for _ in range(rounds + 1):  # the first warms up

@@ -5,19 +5,18 @@ A peer that is not installed is None, never a failure. llama.cpp and its convert
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.records import DecodeConfig, FixedControl
 from training.checkpoint.gguf_export import export_gguf
+from training.evaluation.llamacpp_peer import LlamaCpp
 from training.evaluation.transformers_peer import TransformersPeer
 
 CONTEXT = 512
@@ -88,58 +87,24 @@ class HuggingFace:
         return {PREFILL: first_s, ONE: whole_s / NEW_TOKENS, WHOLE: whole_s}
 
 
-class LlamaCpp:
-    """llama.cpp through llama-cpp-python's plain bindings: its own cache, greedy by argmax."""
+class TimedLlamaCpp:
+    """llama.cpp, timed by its parts."""
 
     def __init__(self, file: Path) -> None:
-        import llama_cpp  # an extra's
-
-        self._api = llama_cpp
-        self._llama = llama_cpp.Llama(str(file), n_ctx=2 * CONTEXT, n_batch=CONTEXT, n_threads=1, verbose=False)
-        self._context = self._llama._ctx.ctx
-        self._vocabulary = self._llama.n_vocab()
-
-    def set_threads(self, count: int) -> None:
-        """See `Peer`."""
-        self._api.llama_set_n_threads(self._context, count, count)
-
-    def _decode(self, ids: Sequence[int], start: int, *, all_logits: bool = False) -> int:
-        """Run ids at positions from `start`; return the last one's likeliest next id."""
-        batch = self._api.llama_batch_init(len(ids), 0, 1)
-        batch.n_tokens = len(ids)
-        for i, token in enumerate(ids):
-            batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, start + i, 1
-            batch.seq_id[i][0] = 0
-            batch.logits[i] = all_logits or i == len(ids) - 1
-        if self._api.llama_decode(self._context, batch):
-            raise RuntimeError("llama_decode failed")
-        self._api.llama_batch_free(batch)
-        logits = self._api.llama_get_logits_ith(self._context, -1)
-        address = ctypes.cast(logits, ctypes.POINTER(ctypes.c_float))
-        return int(np.ctypeslib.as_array(address, (self._vocabulary,)).argmax())
-
-    def _crop(self, length: int) -> None:
-        self._api.llama_memory_seq_rm(self._api.llama_get_memory(self._context), 0, length, -1)
-
-    def generate(self, ids: Sequence[int], count: int) -> list[int]:
-        """Return greedy tokens."""
-        self._crop(0)
-        tokens = [self._decode(ids, 0)]
-        while len(tokens) < count:
-            tokens.append(self._decode(tokens[-1:], len(ids) + len(tokens) - 1))
-        return tokens
+        self._peer = LlamaCpp(file, 2 * CONTEXT)
+        self.set_threads = self._peer.set_threads
 
     def measure(self, ids: Sequence[int]) -> dict[str, float]:
         """See `Peer`."""
-        self._crop(0)
-        prefill_s = _timed(lambda: self._decode(ids, 0))
-        many_s = _timed(lambda: self._decode(ids[:BATCH], len(ids), all_logits=True))
-        self._crop(len(ids))
+        self._peer.crop(0)
+        prefill_s = _timed(lambda: self._peer.decode(ids, 0))
+        many_s = _timed(lambda: self._peer.decode(ids[:BATCH], len(ids), all_logits=True))
+        self._peer.crop(len(ids))
 
         def whole() -> None:
             token = ids[0]
             for i in range(NEW_TOKENS):
-                token = self._decode([token], len(ids) + i)
+                token = self._peer.decode([token], len(ids) + i)
 
         whole_s = _timed(whole)
         return {PREFILL: prefill_s, ONE: whole_s / NEW_TOKENS, MANY: many_s, WHOLE: whole_s}
@@ -152,7 +117,7 @@ def open_peers(engine: Engine, folder: Path, work: Path) -> dict[str, Peer]:
         peers["Hugging Face float32"] = HuggingFace(folder, torch.float32)
         peers["Hugging Face bfloat16"] = HuggingFace(folder, torch.bfloat16)
     if importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("gguf"):
-        peers["llama.cpp Q8_0"] = LlamaCpp(export_gguf(folder, work / "q8_0.gguf"))
+        peers["llama.cpp Q8_0"] = TimedLlamaCpp(export_gguf(folder, work / "q8_0.gguf"))
     return peers
 
 
@@ -160,7 +125,7 @@ def open_gguf_peers(engine: Engine, file: Path) -> dict[str, Peer]:
     """Return ours and llama.cpp, where it is installed, over one GGUF file."""
     peers: dict[str, Peer] = {f"greencode {engine.precision}": Ours(engine)}
     if importlib.util.find_spec("llama_cpp"):
-        peers["llama.cpp"] = LlamaCpp(file)
+        peers["llama.cpp"] = TimedLlamaCpp(file)
     return peers
 
 

@@ -238,7 +238,7 @@ def run(options: StudyOptions, runs: Path) -> dict[str, Any]:
     if options.repeats < 2 or options.window_s <= 0:
         raise SettingError("An interval needs two windows of some length; raise --repeats or --window-s.")
     folder = resolve(options.model)
-    engine, tokenizer = load_engine(folder, options.device), CodeTokenizer.from_folder(folder)
+    engine, tokenizer = load_engine(folder, options.device), CodeTokenizer.of(folder)
     lines = lines_of(engine, tokenizer, options.quality_prompts, options.seed)
     methods = peer_methods(folder, engine.device) | own_methods(engine)
     out = runs / engine.manifest.name

@@ -28,6 +28,8 @@ class SourcePosition:
     offset: int
     package: str = ""
     language: str = "python"
+    path: str = ""
+    """Of the file in its package, for models that are told its name."""
 
     @property
     def document(self) -> str:
@@ -78,5 +80,7 @@ def draw(work: Path, half: Half, count: int, seed: int = 0, language: str | None
         line = before[-1]
         start = len("\n".join(before)) - len(line)
         column = rng.randrange(len(line) - len(line.lstrip()), len(line.rstrip()))
-        cursors.append(SourcePosition(text, start + column, row["package"], row.get("language", "python")))
+        cursors.append(
+            SourcePosition(text, start + column, row["package"], row.get("language", "python"), row.get("path", ""))
+        )
     return cursors

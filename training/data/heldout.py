@@ -140,5 +140,5 @@ def _resolve(pointers: list[Pointer], roots: dict[str, Path], language: str) -> 
         text = read_source(path)
         if text is not None:
             start = sum(len(line) + 1 for line in text.split("\n")[: pointer.line - 1])
-            position = SourcePosition(text, start + pointer.column - 1, pointer.package, language)
+            position = SourcePosition(text, start + pointer.column - 1, pointer.package, language, pointer.file)
             yield HeldOutLine(pointer, position)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from greencode_lsp.engine.engine import Engine
-from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.load import load_engine, open_source
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.data.heldout import HeldOutLine
 from training.evaluation import plots, speed
@@ -146,14 +146,17 @@ def _score(checkpoint: Path, held_out: HeldOut, language: str, processes: int) -
 def evaluate(checkpoint: Path, held_out: Mapping[str, HeldOut], runs: Path, processes: int = 1) -> dict[str, Any]:
     """Score the checkpoint, write results, report and plots under `runs`; return the results.
 
-    `held_out` holds the lines per language, none of them empty.
+    `held_out` holds the lines per language, none of them empty. What is there of the same weights in other languages
+    stays, so that a slow model can be scored in a run for each.
     """
-    engine, tokenizer = load_engine(checkpoint, DEVICE), CodeTokenizer.from_folder(checkpoint)
+    engine, tokenizer = load_engine(checkpoint, DEVICE), CodeTokenizer.of(checkpoint)
     scored = {language: _score(checkpoint, lines, language, processes) for language, lines in held_out.items()}
     first = next(iter(held_out))
     prompts = [prompt_ids(engine, tokenizer, line.position, LINE_TOKENS) for line in held_out[first].lines]
     results = {
         "model": engine.manifest.name,
+        "weights": open_source(checkpoint).fingerprint(),
+        "precision": engine.precision,
         "layers": engine.layers,
         "exit_policy": engine.manifest.exit_policy,
         "configs": {
@@ -172,10 +175,21 @@ def evaluate(checkpoint: Path, held_out: Mapping[str, HeldOut], runs: Path, proc
     }
     target = runs / engine.manifest.name
     target.mkdir(parents=True, exist_ok=True)
+    results = beside_others(results, target / "results.json")
     (target / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf8")
     (target / "results.md").write_text(to_markdown(results), encoding="utf8")
     plots.draw(results, target)
     return results
+
+
+def beside_others(results: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the results with those of other languages that `path` holds for the same weights and precision."""
+    try:
+        earlier = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return results
+    same = all(earlier.get(key) == results[key] for key in ("weights", "precision"))
+    return results | {key: earlier[key] | results[key] for key in ("languages", "configs", "samples") if same}
 
 
 def contract(results: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from greencode_lsp.prompt.fim import document_name
 from greencode_lsp.prompt.heal import Healed, heal
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.data.heldout import HeldOutLine
+from training.evaluation.llamacpp_peer import LlamaCpp
 from training.evaluation.metrics import edit_similarity, exact_match
 
 PROMPT_TOKENS = 448
@@ -37,26 +38,20 @@ class Logits(Protocol):
 
 
 class LlamaLogits:
-    """llama.cpp through llama-cpp-python; what two prompts begin with is computed once."""
+    """llama.cpp; what two prompts begin with is computed once."""
 
     def __init__(self, file: Path, threads: int = THREADS) -> None:
-        import llama_cpp  # an extra's
-
-        positions = PROMPT_TOKENS + LINE_TOKENS + 16
-        self._llama = llama_cpp.Llama(
-            str(file), n_ctx=positions, n_threads=threads, n_threads_batch=threads, verbose=False
-        )
+        self._peer, self._ids = LlamaCpp(file), list[int]()
+        self._peer.set_threads(threads)
 
     def after(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """See `Logits`."""
-        cached = self._llama.input_ids[: self._llama.n_tokens]
         kept = 0
-        while kept < min(len(cached), len(ids) - 1) and cached[kept] == ids[kept]:
+        while kept < min(len(self._ids), len(ids) - 1) and self._ids[kept] == ids[kept]:
             kept += 1
-        self._llama.n_tokens = kept  # what follows is forgotten by `eval`
-        self._llama.eval(list(ids[kept:]))
-        address = self._llama._ctx.get_logits_ith(-1)
-        return np.ctypeslib.as_array(address, shape=(self._llama.n_vocab(),))
+        self._peer.crop(kept)
+        self._ids = list(ids)
+        return self._peer.logits(ids[kept:], kept)
 
 
 def complete_line(model: Logits, tokenizer: CodeTokenizer, healed: Healed, stop_ids: frozenset[int]) -> str:

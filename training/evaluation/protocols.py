@@ -2,8 +2,8 @@
 
 - `rest_of_line`: only what stands before the cursor is given; greedy to the end of the line (CodeXGLUE's line level).
 - `fill_in_the_middle`: the prompt the server builds, suffix included; greedy to the end of the line. Both are healed.
-- `context`: the paper's. The first 0.2 to 0.6 of a file's tokens (their end, where the model's window is shorter), then
-  15 tokens, against the next 15 of the file (GREEN-CODE, arXiv 2501.11006).
+- `context`: the paper's. The first 0.2 to 0.6 of a file's tokens (their end, where the window is shorter), then 15
+  tokens, against the next 15 of the file (GREEN-CODE, arXiv 2501.11006).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ LINE_TOKENS = Settings().max_new_tokens
 CONTEXT_TOKENS = 15
 FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6)
 CONTEXT_FILES = 12
+CONTEXT_WINDOW = 2048
+"""Of a longer context its end, as of one that is longer than the model's window: a CPU reads some 600 tokens/s."""
 PREFERENCES = {"accuracy": 1.0, "balanced": 0.5, "energy": 0.0}
 CURVE_POINTS = 6
 """Thresholds of a policy that are drawn beside those of the preferences."""
@@ -85,7 +87,7 @@ def tasks_of(loaded: LoadedCheckpoint, line: HeldOutLine, language: str, is_comp
     asked = ((before, "rest_of_line"), (position.text, "fill_in_the_middle"))
     reference, shown = position.rest_of_line.rstrip(), before.rsplit("\n", 1)[-1].lstrip()
     for text, protocol in asked:
-        asked_at = SourcePosition(text, position.offset, language=language)
+        asked_at = SourcePosition(text, position.offset, language=language, path=line.pointer.file)
         served = serve(loaded.engine, loaded.tokenizer, asked_at, LINE_TOKENS, shape="line")
         yield Task(protocol, language, served.prompt_ids, reference, where, shown, is_compared, served)
 
@@ -94,7 +96,7 @@ def context_tasks(loaded: LoadedCheckpoint, lines: Sequence[HeldOutLine], langua
     """Yield the paper's prompts, in the files of these lines."""
     texts = {f"{line.pointer.package}, {line.pointer.file}": line.position.text for line in lines}
     opening = loaded.tokenizer.fim(loaded.engine.manifest.fim).opening
-    window = loaded.engine.max_positions - CONTEXT_TOKENS - 1
+    window = min(CONTEXT_WINDOW, loaded.engine.max_positions) - CONTEXT_TOKENS - 1
     for name, text in texts.items():
         ids = loaded.tokenizer.encode(text)
         for fraction in FRACTIONS:

@@ -69,12 +69,16 @@ def _language(name: str, row: dict[str, Any], layers: int) -> str:
 
 def _speed(results: dict[str, Any]) -> str:
     speed = results["speed"]
-    names = {"hugging_face": "Hugging Face `generate`", "full_depth": "full depth", "with_exits": "with exits (0.5)"}
+    names = {
+        "hugging_face": "Hugging Face `generate`, float32",
+        "llama_cpp": "llama.cpp, the same file",
+        "full_depth": "full depth",
+        "with_exits": "as served (0.5)",
+    }
     rows = [[names[name], f"{rate:.0f}"] for name, rate in speed["tokens_per_s"].items()]
     note = (
         f"{speed['new_tokens']} tokens after prompts of {speed['prompt_tokens']:.0f} on average, prompt included, "
-        f"Hugging Face in float32, the engine as served, {results['threads']} thread(s), in turns, median of "
-        f"{speed['rounds']} rounds."
+        f"the engine as served, {results['threads']} thread(s), in turns, median of {speed['rounds']} rounds."
     )
     return f"## Speed\n\n{note}\n\n{_table(('engine', 'tokens/s'), rows)}"
 

@@ -1,7 +1,11 @@
-"""Tokens per second against transformers: the same weights, the same prompts, the same process, in turns."""
+"""Tokens per second against the peer of the same weights: the same prompts, the same process, in turns.
+
+The peer is transformers for a folder, llama.cpp for a GGUF file.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import statistics
 import time
@@ -10,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.load import is_gguf
 from greencode_lsp.preference import decode_config
 from greencode_lsp.records import DecodeConfig, FixedControl
 from greencode_lsp.settings import Settings
+from training.evaluation.llamacpp_peer import LlamaCpp
 from training.evaluation.transformers_peer import TransformersPeer
 
 PROMPTS = 4
@@ -21,8 +27,20 @@ ROUNDS = 3
 NEW_TOKENS = 32
 
 
+def _peer(checkpoint: Path, threads: int) -> dict[str, Callable[[Sequence[int]], object]]:
+    """Return what computes a prompt's greedy tokens, by name; none where llama.cpp is not installed."""
+    if not is_gguf(checkpoint):
+        transformers = TransformersPeer.of_checkpoint(checkpoint)
+        return {"hugging_face": lambda prompt: transformers.generate(prompt, NEW_TOKENS)}
+    if not importlib.util.find_spec("llama_cpp"):
+        return {}
+    llama = LlamaCpp(checkpoint)
+    llama.set_threads(threads)
+    return {"llama_cpp": lambda prompt: llama.generate(prompt, NEW_TOKENS)}
+
+
 def compare(engine: Engine, folder: Path, prompts: Sequence[Sequence[int]], seed: int) -> dict[str, Any]:
-    """Return median tokens/s at full depth, with exits at the default preference, and of Hugging Face `generate`.
+    """Return median tokens/s at full depth, with exits at the default preference, and of the peer.
 
     Greedy, Hugging Face in float32 and the engine as served, `NEW_TOKENS` without a stop, the prompt's time included:
     the engine forgets what it has cached before each prompt.
@@ -30,9 +48,8 @@ def compare(engine: Engine, folder: Path, prompts: Sequence[Sequence[int]], seed
     room = engine.max_positions - NEW_TOKENS
     usable = [list(prompt)[-room:] for prompt in prompts]
     chosen = random.Random(seed).sample(usable, min(PROMPTS, len(usable)))
-    peer = TransformersPeer.of_checkpoint(folder)
 
-    def ours(config: DecodeConfig) -> Callable[[Sequence[int]], None]:
+    def ours(config: DecodeConfig) -> Callable[[Sequence[int]], object]:
         def run(prompt: Sequence[int]) -> None:
             engine.sequences.forget()
             for _ in engine.generate(prompt, FixedControl(config), max_new_tokens=NEW_TOKENS):
@@ -41,7 +58,7 @@ def compare(engine: Engine, folder: Path, prompts: Sequence[Sequence[int]], seed
         return run
 
     contenders: dict[str, Callable[[Sequence[int]], object]] = {
-        "hugging_face": lambda prompt: peer.generate(prompt, NEW_TOKENS),
+        **_peer(folder, engine.model.threads),
         "full_depth": ours(DecodeConfig("never")),
         "with_exits": ours(decode_config(Settings(), engine.manifest, "python")),
     }

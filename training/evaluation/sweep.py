@@ -79,8 +79,8 @@ def load_checkpoint(checkpoint: Path, work: Path, new_tokens: int) -> LoadedChec
     engine = load_engine(checkpoint, DEVICE, threads=1)  # another process has the other core
     if (work / PROBE_FILE).exists() and (checkpoint / AGENT_FILE).exists():
         engine.policies["probe"] = AgentPolicy.load(work / PROBE_FILE, engine.exits)
-    tokenizer = CodeTokenizer.from_folder(checkpoint)
-    return LoadedCheckpoint(engine, tokenizer, Replayer(checkpoint, engine.exits), new_tokens)
+    tokenizer = CodeTokenizer.of(checkpoint)
+    return LoadedCheckpoint(engine, tokenizer, Replayer(engine.model, engine.exits), new_tokens)
 
 
 def run(sweep: Sweep, processes: int) -> list[dict[str, Any]]:

@@ -12,19 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from greencode_lsp.engine.cost import WorkLog
 from greencode_lsp.engine.decode import Decoder, Limits, pick
-from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.engine import Engine, Model
 from greencode_lsp.engine.policy import ExitPolicy, ExitState
 from greencode_lsp.engine.state import DecoderState, Vector
 from greencode_lsp.records import Constraint, DecodeConfig, FixedControl, Step, Work
 from training.exits.served import Served
-from training.exits.teacher_forcing import load_state
 
 ORACLE = "oracle"
 """The policy that exits at the first exit whose token is the full model's, and pays no head to know it."""
@@ -83,8 +81,8 @@ class Grower(Protocol):
 class Replayer:
     """A checkpoint's layers, run at full depth along the trees; the cache is cropped to the branch in question."""
 
-    def __init__(self, folder: Path, exits: tuple[int, ...]) -> None:
-        self._model, self._state = load_state(folder, exits)
+    def __init__(self, model: Model, exits: tuple[int, ...]) -> None:
+        self._model, self._state = model, DecoderState(model.open(), len(exits))
 
     def node(self, prompt: Sequence[int], ids: tuple[int, ...]) -> Node:
         """Feed what the cache lacks and run all segments over it."""

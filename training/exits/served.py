@@ -15,6 +15,7 @@ from greencode_lsp.completion.progress import whole_characters
 from greencode_lsp.completion.request import Request, cursor_of
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.prompt.context import build_prompt
+from greencode_lsp.prompt.fim import document_name
 from greencode_lsp.prompt.heal import Healed, heal
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import Constraint
@@ -78,7 +79,8 @@ def serve(
     new_tokens = min(new_tokens, engine.max_positions // 2)
     budget = min(PROMPT_TOKENS, engine.max_positions - new_tokens - 1)
     fim = tokenizer.fim(engine.manifest.fim)
-    ids = build_prompt(request.text, request.offset, tokenizer, fim, budget)
+    name = document_name(request.path, request.language)
+    ids = build_prompt(request.text, request.offset, tokenizer, fim, budget, name)
     healed = heal(ids, tokenizer)
     respelled = len(ids) - len(healed.prompt_ids)
     return Served(healed, new_tokens + respelled, cursor, shape or filters.shape(cursor), tokenizer)

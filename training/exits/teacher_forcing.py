@@ -8,30 +8,22 @@ Letters: S exits, T tokens, D hidden size, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greencode_lsp.engine.engine import Model
-from greencode_lsp.engine.load import load_model, open_source, pick_precision
 from greencode_lsp.engine.state import DecoderState, Vector
 
 DEVICE = "cpu"
 """Costs and threshold tables hold for the precision they were measured in; this is the one that every machine has."""
 
 
-def load_state(folder: Path, exits: tuple[int, ...], precision: str = "auto") -> tuple[Model, DecoderState]:
-    """Load a checkpoint's decoder alone, to be run by hand."""
-    model = load_model(open_source(folder), exits, pick_precision(precision, DEVICE), DEVICE)
-    return model, DecoderState(model.open(), len(exits))
-
-
 class TeacherForcing:
     """A checkpoint's exits, run over tokens that something else has chosen."""
 
-    def __init__(self, folder: Path, exits: tuple[int, ...]) -> None:
-        self._model, self._state = load_state(folder, exits)
+    def __init__(self, model: Model, exits: tuple[int, ...]) -> None:
+        self._model, self._state = model, DecoderState(model.open(), len(exits))
 
     def states(self, prompt: Sequence[int], target: Sequence[int]) -> Vector:
         """Return normalised states [S, T, D] at the positions that predict each of the target's tokens."""
