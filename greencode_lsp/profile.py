@@ -36,7 +36,7 @@ LAST_WINDOW_S = 70.0
 """No window begins after this: it ends with a whole run, which takes many seconds where the model is slow."""
 WINDOW_S = 5.0
 TRIALS = 3
-"""Times each trial position is completed in either way; medians."""
+"""Times each trial position is completed in either configuration; medians."""
 Write = Callable[[str], None]
 
 
@@ -183,16 +183,16 @@ def trials(
     engine, meter = engine_of(backend), ModelledMeter(profile.device, 0.0, 0.0)
     timed = TimedEngine(engine, busy_clock(profile.device, profile.threads))
     backend = replace(backend, engine=timed)
-    ways = (replace(settings, exit_policy="never"), settings)
+    configurations = (replace(settings, exit_policy="never"), settings)
     for place in places:
         if late():
             return
         request = Request(place.text, place.offset, place.language, invoked=True)
         seconds: tuple[list[float], list[float]] = ([], [])
         work = [Work(), Work()]
-        for i, way in [*enumerate(ways)] * TRIALS:
+        for i, served in [*enumerate(configurations)] * TRIALS:
             engine.sequences.forget()
-            control = LiveControl.of(way, backend.manifest, place.language)
+            control = LiveControl.of(served, backend.manifest, place.language)
             control.cancelled = late
             completion = complete(backend, request, control, meter)
             if late():

@@ -183,7 +183,7 @@ def test_a_preference_is_a_name_or_a_number(given: str, preference: float, model
 
 
 @pytest.mark.parametrize("given", ["green", "1.5", "nan"])
-def test_a_preference_that_is_none_is_told_and_the_default_used(
+def test_a_preference_that_is_none_is_reported_and_the_default_used(
     given: str, model: FakeModel, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["complete", f"{file}:1:1", "--json", "--preference", given]) == 0

@@ -45,7 +45,7 @@ def test_one_that_its_first_profile_shows_too_slow_gives_way(monkeypatch: pytest
     assert (load_backend(Settings()).note, loaded) == ("", [GOOD, FAIR])
 
 
-def test_one_that_cannot_be_loaded_gives_way_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_cannot_be_loaded_gives_way_and_that_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = loading(monkeypatch, broken=frozenset({GOOD}), slow=frozenset({FAIR}))
     note = load_backend(Settings()).note
     assert (note, loaded) == (

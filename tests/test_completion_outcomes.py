@@ -75,7 +75,7 @@ def test_the_client_tells_of_a_full_acceptance_once() -> None:
     assert outcomes.accept(7) is None
 
 
-def test_an_acceptance_seen_in_the_text_and_then_told_counts_once() -> None:
+def test_an_acceptance_seen_in_the_text_and_then_reported_counts_once() -> None:
     outcomes = shown(MARKED, TEXT)
     assert outcomes.changed("a", "x\nfor item in items:\ny\n") == Settled(7, "accepted", 12, LINE)
     assert outcomes.accept(7) is None

@@ -108,7 +108,7 @@ def test_a_cancelled_completion_has_no_text_but_its_cost() -> None:
     assert completion.work.emitted_tokens == 2
 
 
-def test_an_offset_outside_the_document_is_told() -> None:
+def test_an_offset_outside_the_document_is_reported() -> None:
     with pytest.raises(PositionError, match="outside the document"):
         complete(backend(), Request("x", 2, "python"), control(), meter())
 
@@ -166,7 +166,7 @@ def test_the_less_is_to_be_spent_the_fewer_tokens_are_generated_unless_asked_for
     assert counts == [4 + 1, 8 + 1]  # one to heal the prompt
 
 
-def test_the_text_so_far_is_told_after_each_token() -> None:
+def test_the_text_so_far_is_reported_after_each_token() -> None:
     said: list[str] = []
     request = Request("    for item", 12, "python")
     complete(backend(FakeEngine()), request, control(), meter(), said.append)

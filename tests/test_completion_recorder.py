@@ -60,7 +60,7 @@ def test_a_completion_long_gone_is_not_settled(recorder: CompletionRecorder) -> 
     assert {row.outcome for row in rows(recorder)} == {"shown"}
 
 
-def test_an_audit_goes_over_the_same_prompt_and_is_booked_apart(recorder: CompletionRecorder) -> None:
+def test_an_audit_goes_over_the_same_prompt_and_is_recorded_apart(recorder: CompletionRecorder) -> None:
     engine = FakeEngine()
     recorder.draw(completion(recorder, engine), "python", 0.5)
     recorder.audit(backend(engine), meter(), FixedControl())
@@ -113,7 +113,9 @@ def test_what_is_not_drawn_is_not_audited() -> None:
     assert not recorder.due
 
 
-def test_audits_that_break_a_promise_move_the_next_token_to_a_more_careful_row(recorder: CompletionRecorder) -> None:
+def test_audits_that_break_a_promise_let_a_more_conservative_row_serve(
+    recorder: CompletionRecorder,
+) -> None:
     before = recorder.choose(ROWS, 0.98)
     engine = FakeEngine()
     while recorder.choose(ROWS, 0.98) == before:  # the full model disagrees with the first token of each

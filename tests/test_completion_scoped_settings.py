@@ -72,12 +72,12 @@ def test_a_removed_setting_is_removed_and_what_the_client_began_with_stays() -> 
     assert scoped.settings == Settings(max_new_tokens=8)
 
 
-def test_every_bad_value_of_every_folder_is_told() -> None:
+def test_every_bad_value_of_every_folder_is_reported() -> None:
     notices = ScopedSettings().configure_folders({"/a": {"preference": "fast"}, "/b": {"colour": 1}})
     assert len(notices) == 2
 
 
-def test_a_folder_chooses_neither_model_nor_device_and_is_told_so() -> None:
+def test_a_folder_chooses_neither_model_nor_device_and_is_reported_so() -> None:
     scoped = ScopedSettings()
     scoped.configure({"greencode": {"device": "cpu"}})
     notices = scoped.configure_folders({"/w": {"model": "/w/evil", "device": "cuda", "preference": "energy"}})

@@ -99,7 +99,7 @@ async def test_while_the_model_loads_only_the_newest_request_waits(tmp_path: Pat
     bench.service.close()
 
 
-async def test_a_model_that_cannot_be_loaded_is_told_once_and_mended_by_a_setting(tmp_path: Path) -> None:
+async def test_a_model_that_cannot_be_loaded_is_reported_once_and_fixed_by_a_setting(tmp_path: Path) -> None:
     def load(settings: Settings) -> Backend:
         if settings.model == "/missing":
             raise ModelNotFoundError("There is no model.")
@@ -147,7 +147,7 @@ async def test_a_model_that_was_pulled_lets_auto_choose_anew(tmp_path: Path, mod
     bench.service.close()
 
 
-async def test_what_stands_in_for_a_model_is_told(tmp_path: Path) -> None:
+async def test_what_stands_in_for_a_model_is_reported(tmp_path: Path) -> None:
     bench = Bench(tmp_path, lambda settings: replace(backend(), note="Another model serves."))
     await bench.service.complete("a", REQUEST)
     await bench.settle()
@@ -229,7 +229,7 @@ async def test_a_joined_generation_that_goes_another_way_is_stopped(tmp_path: Pa
     bench.service.close()
 
 
-async def test_after_a_pause_and_after_a_mended_model_the_status_gives_no_old_reason(tmp_path: Path) -> None:
+async def test_after_a_pause_and_after_a_fixed_model_the_status_gives_no_old_reason(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.service.pause(paused=True)
     await bench.service.complete("a", REQUEST)
@@ -251,7 +251,7 @@ def wait_for_cancel(control: object) -> None:
         pass
 
 
-async def test_a_bad_setting_is_told_once_however_often_it_is_sent(tmp_path: Path) -> None:
+async def test_a_bad_setting_is_reported_once_however_often_it_is_sent(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     for _ in range(3):
         bench.service.configure({"preference": "fast"})
@@ -432,7 +432,7 @@ async def test_on_battery_another_preference_decodes(tmp_path: Path) -> None:
     bench.service.close()
 
 
-async def test_a_preference_for_the_session_is_obeyed_and_a_bad_one_told(tmp_path: Path) -> None:
+async def test_a_preference_for_the_session_is_obeyed_and_a_bad_one_reported(tmp_path: Path) -> None:
     engine = FakeEngine()
     bench = Bench(tmp_path, lambda settings: backend(engine))
     assert (bench.service.prefer("energy"), bench.service.prefer("fast")) == (0.0, None)
@@ -508,7 +508,7 @@ async def test_a_completion_that_is_drawn_is_audited_after_its_answer(tmp_path: 
     bench.service.close()
 
 
-async def test_an_audit_that_fails_is_told_once_and_does_not_come_again(tmp_path: Path) -> None:
+async def test_an_audit_that_fails_is_reported_once_and_does_not_come_again(tmp_path: Path) -> None:
     engine = FakeEngine()
 
     def fail(*arguments: object) -> list[int]:

@@ -105,7 +105,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def test_the_bundled_model_completes_offline_and_leaves_early_by_token(
+def test_the_bundled_model_completes_offline_and_exits_early_by_token(
     no_network: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["demo", "--json"]) == 0

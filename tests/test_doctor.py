@@ -241,7 +241,7 @@ def test_a_data_folder_that_is_not_there_yet_is_well(home: Path, monkeypatch: py
     assert not (home / "a").exists()
 
 
-def test_a_counter_without_permission_has_the_mend_of_the_counters(
+def test_a_counter_without_permission_has_the_fix_of_the_counters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "intel-rapl:0").mkdir()
@@ -278,7 +278,7 @@ def test_a_damaged_model_is_a_problem_and_one_without_exits_a_note(tmp_path: Pat
     assert (check.state, "is damaged" in check.finding) == ("problem", True)
 
 
-def test_the_table_has_a_line_for_each_piece_and_its_mend_below_it() -> None:
+def test_the_table_has_a_line_for_each_piece_and_its_fix_below_it() -> None:
     shown = table([Check("python", "ok", "3.12"), Check("suggestion", "problem", "none came", "Fix it.")])
     assert shown.splitlines() == [
         "ok       python      3.12",

@@ -114,7 +114,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path, notices
     assert len(notices) == 1 and str(aside) in notices[0]
 
 
-def test_a_home_that_cannot_be_written_is_told_once_and_totals_go_on_in_memory(
+def test_a_home_that_cannot_be_written_is_reported_once_and_totals_go_on_in_memory(
     tmp_path: Path, notices: list[str]
 ) -> None:
     (tmp_path / "home").write_text("a file where the folder should be")
@@ -137,7 +137,7 @@ def test_a_ledger_of_a_newer_version_is_left_as_it_is(tmp_path: Path, notices: l
     assert len(notices) == 1 and "newer" in notices[0]
 
 
-def test_writes_that_fail_are_told_once_and_never_raise(tmp_path: Path, notices: list[str]) -> None:
+def test_writes_that_fail_are_reported_once_and_never_raise(tmp_path: Path, notices: list[str]) -> None:
     ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     ledger.close()
     ledger.add(ROW)
@@ -359,7 +359,7 @@ def test_a_migration_that_is_interrupted_is_undone(
     assert open_ledger(old, notices).today() == ONE
 
 
-def test_a_full_disk_is_told_once_and_rows_go_on_when_there_is_room(tmp_path: Path, notices: list[str]) -> None:
+def test_a_full_disk_is_reported_once_and_rows_go_on_when_there_is_room(tmp_path: Path, notices: list[str]) -> None:
     ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     big = replace(ROW, language="python" * 500)  # a page each
     ledger._database.execute("PRAGMA max_page_count = 5")
@@ -369,7 +369,7 @@ def test_a_full_disk_is_told_once_and_rows_go_on_when_there_is_room(tmp_path: Pa
     assert ledger.add(big) > 0
 
 
-def test_a_disk_that_becomes_read_only_is_told_once(tmp_path: Path, notices: list[str]) -> None:
+def test_a_disk_that_becomes_read_only_is_reported_once(tmp_path: Path, notices: list[str]) -> None:
     ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
     row = ledger.add(ROW)
     ledger._database.execute("PRAGMA query_only = ON")
@@ -497,7 +497,7 @@ def no_database(path: Path) -> None:
     ],
     ids=["newer", "damaged", "no file"],
 )
-def test_a_ledger_that_a_report_cannot_read_is_left_as_it_is_and_told_with_the_fix(
+def test_a_ledger_that_a_report_cannot_read_is_left_as_it_is_and_reported_with_the_fix(
     spoil: Callable[[Path], None], sentence: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "ledger.sqlite"
@@ -532,7 +532,7 @@ def test_a_report_reads_a_ledger_in_a_folder_that_lets_no_log_be_made(tmp_path: 
     assert read_rows(path) == [ROW]
 
 
-def test_the_mend_of_a_newer_ledger_is_an_update(tmp_path: Path, notices: list[str]) -> None:
+def test_the_fix_of_a_newer_ledger_is_an_update(tmp_path: Path, notices: list[str]) -> None:
     newer(tmp_path / "ledger.sqlite")
     open_ledger(tmp_path / "ledger.sqlite", notices)
     assert notices[0].endswith("update greencode-lsp to keep your totals.")

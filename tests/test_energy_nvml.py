@@ -310,7 +310,7 @@ def test_of_several_devices_the_lost_one_is_named() -> None:
         pytest.param({"nvmlDeviceGetGraphicsRunningProcesses": [SimpleNamespace(pid=1)]}, False, id="a desktop"),
     ],
 )
-def test_the_counter_is_ours_only_where_that_can_be_told(changes: dict[str, object], alone: bool) -> None:
+def test_the_counter_is_ours_only_where_that_can_be_reported(changes: dict[str, object], alone: bool) -> None:
     assert (NvmlCounter(fake_nvml(**changes), 0).usage() is not None) is alone
 
 

@@ -118,7 +118,7 @@ def test_a_domain_that_disappears_is_named(machine: Machine) -> None:
         counter.read_j()
 
 
-def test_a_lost_domain_is_told_once_and_joules_are_modelled(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_domain_is_reported_once_and_joules_modelled(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     meter = machine.meter(monkeypatch)
     machine.run(meter, 3.0)
     (machine.root / "intel-rapl:0:2" / "energy_uj").rename(machine.root / "gone")
@@ -187,7 +187,7 @@ def test_counters_that_may_not_be_read_are_explained_with_the_fix(
     assert 'SUBSYSTEM=="powercap"' in sentence and "CVE-2020-8694" in sentence
 
 
-def test_counters_that_can_be_read_need_no_mending(machine: Machine) -> None:
+def test_counters_that_can_be_read_need_no_fix(machine: Machine) -> None:
     assert how_to_read(machine.root) is None
 
 

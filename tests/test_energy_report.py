@@ -106,7 +106,7 @@ def test_a_sum_is_as_sure_as_its_weakest_row() -> None:
     assert reported(attributed, ROW).total.energy_tier == "modelled"
 
 
-def test_net_is_told_only_where_idle_is_known_of_every_row() -> None:
+def test_net_is_reported_only_where_idle_is_known_of_every_row() -> None:
     known = replace(ROW, idle_j=0.5)
     assert reported(known, known).net_j == 3.0
     assert reported(known, ROW).net_j is None
@@ -125,7 +125,7 @@ def test_a_scope_knows_the_days_of_the_local_zone() -> None:
     assert since_of("all", NOON) is None
 
 
-def test_co2_is_kilowatt_hours_times_intensity_and_told_only_where_that_is_given() -> None:
+def test_co2_is_kilowatt_hours_times_intensity_and_reported_only_where_that_is_given() -> None:
     found = reported(replace(ROW, energy_j=3.6e6, full_depth_j=7.2e6), carbon_intensity=400.0)
     assert (found.co2_g(found.total.energy_j), to_json(found)["saved_co2_g"]) == (400.0, 400.0)
     assert to_json(reported(ROW))["co2_g"] is None
@@ -360,7 +360,7 @@ def test_what_cannot_be_done_is_one_sentence(
     assert captured.out == "" and sentence in captured.err and captured.err.count("\n") == 1
 
 
-def test_a_ledger_of_a_newer_version_is_told_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ledger_of_a_newer_version_is_reported_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with sqlite3.connect(ledger_path()) as database:
         database.execute("PRAGMA user_version = 99")
     assert cli.main(["energy"]) == 1

@@ -117,7 +117,7 @@ async def test_formatting_options_of_copilots_clients_indent_where_the_file_show
         assert await wire.end() == 0
 
 
-async def test_a_client_of_copilots_is_told_the_status_its_way(tmp_path: Path) -> None:
+async def test_a_client_of_copilots_is_reported_the_status_its_way(tmp_path: Path) -> None:
     options = {"editorInfo": {"name": "Emacs"}, "editorPluginInfo": {"name": "copilot.el"}}
     async with session(tmp_path, options=options) as editor:
         await editor.status(state="ready")

@@ -31,7 +31,7 @@ async def test_a_preference_holds_for_the_session(editor: Editor, value: Any, nu
     await editor.status(preference=number)
 
 
-async def test_a_bad_preference_is_told(editor: Editor) -> None:
+async def test_a_bad_preference_is_reported(editor: Editor) -> None:
     assert await execute(editor, "greencode.setPreference", "cheap") is None
     assert any("'cheap' is no preference" in sentence for sentence in editor.notices)
 

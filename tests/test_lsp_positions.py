@@ -50,7 +50,7 @@ def test_beyond_the_end_of_a_line_is_its_end() -> None:
     assert offset_at("ab\ncd", types.Position(0, 99), "utf-16") == 2
 
 
-def test_a_line_outside_the_document_is_told() -> None:
+def test_a_line_outside_the_document_is_reported() -> None:
     with pytest.raises(PositionError, match=r"Line 3 is outside the document, which has 2 lines;.*\."):
         offset_at("ab\ncd", types.Position(2, 0), "utf-16")
 

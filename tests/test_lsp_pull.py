@@ -82,13 +82,13 @@ async def test_progress_follows_the_bytes_and_the_model_is_named_at_the_end() ->
     assert client.notices == ["tiny-instruct is here."]
 
 
-async def test_a_failure_is_told_in_the_words_of_the_command_line() -> None:
+async def test_a_failure_is_reported_in_the_words_of_the_command_line() -> None:
     client = FakeClient()
     assert await pull_of(client, lines({"error": "The disk is full; free some."}) + "sys.exit(1)").run("tiny") is None
     assert client.notices == ["The disk is full; free some."]
 
 
-async def test_a_process_that_dies_without_a_word_is_told_too() -> None:
+async def test_a_process_that_dies_without_a_word_is_reported_too() -> None:
     client = FakeClient()
     assert await pull_of(client, "raise SystemExit(3)").run("tiny") is None
     assert "`greencode-lsp models pull tiny` says why" in client.notices[0]
@@ -126,7 +126,7 @@ async def test_one_pull_runs_at_a_time() -> None:
     await asyncio.wait_for(running, 30)
 
 
-async def test_a_client_without_progress_is_told_at_the_beginning_and_the_end() -> None:
+async def test_a_client_without_progress_is_reported_at_the_beginning_and_the_end() -> None:
     client = FakeClient(shows_progress=False)
     assert await pull_of(client, lines(DONE)).run("tiny") == "tiny-instruct"
     assert (len(client.notices), client.work_done_progress.shown) == (2, [])
@@ -144,14 +144,14 @@ async def execute(editor: Editor, command: str, *arguments: Any) -> Any:
     return await editor.client.workspace_execute_command_async(types.ExecuteCommandParams(command, list(arguments)))
 
 
-async def test_an_editor_is_told_which_models_there_are(editor: Editor) -> None:
+async def test_an_editor_is_reported_which_models_there_are(editor: Editor) -> None:
     answer = await execute(editor, "greencode.models")
     assert [model["name"] for model in answer["models"]] == [model.name for model in CATALOGUE]
     assert isinstance(answer["advice"], str)
 
 
 @pytest.mark.parametrize("name", [None, 3, "", "--revision"])
-async def test_what_is_no_models_name_is_told(editor: Editor, name: object) -> None:
+async def test_what_is_no_models_name_is_reported(editor: Editor, name: object) -> None:
     assert await execute(editor, "greencode.pullModel", name) is None
     assert any(f"{name!r} is no model" in sentence for sentence in editor.notices)
 

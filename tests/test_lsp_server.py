@@ -126,7 +126,7 @@ async def test_a_position_outside_the_file_is_a_line_in_the_log_and_the_server_g
     assert await editor.inline(uri, 0, 10) != []
 
 
-async def test_a_document_that_is_not_open_is_neither_read_nor_told(editor: Editor, tmp_path: Path) -> None:
+async def test_a_document_that_is_not_open_is_neither_read_nor_reported(editor: Editor, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("    for it")
     notices = len(editor.notices)
     assert await editor.inline((tmp_path / "a.py").as_uri(), 0, 10) == []
@@ -141,7 +141,7 @@ async def test_a_failing_generation_is_one_sentence_without_the_text(editor: Edi
     assert await editor.inline(editor.open("    for it"), 0, 10) != []
 
 
-async def test_a_bad_setting_is_told_and_the_server_goes_on(editor: Editor) -> None:
+async def test_a_bad_setting_is_reported_and_the_server_goes_on(editor: Editor) -> None:
     editor.configure({"greencode": {"preference": "fast", "maxNewTokens": 30}})
     assert await editor.inline(editor.open("    for it"), 0, 10) != []
     assert editor.notices[-1].startswith("The setting greencode.preference must be")
@@ -160,7 +160,7 @@ async def test_pushed_settings_are_reported_with_the_energy_of_the_last_completi
     assert status["today"]["energy_j"] >= 10.0
 
 
-async def test_a_missing_model_is_told_and_another_is_taken(tmp_path: Path) -> None:
+async def test_a_missing_model_is_reported_and_another_is_taken(tmp_path: Path) -> None:
     async with session(tmp_path, options={"greencode": {"model": "/nowhere", "colour": 1}}) as editor:
         uri = editor.open("    for it")
         assert await editor.inline(uri, 0, 10) == []

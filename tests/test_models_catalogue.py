@@ -128,7 +128,7 @@ def test_advice_names_a_model_and_the_command_and_ends_once_it_is_here() -> None
     assert selection.advice(Settings(), SMALL) == ""
 
 
-def test_who_keeps_to_the_bundled_model_is_told_of_a_better_one_that_is_here() -> None:
+def test_who_keeps_to_the_bundled_model_is_reported_of_a_better_one_that_is_here() -> None:
     install(named("qwen2.5-coder-0.5b-instruct")[0])
     assert '"greencode.model": "auto"' in selection.advice(Settings(model="bundled"), SMALL)
 

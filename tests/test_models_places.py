@@ -76,7 +76,7 @@ def test_ollamas_own_variable_names_its_folder(user: Path, monkeypatch: pytest.M
     assert resolve("ollama:coder:0.5b").is_file()
 
 
-def test_an_ollama_model_that_is_not_here_is_told_with_those_that_are(user: Path) -> None:
+def test_an_ollama_model_that_is_not_here_is_reported_with_those_that_are(user: Path) -> None:
     ollama(user)
     blob(user)
     with pytest.raises(ModelNotFoundError, match=r"no model 'other' on this disk; there is ollama:coder:0\.5b"):

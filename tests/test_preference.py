@@ -33,7 +33,7 @@ def test_the_agreement_asked_for_is_linear_between_the_named_preferences(prefere
     ],
     ids=["energy", "balanced", "more careful", "more careful than any row", "accuracy"],
 )
-def test_the_cheapest_careful_row_decides_and_verification_stands_in_where_there_is_none(
+def test_the_cheapest_conservative_row_decides_and_verification_stands_in_where_there_is_none(
     preference: float, expected: DecodeConfig
 ) -> None:
     assert decode_config(Settings(preference=preference), MANIFEST, "python") == expected
@@ -45,7 +45,7 @@ def test_the_proven_bound_decides_and_not_the_share_that_was_measured() -> None:
     assert decode_config(Settings(0.5), manifest, "python") == DecodeConfig("agent", ROWS[0].threshold)
 
 
-def test_cheapest_is_by_cost_not_by_boldness() -> None:
+def test_cheapest_is_by_cost_not_by_threshold() -> None:
     dear_but_bold = replace(ROWS[2], threshold=9.0, layer_equivalents_ratio=0.99)
     manifest = replace(MANIFEST, calibration={"python": {"agent": (*ROWS, dear_but_bold)}})
     assert decode_config(Settings(0.0), manifest, "python").threshold == -1.0
@@ -77,7 +77,7 @@ def test_the_policy_of_the_settings_chooses_its_own_rows() -> None:
     assert decode_config(Settings(0.5, exit_policy="fixed"), manifest, "python") == DecodeConfig("fixed", 2.0)
 
 
-def test_the_user_is_told_when_verification_stands_in() -> None:
+def test_the_user_is_reported_when_verification_stands_in() -> None:
     reason = fallback_reason(Settings(0.5), NOTHING_PROVEN, "python")
     assert reason is not None
     assert "0.98" in reason and "the full model's instead" in reason

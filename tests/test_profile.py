@@ -129,7 +129,7 @@ def test_joules_are_fitted_over_windows_of_five_seconds(counter: FakeCounter) ->
     assert "of nothing: 12.0 W" in notices[0]
 
 
-def test_where_others_use_the_device_nothing_is_fitted_and_that_is_told(counter: FakeCounter) -> None:
+def test_where_others_use_the_device_nothing_is_fitted_and_that_is_reported(counter: FakeCounter) -> None:
     notices: list[str] = []
 
     def run() -> Work:
@@ -141,7 +141,7 @@ def test_where_others_use_the_device_nothing_is_fitted_and_that_is_told(counter:
 
 
 @pytest.mark.parametrize("what", ["lost", "stands"])
-def test_a_counter_that_fails_is_told_and_nothing_is_fitted(what: str, counter: FakeCounter) -> None:
+def test_a_counter_that_fails_is_reported_and_nothing_is_fitted(what: str, counter: FakeCounter) -> None:
     notices: list[str] = []
 
     def run() -> Work:
@@ -249,7 +249,7 @@ def test_on_a_machine_of_known_cost_the_modelled_time_is_the_observed_one(
     assert verdict.saved_share_error == pytest.approx(0.0, abs=0.02)
 
 
-def test_times_that_are_half_again_too_long_are_told_as_such(code_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_half_again_too_long_are_reported_as_such(code_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = KnownMachine(*FAST)
     backend = known(machine, code_model, monkeypatch)
     machine.layer_s, machine.position_s, machine.head_s = (1.5 * cost for cost in FAST)

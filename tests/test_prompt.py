@@ -31,18 +31,18 @@ def test_a_lone_surrogate_is_read_as_a_question_mark() -> None:
     assert tokenizer().decode(tokenizer().encode("a\ud83d")) == "a?"
 
 
-def test_a_missing_tokenizer_is_told(tmp_path: Path) -> None:
+def test_a_missing_tokenizer_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"tokenizer\.json"):
         CodeTokenizer.from_folder(tmp_path)
 
 
-def test_a_damaged_tokenizer_is_told(tmp_path: Path) -> None:
+def test_a_damaged_tokenizer_is_reported(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ModelDamagedError, match=r"tokenizer\.json"):
         CodeTokenizer.from_folder(tmp_path)
 
 
-def test_a_tokenizer_that_is_not_byte_level_is_told() -> None:
+def test_a_tokenizer_that_is_not_byte_level_is_reported() -> None:
     with pytest.raises(UnsupportedModelError, match="byte-level"):
         CodeTokenizer(Tokenizer(models.BPE(vocab={"▁a": 0}, merges=[])))
 

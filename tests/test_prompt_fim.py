@@ -105,7 +105,7 @@ def test_the_files_name_stands_where_the_format_has_it() -> None:
     assert starcoder.decode(ids) == "<fim_prefix><file_sep>x.py\n<fim_suffix>b)\n<fim_middle>a("
 
 
-def test_a_format_without_a_title_is_not_told_the_files_name() -> None:
+def test_a_format_without_a_title_is_not_reported_the_files_name() -> None:
     deepseek = published(*FORMATS["deepseek-coder"].marks.values())
     assert "x.py" not in deepseek.decode(build_prompt("a(b)\n", 2, deepseek, deepseek.fim({}), 100, "x.py"))
 

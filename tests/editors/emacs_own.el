@@ -21,7 +21,7 @@
   "Return the server's process."
   (jsonrpc--process greencode--connection))
 
-(ert-deftest a-missing-server-is-told-once-with-what-to-do ()
+(ert-deftest a-missing-server-is-reported-once-with-what-to-do ()
   (test-with-command '("greencode-lsp-that-is-nowhere" "--stdio")
     (test-open "re|\n")
     (greencode-mode)
@@ -44,7 +44,7 @@
     (test-type "s")
     (should (equal "ult.append(item)" (test-ghost)))))
 
-(ert-deftest a-server-that-ends-at-its-start-is-told-once-with-its-log-and-not-started-again ()
+(ert-deftest a-server-that-ends-at-its-start-is-reported-once-with-its-log-and-not-started-again ()
   (test-with-command (list test-python "-c" "import sys; sys.exit('no torch here')")
     (test-open "re|\n")
     (greencode-mode)

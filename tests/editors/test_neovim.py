@@ -272,5 +272,5 @@ def test_another_language_server_completes_in_its_popup_and_ours_only_as_ghost_t
         assert editor.ghost == ""
 
 
-def test_the_server_is_told_of_inline_completion_so_that_it_offers_no_popup_item(editor: Neovim) -> None:
+def test_the_server_is_reported_of_inline_completion_so_that_it_offers_no_popup_item(editor: Neovim) -> None:
     assert editor.lua("return server.initialize.capabilities.textDocument.inlineCompletion ~= nil")

@@ -182,7 +182,7 @@ def test_two_projects_share_one_server_that_knows_both_folders(editor: Neovim) -
 # a server that is missing, ends, or comes back
 
 
-def test_a_missing_server_is_told_once_with_how_to_install_it(neovim_executable: Path, tmp_path: Path) -> None:
+def test_a_missing_server_is_reported_once_with_how_to_install_it(neovim_executable: Path, tmp_path: Path) -> None:
     setup = "require('greencode').setup({ cmd = { 'greencode-lsp-that-is-missing', '--stdio' } })"
     with neovim(neovim_executable, tmp_path, setup) as editor:
         for name in ("one.py", "two.py"):
@@ -194,7 +194,7 @@ def test_a_missing_server_is_told_once_with_how_to_install_it(neovim_executable:
         assert "was not found" in editor.text
 
 
-def test_a_server_that_crashes_at_start_is_told_once_with_its_log(neovim_executable: Path, tmp_path: Path) -> None:
+def test_a_server_that_crashes_at_start_is_reported_once_with_its_log(neovim_executable: Path, tmp_path: Path) -> None:
     program = [sys.executable, "-c", "import sys; sys.exit('the reason of the crash')"]
     setup = f"require('greencode').setup({{ cmd = {quote(program)} }})"
     with neovim(neovim_executable, tmp_path, setup) as editor:
@@ -212,7 +212,7 @@ def test_a_server_that_crashes_at_start_is_told_once_with_its_log(neovim_executa
         assert str(log) in editor.text
 
 
-def test_a_program_that_is_no_server_is_told_once(neovim_executable: Path, tmp_path: Path) -> None:
+def test_a_program_that_is_no_server_is_reported_once(neovim_executable: Path, tmp_path: Path) -> None:
     setup = f"require('greencode').setup({{ cmd = {quote([sys.executable, '-c', ''])} }})"
     with neovim(neovim_executable, tmp_path, setup) as editor:
         for name in ("one.py", "two.py"):

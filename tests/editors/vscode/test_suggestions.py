@@ -135,7 +135,7 @@ def test_the_status_bar_tells_the_joules_saved_today(
     assert float(saved.split()[0]) == pytest.approx(sum(ledger("full_depth_j - energy_j")), rel=0.01)
 
 
-def test_a_suggestion_taken_whole_is_told_to_the_server(
+def test_a_suggestion_taken_whole_is_reported_to_the_server(
     window: Window, edit: Edit, ledger: Callable[[str], list[Any]]
 ) -> None:
     before = ledger("outcome").count("accepted")

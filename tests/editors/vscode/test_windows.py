@@ -35,7 +35,7 @@ def test_the_bundled_model_suggests_and_the_suggestion_is_saved(desk: Desk) -> N
     eventually(lambda: f"self.{shown.splitlines()[0]}" in file.read_text(encoding="utf8"), "it was not saved")
 
 
-def test_a_missing_server_is_told_once_with_how_to_install_it(desk: Desk) -> None:
+def test_a_missing_server_is_reported_once_with_how_to_install_it(desk: Desk) -> None:
     desk.use("")
     window = desk.window(desk.workspace("missing", {}))
     window.status("not installed")
@@ -45,7 +45,7 @@ def test_a_missing_server_is_told_once_with_how_to_install_it(desk: Desk) -> Non
     assert not window.messages()
 
 
-def test_a_server_that_cannot_start_is_told_once_with_its_last_words(desk: Desk) -> None:
+def test_a_server_that_cannot_start_is_reported_once_with_its_last_words(desk: Desk) -> None:
     broken = desk.script("broken-server", "-m no_such_module")
     desk.use(broken.path)
     window = desk.window(desk.workspace("broken", {}))
@@ -68,7 +68,7 @@ def test_the_log_of_a_server_that_cannot_start_is_a_click_away(desk: Desk, tools
     window.page.locator(".part.panel .view-line", has_text="worn out").first.wait_for()
 
 
-def test_a_wrong_path_is_told_by_its_setting(desk: Desk) -> None:
+def test_a_wrong_path_is_reported_by_its_setting(desk: Desk) -> None:
     desk.use("/no/such/greencode-lsp")
     window = desk.window(desk.workspace("wrong", {}))
     window.message("There is no executable /no/such/greencode-lsp; fix the setting greencode.server.path").wait_for()
