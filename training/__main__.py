@@ -196,7 +196,13 @@ def _train(options: argparse.Namespace) -> None:
         _pack_shards(job.work)
 
 
-MEASUREMENTS = {"bench": _bench, "precision": _precision, "energy-study": _energy_study}
+def _readme(options: argparse.Namespace) -> None:
+    from training.evaluation import readme
+
+    print("\n".join(f"{path} is filled anew." for path in readme.main()) or "Nothing has changed.")
+
+
+MEASUREMENTS = {"bench": _bench, "precision": _precision, "energy-study": _energy_study, "readme": _readme}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
