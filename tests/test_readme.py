@@ -14,6 +14,7 @@ import pytest
 
 from greencode_lsp import cli
 from greencode_lsp.errors import SettingError
+from greencode_lsp.models.catalogue import BUNDLED_SCORE
 from greencode_lsp.models.manifest import CalibrationRow
 from tests.soak import __main__ as soak
 from tests.soak import cancels, trace, traffic
@@ -204,6 +205,14 @@ def test_a_policys_cost_is_taken_at_the_same_measured_agreement() -> None:
 
 def test_a_policy_that_never_agrees_so_often_is_not_compared() -> None:
     assert readme_blocks.cost_at([row(0.97, 0.8), row(0.95, 0.7)], 0.98) is None
+
+
+def test_the_catalogue_says_of_the_bundled_model_what_was_measured() -> None:
+    (measured,) = (found for folder, found in Artefacts().read("results.json") if folder == Artefacts().manifest.name)
+    row = measured["languages"]["python"]["full_depth"]
+    score = BUNDLED_SCORE
+    assert (score.exact, score.edit_similarity) == (round(row["exact_match"], 3), round(row["edit_similarity"], 3))
+    assert score.lines == row["completions"]
 
 
 def test_policies_measured_on_other_completions_are_not_compared() -> None:

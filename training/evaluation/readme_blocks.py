@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from greencode_lsp.errors import SettingError
 from greencode_lsp.models.catalogue import CATALOGUE
 from greencode_lsp.models.manifest import CalibrationRow
 from greencode_lsp.preference import choices
@@ -209,7 +210,10 @@ def setting_values(artefacts: Artefacts) -> str:
 
 
 def _chosen_by(one: SettingDescription, properties: Mapping[str, Mapping[str, Any]]) -> str:
-    if properties[f"{SECTION}.{one.key}"]["scope"] == "machine":
+    described = properties.get(f"{SECTION}.{one.key}")
+    if described is None:
+        raise SettingError(f"{VSCODE} does not describe {SECTION}.{one.key}; do so first, with its scope.")
+    if described["scope"] == "machine":
         return "the user alone"
     return "user, workspace, folder, language" if one.scoped else "user, workspace"
 
