@@ -152,7 +152,7 @@ def test_a_wrong_mark_is_named_and_nothing_is_written(text: str, tmp_path: Path)
     assert path.read_text() == text
 
 
-@pytest.mark.parametrize("name", ["models", "exits", "speed", "typing", "precision", "energy-study"])
+@pytest.mark.parametrize("name", ["models", "exits", "speed", "typing", "precision", "lossless", "energy-study"])
 def test_without_its_artefact_a_block_is_empty(name: str, tmp_path: Path) -> None:
     assert readme_blocks.BLOCKS[name](Artefacts(tmp_path)) == ""
 
@@ -188,6 +188,25 @@ def test_models_asked_for_other_lines_are_not_compared(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "results.json").write_text(json.dumps(fewer))
     assert readme_blocks.models(at(tmp_path, results=results())).count("lines right |") == 2
+
+
+PEER = {"model": "some", "engine": "llama.cpp", "languages": {"python": {"lines": 100, "exact_match": 0.24}}}
+
+
+def test_a_peer_asked_for_the_same_lines_stands_beside(tmp_path: Path) -> None:
+    block = readme_blocks.models(at(tmp_path, results=results(), llamacpp=PEER))
+    assert "| the same file in llama.cpp | - | 24.0 % |" in block
+
+
+def test_a_peer_asked_for_other_lines_is_left_out(tmp_path: Path) -> None:
+    fewer = {**PEER, "languages": {"python": {"lines": 50, "exact_match": 0.24}}}
+    assert "llama.cpp" not in readme_blocks.models(at(tmp_path, results=results(), llamacpp=fewer))
+
+
+def test_lossless_completions_that_differ_are_counted_by_precision(tmp_path: Path) -> None:
+    measured = {"int4": {"prompts": 1000, "tokens": 32000, "mismatches": 7, "largest_gap": 0.0312}}
+    block = readme_speed.lossless(at(tmp_path, lossless=measured))
+    assert "| `mini` | `int4` | 1,000 of 32 tokens | 7 | 0.031 |" in block
 
 
 def test_a_model_without_early_exits_has_no_table_of_exits(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from greencode_lsp.models.manifest import CalibrationRow
 from greencode_lsp.preference import choices
 from greencode_lsp.settings import SECTION, SETTINGS, SettingDescription, Settings
 from training.evaluation.artefacts import Artefacts
-from training.evaluation.readme_speed import energy_study, precision, speed, typing
+from training.evaluation.readme_speed import energy_study, lossless, precision, speed, typing
 from training.markdown import table
 
 SERVED = "fill_in_the_middle"
@@ -39,15 +39,15 @@ def models(artefacts: Artefacts) -> str:
 
 def _of_same_lines(artefacts: Artefacts, found: Sequence[tuple[str, dict[str, Any]]]) -> str:
     languages = list(found[0][1]["languages"])
-    rows = [
-        [
-            f"`{results['model']}`",
-            _size(artefacts, folder, results["model"]),
-            *(_exact(results["languages"][language]) for language in languages),
-            _how(artefacts, folder),
-        ]
-        for folder, results in found
-    ]
+    peers = dict(artefacts.read("llamacpp.json"))
+    rows = []
+    for folder, results in found:
+        model, size = results["model"], _size(artefacts, folder, results["model"])
+        shares: list[float | None] = [_served(results["languages"][language])["exact_match"] for language in languages]
+        rows.append([f"`{model}`", size, *map(_percent, shares), _how(artefacts, folder)])
+        shares = _of_peer(peers.get(folder), results["languages"])
+        if any(share is not None for share in shares):
+            rows.append(["the same file in llama.cpp", size, *map(_percent, shares), ""])
     head = ["model", "size", *(f"{language.capitalize()} lines right" for language in languages), "how to get it"]
     asked = found[0][1]["languages"]
     lines = " and ".join(f"{asked[language]['lines']:,} {language.capitalize()}" for language in languages)
@@ -58,8 +58,24 @@ def _of_same_lines(artefacts: Artefacts, found: Sequence[tuple[str, dict[str, An
     )
 
 
-def _exact(language: dict[str, Any]) -> str:
-    return f"{100 * language['protocols'][SERVED]['full_depth']['exact_match']:.1f} %"
+def _served(language: Mapping[str, Any]) -> Mapping[str, float]:
+    served: Mapping[str, float] = language["protocols"][SERVED]["full_depth"]
+    return served
+
+
+def _of_peer(peer: Mapping[str, Any] | None, asked: Mapping[str, Mapping[str, Any]]) -> list[float | None]:
+    """Return a peer's share of lines right by language; None where it was asked for other lines, or not at all."""
+    scores = {} if peer is None else peer["languages"]
+    return [
+        float(scores[language]["exact_match"])
+        if language in scores and scores[language]["lines"] == row["lines"]
+        else None
+        for language, row in asked.items()
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _size(artefacts: Artefacts, folder: str, model: str) -> str:
@@ -184,7 +200,7 @@ def _exit_row(language: str, name: str, row: dict[str, Any], layers: int) -> lis
     return [
         language.capitalize(),
         name.replace("_", " "),
-        f"{100 * row['exact_match']:.1f} %",
+        _percent(row["exact_match"]),
         f"{row['edit_similarity']:.3f}",
         f"{row['agreement']:.3f} (>= {row['agreement_lower_95']:.3f})",
         f"{row['mean_exit_layer']:.1f} of {layers}",
@@ -226,6 +242,7 @@ BLOCKS: dict[str, Callable[[Artefacts], str]] = {
     "speed": speed,
     "typing": typing,
     "precision": precision,
+    "lossless": lossless,
     "energy-study": energy_study,
     "settings": settings,
     "setting-values": setting_values,

@@ -106,6 +106,7 @@ ROWS: tuple[tuple[str, Cell], ...] = (
     ),
     ("bundled model: `balanced`, of its own full depth (by layer-equivalents)", _balanced),
     ("`accuracy` (lossless), of full depth", _ratio("verified_vs_full")),
+    ("`accuracy`, of full depth, in text that was there before", _ratio("verified_vs_full_copied")),
     ("exits never taken, of one graph without exits", _ratio("never_exit_vs_no_exits")),
     ("an exit check", _scaled("exit_check_us", "microseconds", 0)),
     ("a second keystroke, of the first's time", _scaled("second_keystroke_vs_first", "%", 0, 100)),
@@ -169,7 +170,33 @@ def precision(artefacts: Artefacts) -> str:
         ]
         for model, one in found
     ]
-    return table(["model", "tokens", *(f"`{name}`" for name in names)], rows) if rows else ""
+    if not rows:
+        return ""
+    intro = (
+        "`python -m training precision --model FILE`: the share of tokens of the standard library whose likeliest "
+        "successor is the one that the same file gives in float32:"
+    )
+    return f"{intro}\n\n{table(['model', 'tokens', *(f'`{name}`' for name in names)], rows)}"
+
+
+def lossless(artefacts: Artefacts) -> str:
+    """Return how often lossless decoding differs from full depth, by model and precision (I4)."""
+    rows = [
+        [
+            f"`{model}`",
+            f"`{name}`",
+            f"{row['prompts']:,} of {row['tokens'] // row['prompts']} tokens",
+            f"{row['mismatches']:,}",
+            f"{row['largest_gap']:.3f}" if row["mismatches"] else "-",
+        ]
+        for model, measured in artefacts.read("lossless.json")
+        for name, row in measured.items()
+    ]
+    if not rows:
+        return ""
+    head = ("model", "precision", "completions", "differ", "largest difference of the two tokens' logits")
+    intro = "Lossless decoding (`accuracy`) against full depth; a difference has to be a near-tie of two tokens:"
+    return f"{intro}\n\n{table(head, rows)}"
 
 
 STUDIED = {
