@@ -96,7 +96,10 @@ def test_a_figure_is_told_from_a_name(sentence: str, is_one: bool) -> None:
     assert bool(FIGURE.search(NAMES.sub("", sentence))) is is_one
 
 
-PAGES = TEXT + (readme.README.parent / "training" / "README.md").read_text(encoding="utf8")
+PAGES = "".join(
+    (readme.ROOT / page).read_text(encoding="utf8")
+    for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "training/README.md", "editors/README.md")
+)
 
 
 def test_every_command_that_is_named_is_one() -> None:
