@@ -1,4 +1,4 @@
-"""Settings are described once: the README's table and the VS Code manifest say what the fields say."""
+"""Settings are described once: the README's table and the editors' plugins say what the fields say."""
 
 from __future__ import annotations
 
@@ -65,6 +65,19 @@ def test_what_chooses_what_is_run_or_loaded_is_the_machines_in_vs_code(key: str)
 def test_every_default_is_a_value_the_setting_takes(setting: SettingDescription) -> None:
     default = json.loads(setting.default_json)
     assert default is None or setting.kind.read(default) == setting.default
+
+
+def test_emacs_has_every_setting_and_none_that_is_unknown() -> None:
+    text = (ROOT / "editors" / "emacs" / "greencode-core.el").read_text(encoding="utf8")
+    table = text.split("(defconst greencode--settings")[1].split('"Each variable')[0]
+    assert set(re.findall(r'\([\w-]+ "([\w.]+)" [\w-]+\)', table)) == set(SETTINGS)
+
+
+def test_what_chooses_what_is_loaded_is_the_users_alone_in_neovim() -> None:
+    text = (ROOT / "editors" / "neovim" / "lua" / "greencode" / "config.lua").read_text(encoding="utf8")
+    listed = text.split("MACHINE_SETTINGS = {")[1].split("}")[0]
+    of_the_machine = {key for key in (*SETTINGS, *OLD_KEYS) if PROPERTIES[f"{SECTION}.{key}"]["scope"] == "machine"}
+    assert set(re.findall(r"'([\w.]+)'", listed)) == of_the_machine
 
 
 def _shape(schema: dict[str, Any]) -> Any:

@@ -207,7 +207,19 @@ def _lossless(options: argparse.Namespace) -> None:
     lossless.main(resolve(options.model or "bundled"), options.runs, options.limit)
 
 
-MEASUREMENTS = {"bench": _bench, "precision": _precision, "lossless": _lossless, "energy-study": _energy_study}
+def _readme(options: argparse.Namespace) -> None:
+    from training.evaluation import readme
+
+    print("\n".join(f"{path} is filled anew." for path in readme.main()) or "Nothing has changed.")
+
+
+MEASUREMENTS = {
+    "bench": _bench,
+    "precision": _precision,
+    "lossless": _lossless,
+    "energy-study": _energy_study,
+    "readme": _readme,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -134,13 +134,19 @@ async def probe_stale(document: Document, count: int) -> int:
     return late
 
 
-async def run(home: Path, scale: float, sleep: Sleep = asyncio.sleep, command: Sequence[str] = SERVE) -> list[Figure]:
-    """Type the trace; return its figures."""
+async def run(
+    home: Path,
+    scale: float,
+    sleep: Sleep = asyncio.sleep,
+    command: Sequence[str] = SERVE,
+    model: str = "bundled",
+) -> list[Figure]:
+    """Type the trace with a model of `greencode.model`; return its figures."""
     count = max(3, round(KEYSTROKES * scale))
     before, rest = source(MODULE, BEFORE, START), source(MODULE, 4000, START + BEFORE)
     keys = trace(rest, count)
     typed = sum(len(key.text) for key in keys)
-    async with connect(home, command) as wire:
+    async with connect(home, command, {"greencode": {"model": model}}) as wire:
         document = Document(wire, "file:///typed.py", before + "\n" + rest[typed : typed + AFTER], len(before))
         document.open()
         for _ in range(WARM_UP):

@@ -1,1 +1,1 @@
-"""Threshold tables and results: calibration, metrics, held-out lines, the paper's protocol."""
+"""Judging a checkpoint: threshold tables, held-out lines, and the figures that README shows."""
