@@ -53,7 +53,7 @@ def _settings(folder: Path, ran: Path) -> None:
         "greencode.server.path": str(folder / "greencode-lsp"),
         "greencode.model": str(folder / MODEL),
         "greencode.device": "cuda",
-        "greencode.numeric": "float32",
+        "greencode.precision": "float32",
         "python.defaultInterpreterPath": str(folder / ".venv/bin/python"),
         "terminal.integrated.env.linux": {"PYTHONPATH": str(folder)},
     }

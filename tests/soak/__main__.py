@@ -1,4 +1,4 @@
-"""`python -m tests.soak [--only typing,traffic,malformed,cancels] [--scale 0.01]`: prints tables, then one JSON line.
+"""`python -m tests.soak [--only typing,traffic,malformed,cancels,large] [--scale 0.01]`: prints tables, then JSON.
 
 At full size it takes about a quarter of an hour on two cores. It exits with 1 where a limit is not kept.
 """
@@ -15,13 +15,14 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.soak import cancels, malformed, trace, traffic
+from tests.soak import cancels, large, malformed, trace, traffic
 from tests.soak.figures import Figure, table
 
 PARTS: dict[str, Callable[[Path, float], Awaitable[list[Figure]]]] = {
     "typing": trace.run,
     "cancels": cancels.run,
     "malformed": malformed.run,
+    "large": large.run,
     "traffic": traffic.run,
 }
 
