@@ -1,4 +1,7 @@
-"""`python -m greencode_lsp` is the command `greencode-lsp`, for when it is not on PATH."""
+"""`python -I -m greencode_lsp` is the command `greencode-lsp`, for when it is not on PATH.
+
+Without `-I` Python itself imports from the current folder before this file has a say.
+"""
 
 from __future__ import annotations
 

@@ -111,8 +111,9 @@ class CacheFolder:
             if entry is not None:
                 return entry
             with self._one_sentence():
-                for stale in self.folder.glob(f".part-{key}-*"):  # of a process that was killed: we hold its lock
-                    _delete(stale)
+                for stale in self.folder.iterdir():  # no glob: a pattern for each key would be compiled and kept
+                    if stale.name.startswith(f".part-{key}-"):  # of a process that was killed: we hold its lock
+                        _delete(stale)
                 part = Path(tempfile.mkdtemp(prefix=f".part-{key}-", dir=self.folder))
             try:
                 with self._one_sentence(_FULL):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from greencode_lsp import __version__
 from greencode_lsp.errors import GreenCodeError, PositionError
 from greencode_lsp.files import harmless
+from greencode_lsp.imports import distrust_current_folder
 from greencode_lsp.settings import Settings, parse
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for what the user can fix, 2 for a wrong usage."""
+    distrust_current_folder()
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:

@@ -19,6 +19,7 @@ LEVELS = {
     "errors": 0,
     "files": 0,
     "cache_folder": 0,
+    "imports": 0,
     "limits": 0,
     "records": 0,
     "settings": 1,

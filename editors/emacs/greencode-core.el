@@ -189,6 +189,19 @@ Buffer-local values, which a project may bring, do not count.")
     (unless (file-directory-p folder) (with-file-modes #o700 (make-directory folder t)))
     folder))
 
+(defun greencode-environment ()
+  "Return the server's environment, by which Python imports nothing of a project.
+PYTHONPATH may name one; `python -m' imports from the current folder."
+  `("PYTHONPATH" "PYTHONSAFEPATH=1" ,@(default-value 'process-environment)))
+
+(defun greencode-make-process ()
+  "Start the server and return its process."
+  (let ((default-directory (greencode-own-folder))
+        (process-environment (greencode-environment)))
+    (make-process :name "greencode" :command (greencode-program) :connection-type 'pipe
+                  :coding 'utf-8-emacs-unix :noquery t
+                  :stderr (get-buffer-create "*greencode stderr*"))))
+
 (defvar greencode--changed nil
   "The settings that have differed from their default in this session.
 The others are left to the server; these are sent even when they

@@ -11,6 +11,7 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from greencode_lsp.completion.service import CompletionService
+from greencode_lsp.imports import distrust
 from greencode_lsp.limits import CONFIGURATION_S
 from greencode_lsp.lsp.identity import path_of
 from greencode_lsp.settings import SECTION
@@ -35,6 +36,7 @@ async def pull_settings(server: LanguageServer, service: CompletionService) -> N
     root = server.workspace.root_uri
     uris = [folder.uri for folder in server.workspace.folders.values()] or ([root] if root else [])
     folders = {path_of(uri): uri for uri in uris}
+    distrust(folders)
     service.configure_folders(dict.fromkeys(folders))  # ignored files are ignored before the client answers
     workspace = server.client_capabilities.workspace
     if workspace is None or not workspace.configuration:

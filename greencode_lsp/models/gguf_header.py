@@ -9,6 +9,7 @@ Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import math
 import re
 import stat
 import struct
@@ -102,6 +103,8 @@ class Header:
         value = self.metadata.get(key, default)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise damaged(self.path, f"{key} is no number")
+        if value is not None and not math.isfinite(value):
+            raise damaged(self.path, f"{key} is {value}")
         return value
 
     def text(self, key: str) -> str | None:

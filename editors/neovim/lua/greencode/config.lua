@@ -86,6 +86,10 @@ function M.own_folder()
   return folder
 end
 
+--- What the server's environment has beside the editor's, so that Python imports nothing of a project: PYTHONPATH may
+--- name one, and `python -m` would import from the current folder.
+M.ENVIRONMENT = { PYTHONPATH = '', PYTHONSAFEPATH = '1' }
+
 ---@param options greencode.Options
 function M.set(options)
   if is_projects() then
@@ -113,6 +117,7 @@ function M.client()
     name = 'greencode',
     cmd = M.options.cmd,
     cmd_cwd = M.own_folder(),
+    cmd_env = M.ENVIRONMENT,
     filetypes = M.options.filetypes,
     settings = { greencode = next(M.options.settings) and M.options.settings or vim.empty_dict() }, -- {} alone is a list
     -- a server that does not know this offers its suggestion in the popup instead
