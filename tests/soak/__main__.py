@@ -1,4 +1,4 @@
-"""`python -m tests.soak [--only typing,traffic,malformed,cancels,large] [--scale 0.01] [--out FOLDER]`.
+"""`python -m tests.soak [--only typing,traffic,malformed,cancels,large] [--scale 0.01] [--model NAME] [--out FOLDER]`.
 
 Prints tables, then one JSON line; with `--out training/runs/MODEL` both are also kept there, as `soak.md` and
 `soak.json`, which README's figures are made from. At full size it takes about a quarter of an hour on two cores. It
