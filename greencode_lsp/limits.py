@@ -56,3 +56,20 @@ PARENT_S = 1.0
 """Between two looks whether the editor's process is there: 10 microseconds each."""
 UNSENT_BYTES = 64 * 1024 * 1024
 """Waiting for a client that does not read: as for messages; then it is taken for gone."""
+
+OTHER_FILES = 20
+"""Read or looked at for one selection of other files' text; Copilot looks at as many."""
+OTHER_FILE_BYTES = 200_000
+"""A longer file is generated or data; the longest module of CPython's library has 250 kB."""
+OTHER_LINE_CHARACTERS = 400
+"""A chunk with a longer line is data."""
+OTHER_CHUNKS = 16
+"""In one prompt; llama.vim's number. The budget of tokens ends before that."""
+OTHER_ENTRIES = 1000
+"""Of a folder, looked at for neighbours of a file."""
+OTHER_TOUCHED = 256
+"""Documents whose last use is remembered."""
+OTHERS_S = 0.1
+"""That a request waits for other files to be read; after it the suggestion is made without them."""
+OTHERS_FRESH_S = 1.0
+"""For so long a selection is taken as it is; then ignore rules and files on the disk are looked at again."""

@@ -25,6 +25,7 @@ PRECISIONS = ("auto", "int8", "mixed", "int4", "bfloat16", "float32")
 EXIT_POLICIES = ("auto", "agent", "confidence", "fixed", "never")
 Multiline = Literal["auto", "always", "never"]
 Trigger = Literal["automatic", "manual"]
+Context = Literal["file", "open", "project"]
 
 
 def _read_languages(value: object) -> dict[str, dict[str, Any]] | None:
@@ -112,6 +113,15 @@ class Settings:
         448,
         kinds.whole_number(16, 32768),
         "upper bound on the tokens of context before and after the cursor; the bundled model learned on 512",
+        scoped=True,
+    )
+    context: Context = _setting(
+        "context",
+        "file",
+        kinds.one_of("file", "open", "project"),
+        "what a suggestion is made from besides the file: nothing, other `open` files, or those and the `project`'s "
+        "files near it; 128 to 1,024 more tokens of prompt, by `preference`, which the model reads again when you go "
+        "elsewhere",
         scoped=True,
     )
     debounce_ms: int | str = _setting(

@@ -28,8 +28,10 @@ SAID = (
     "OLD = 1\n# what follows is far enough\nwhich = OLD\n",
     "NEW = 1\n# what follows is far enough\nwhich = NEW\n",
     "try:\n    act()\n    end()\n",
+    "tally = 1\n",
+    "# Path: near.py\n# tally_of = tally\ntally = tally_of\n",
 )
-"""What the model says in the situations of test_lsp_suggestions."""
+"""What the model says in the situations of test_lsp_suggestions and test_lsp_other_files."""
 
 
 def before_token(control: Control, prefix: str) -> None:

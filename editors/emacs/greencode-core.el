@@ -90,6 +90,14 @@ A project's own value is ignored."
   :type 'integer
   :safe #'integerp)
 
+(defcustom greencode-context "file"
+  "What a suggestion is made from besides the buffer's file.
+\"file\" is nothing, \"open\" other open files of the same kind,
+\"project\" these and files near it: imports, its test, its folder.
+It costs 128 to 1,024 tokens of prompt, by `greencode-preference'."
+  :type '(choice (const "file") (const "open") (const "project"))
+  :safe #'stringp)
+
 (defcustom greencode-debounce-ms "auto"
   "How long the server waits for you to go on typing.
 \"auto\", or milliseconds from 0 to 2000, beside `greencode-idle-delay'."
@@ -162,6 +170,7 @@ setting to its value: ((java . ((preference . \"energy\"))))."
     (greencode-latency-target "latencyTarget" identity)
     (greencode-max-new-tokens "maxNewTokens" identity)
     (greencode-max-prompt-tokens "maxPromptTokens" identity)
+    (greencode-context "context" identity)
     (greencode-debounce-ms "debounceMs" identity)
     (greencode-multiline "multiline" identity)
     (greencode-trigger "trigger" identity)

@@ -20,6 +20,7 @@ from greencode_lsp.preference import Choose, completion_budget, decode_config
 from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.fim import document_name
 from greencode_lsp.prompt.heal import Healed, heal
+from greencode_lsp.prompt.other_files import NONE, Written, comment_mark, token_budget, write
 from greencode_lsp.records import Completion, Control, DecodeConfig, Step, Work
 from greencode_lsp.settings import Settings
 
@@ -107,9 +108,19 @@ def _prompt(backend: Backend, request: Request, settings: Settings) -> tuple[Hea
     max_new_tokens = min(max(1, round(settings.max_new_tokens * share)), room // 2)
     max_prompt_tokens = min(settings.max_prompt_tokens, room - max_new_tokens - 1)
     name = document_name(request.path, request.language)
-    ids = build_prompt(request.text, request.offset, backend.tokenizer, backend.fim, max_prompt_tokens, name)
+    others = _others(backend, request, settings, room - max_new_tokens - 1 - max_prompt_tokens)
+    ids = build_prompt(request.text, request.offset, backend.tokenizer, backend.fim, max_prompt_tokens, name, others)
     healed = heal(ids, backend.tokenizer)
     return healed, max_new_tokens + len(ids) - len(healed.prompt_ids)
+
+
+def _others(backend: Backend, request: Request, settings: Settings, room: int) -> Written:
+    """Return the text of other files that the preference is worth and the model has room for."""
+    budget = min(token_budget(settings.preference), room)
+    if settings.context == "file" or not request.others or budget <= 0:
+        return NONE
+    comment = comment_mark(request.language)
+    return write(request.others, backend.tokenizer, backend.fim, budget, request.repository, comment)
 
 
 def seen_characters(backend: Backend, completion: Completion) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from greencode_lsp.completion import filters
 from greencode_lsp.completion.scan import LONGEST_LOOK
+from greencode_lsp.prompt.other_files import Chunk
 
 LOOKED_AT = LONGEST_LOOK
 """Characters on either side of the cursor that the filters look at."""
@@ -31,6 +32,10 @@ class Request:
     """Whether the editor indents by spaces."""
     previewed: bool = False
     """Whether `text` holds an item that is selected in the editor's popup, and not yet in the document."""
+    others: tuple[Chunk, ...] = ()
+    """Of other files, chosen by `greencode.context`."""
+    repository: str = ""
+    """The name of the folder that they are in."""
 
     @property
     def line(self) -> int:

@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from greencode_lsp.completion import gate
 from greencode_lsp.completion.ignore_check import IgnoreCheck
 from greencode_lsp.completion.jobs import CompletionJobs
 from greencode_lsp.completion.model_host import ModelHost
+from greencode_lsp.completion.neighbours import Neighbours, repository
 from greencode_lsp.completion.notifier import Notifier, Notify
 from greencode_lsp.completion.outcomes import Outcomes, Settled
 from greencode_lsp.completion.parts import RunningCompletion, ServiceParts
@@ -51,7 +53,8 @@ class CompletionService:
         self._jobs = CompletionJobs(self._worker, self._host, self._recorder, self._notifier, self._status)
         self._suggestions, self._outcomes = Suggestions(), Outcomes()
         self._rejections, self._rhythm = gate.Rejections(), gate.Rhythm()
-        self._ignored = IgnoreCheck()
+        self._ignored, self.neighbours = IgnoreCheck(), Neighbours()
+        self._last_power: PowerState = "unknown"
         self._running: dict[str, RunningCompletion] = {}
         self._newest: dict[str, object] = {}
         self._numbers = itertools.count(1)
@@ -105,6 +108,7 @@ class CompletionService:
         if number is not None:
             self._status.reason = None
             self._worker.submit(partial(self._jobs.load, settings, number))
+            self._worker.submit(partial(self._notifier.on_loop, self._suggestions.forget))  # another model, other text
 
     async def complete(self, document: str, request: Request) -> Suggested:
         """Return the text to insert; none after a failure, of which one sentence is shown. Waits for the model.
@@ -114,6 +118,9 @@ class CompletionService:
         if self._worker.is_closed:
             return NOTHING
         power = self._power.state()
+        if power != self._last_power:
+            self._last_power = power
+            self._suggestions.forget()  # another preference may hold now
         settings = self.scoped.resolve(request.path, request.language, power)
         if settings.trigger == "manual" and not request.invoked:
             return NOTHING  # and no model is loaded for it
@@ -126,6 +133,9 @@ class CompletionService:
                 raise SupersededError
         if refusal is not None:
             return self._refuse(document, refusal)
+        request = await self._with_others(document, request, settings)
+        if self._newest.get(document) is not turn:
+            raise SupersededError
         if not request.invoked and (gate.refuse_text(request, settings) or self._outcomes.is_undone(document, request)):
             return self._refuse(document, self._status.reason)
         suggested = await self._known(document, request)
@@ -139,6 +149,12 @@ class CompletionService:
         wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, budget)
         running = RunningCompletion(next(self._numbers), request, settings.max_prompt_tokens * CHARACTERS_PER_TOKEN)
         return await self._generate(document, running, power, wait_s)
+
+    async def _with_others(self, document: str, request: Request, settings: Settings) -> Request:
+        """Return the request with what goes with it of other files."""
+        roots = self.scoped.roots
+        others = await self.neighbours.choose(document, request, settings, roots)
+        return replace(request, others=others, repository=repository(request.path, roots)) if others else request
 
     async def _known(self, document: str, request: Request) -> Suggested | None:
         """Return what an earlier generation has to say, waiting for one that runs and may fit; None for nothing."""
@@ -228,6 +244,7 @@ class CompletionService:
         The text is asked for only where there is one.
         """
         self._rhythm.changed(time.monotonic())
+        self.neighbours.touched(document)
         if self._outcomes.is_followed(document):
             self._settle(document, self._outcomes.changed(document, text()))
 
@@ -278,6 +295,7 @@ class CompletionService:
         """Stop and forget all about a document that was closed."""
         self.cancel(document)
         self._suggestions.forget(document)
+        self.neighbours.closed(document)
         self._settle(document, self._outcomes.forget(document))
         self._running.pop(document, None)
         self._newest.pop(document, None)
@@ -285,3 +303,4 @@ class CompletionService:
     def close(self) -> None:
         """Stop everything; a running generation ends at its next segment."""
         self._worker.close(last=self._recorder.flush)
+        self.neighbours.close()

@@ -10,6 +10,7 @@ from greencode_lsp.completion import filters
 from greencode_lsp.completion.request import Request, cursor_of
 from greencode_lsp.completion.status import Suggested
 from greencode_lsp.prompt.context import skip_closers
+from greencode_lsp.prompt.other_files import Chunk
 
 ANCHOR = 64
 """Characters before the cursor by which the place is found before the others are compared."""
@@ -43,6 +44,8 @@ class Suggestion:
     """Whether the user had asked: only then was nothing held back."""
     indentation: tuple[int, bool]
     """As the client had it."""
+    others: tuple[Chunk, ...] = ()
+    """Of other files, that the model has seen."""
 
     @classmethod
     def of(cls, number: int, request: Request, text: str, seen: int) -> Suggestion:
@@ -59,6 +62,7 @@ class Suggestion:
             text=text,
             invoked=request.invoked,
             indentation=(request.tab_size, request.insert_spaces),
+            others=request.others,
         )
 
     def rest(self, request: Request, after: int) -> str | None:
@@ -82,6 +86,8 @@ class Suggestion:
     def _may_fit(self, request: Request, after: int) -> bool:
         """Return whether all but the text before the cursor is as it was."""
         if (request.invoked and not self.invoked) or self.indentation != (request.tab_size, request.insert_spaces):
+            return False
+        if self.others != request.others:
             return False
         if self.is_whole_after and len(request.text) - after != len(self.after):
             return False

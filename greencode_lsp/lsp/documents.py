@@ -55,6 +55,11 @@ class Document(TextDocument):
             self._source = "".join(self._lines)
         return self._source
 
+    @property
+    def known_source(self) -> str:
+        """The whole text; nothing where it is not kept."""
+        return "" if self.refusal is not None else self.source
+
     def refuse(self, why: str) -> None:
         """Keep the text no longer; a new full text is taken again."""
         self.refusal, self.length, self._lines, self._source = why, 0, [""], None

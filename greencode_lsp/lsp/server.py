@@ -61,6 +61,16 @@ def _follow_settings(server: GreenCodeServer) -> None:
 
 
 def _follow_documents(server: GreenCodeServer) -> None:
+    @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
+    def did_open(params: types.DidOpenTextDocumentParams) -> None:
+        document = server.documents.find(params.text_document.uri)
+        if document is not None:
+            server.service.neighbours.opened(identity(document.uri), document.path, lambda: document.known_source)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
+    def did_save(params: types.DidSaveTextDocumentParams) -> None:
+        server.service.neighbours.touched(identity(params.text_document.uri))
+
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def did_change(params: types.DidChangeTextDocumentParams) -> None:
         document = server.documents.find(params.text_document.uri)

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 from greencode_lsp.prompt.fim import Fim
 from greencode_lsp.prompt.lines import encode_line, encode_lines, split_lines
+from greencode_lsp.prompt.other_files import NONE, Written
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 
 SUFFIX_SHARES = {"spm": 0.25, "psm": 0.2, "plain": 0.0}
@@ -48,13 +49,19 @@ def skip_closers(text: str, offset: int) -> int:
     return closers.end() if closers else offset
 
 
-def build_prompt(
-    text: str, offset: int, tokenizer: CodeTokenizer, fim: Fim, max_prompt_tokens: int, name: str = ""
+def build_prompt(  # noqa: PLR0913 - a place, how the model reads, and what else it is told
+    text: str,
+    offset: int,
+    tokenizer: CodeTokenizer,
+    fim: Fim,
+    max_prompt_tokens: int,
+    name: str = "",
+    others: Written = NONE,
 ) -> list[int]:
     """Return at most `max_prompt_tokens` ids (two, if that is more) for completing `text` at the code point `offset`.
 
-    `name` is the file's, for models that take it. Where `fim` is plain, or with nothing but blanks and closers
-    after the cursor, the prompt is the plain prefix.
+    `name` is the file's, for models that are given it; `others` are other files, which are not counted. Where `fim` is
+    plain, or with nothing but blanks and closers after the cursor, the prompt is the plain prefix.
     """
     title = _title(name, tokenizer, fim, max_prompt_tokens)
     heading = len(title) + 1 if title else 0
@@ -62,13 +69,15 @@ def build_prompt(
     suffix_room = int(budget * SUFFIX_SHARES[fim.order])
     after = _suffix(text, offset, tokenizer, suffix_room) if suffix_room else []
     if not after:
-        return fim.arrange_plain(_prefix(text, offset, tokenizer, budget), title)
+        return fim.arrange_plain([*others.above, *_prefix(text, offset, tokenizer, budget)], title, others.front)
     if fim.order == "spm":
-        return fim.arrange(_prefix(text, offset, tokenizer, budget - len(after)), after, [], title)
+        above = [*others.above, *_prefix(text, offset, tokenizer, budget - len(after))]
+        return fim.arrange(above, after, [], title, others.front)
     start = text.rfind("\n", 0, offset) + 1
     above_room = budget - suffix_room - int(budget * LINE_SHARE)
     above = _prefix(text, start, tokenizer, above_room) if start and above_room > 0 else []
-    return fim.arrange(above, after, _line(text[start:offset], tokenizer, budget - len(after) - len(above)), title)
+    line = _line(text[start:offset], tokenizer, budget - len(after) - len(above))
+    return fim.arrange([*others.above, *above], after, line, title, others.front)
 
 
 def _title(name: str, tokenizer: CodeTokenizer, fim: Fim, max_prompt_tokens: int) -> list[int]:

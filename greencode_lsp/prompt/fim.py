@@ -58,6 +58,7 @@ EXTENSIONS = {
     "yaml": "yaml",
 }
 """By the editor's language id; what a document without a file would be called."""
+NOTEBOOK = ".ipynb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,15 @@ class Fim:
         """Return the same format with a token before everything else."""
         return replace(self, ids={**self.ids, "document": token_id}, stop_ids=self.stop_ids | {token_id})
 
-    def arrange(self, above: Ids, after: Ids, line: Ids, title: Ids = ()) -> list[int]:
-        """Return the ids of a prompt; `title` are those of the file's name, without its mark."""
+    def arrange(self, above: Ids, after: Ids, line: Ids, title: Ids = (), front: Ids = ()) -> list[int]:
+        """Return the ids of a prompt.
+
+        `title` are those of the file's name, without its mark; `front` those of other files (prompt/other_files.py).
+        """
         ids = self.ids
         heading = [ids["file"], *title] if title and "file" in ids else []
         first, inside = (heading, []) if self.title == "before" else ([], heading if self.title == "inside" else [])
+        first = self._behind(front, heading if first or inside else [], first)
         if self.order == "psm":
             return [
                 *(*self.opening, *first, ids["prefix"], *inside, *above),
@@ -110,12 +115,18 @@ class Fim:
             ]
         if self.order == "spm":
             return [*self.opening, *first, ids["suffix"], *after, ids["prefix"], *inside, *above, *line]
-        return self.arrange_plain([*above, *line], title)
+        return self.arrange_plain([*above, *line], title, front)
 
-    def arrange_plain(self, before: Ids, title: Ids = ()) -> list[int]:
+    def arrange_plain(self, before: Ids, title: Ids = (), front: Ids = ()) -> list[int]:
         """Return the ids of a prompt with nothing after the cursor."""
         heading = [self.ids["file"], *title] if title and self.title and "file" in self.ids else []
-        return [*self.opening, *heading, *before]
+        return [*self.opening, *self._behind(front, heading, heading), *before]
+
+    def _behind(self, front: Ids, heading: Ids, first: Ids) -> list[int]:
+        """Return other files and what follows them: without a heading of the file's own its mark ends them."""
+        if not front:
+            return [*first]
+        return [*front, *first] if heading else [*front, self.ids["file"], *first]
 
 
 _NEEDED: dict[Order, set[str]] = {"psm": {"prefix", "suffix", "middle"}, "spm": {"prefix", "suffix"}, "plain": set()}
@@ -201,6 +212,11 @@ def _of_manifest(stated: Mapping[str, str]) -> Fim:
 
 
 def document_name(path: str, language: str) -> str:
-    """Return what a prompt calls a document: its file's name without folders, else one by its language."""
-    name = PurePosixPath(path.replace("\\", "/")).name
-    return name or (f"untitled.{EXTENSIONS[language]}" if language in EXTENSIONS else "")
+    """Return what a prompt calls a document: its file's name without folders, else one by its language.
+
+    Notebooks are called what their code is.
+    """
+    file = PurePosixPath(path.replace("\\", "/"))
+    if language in EXTENSIONS and file.suffix.lower() in ("", NOTEBOOK):
+        return f"{file.stem or 'untitled'}.{EXTENSIONS[language]}" if file.suffix or not file.name else file.name
+    return file.name
