@@ -41,7 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="checkpoint folder to write (default: WORK/out)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop `lite` after so long; it can go on later")
     parser.add_argument("--runs", type=Path, default=steps.RUNS, help="where `evaluate` and `energy-study` write")
-    parser.add_argument("--limit", type=int, help="`evaluate` so many lines a language, `lossless` so many prompts")
+    parser.add_argument(
+        "--limit", type=int, help="`evaluate` and `context` so many lines a language, `lossless` so many prompts"
+    )
     parser.add_argument(
         "--model",
         help="`evaluate`, `bench`, `precision`, `lossless` or `energy-study` this: `bundled`, another name, a path",
@@ -213,11 +215,19 @@ def _readme(options: argparse.Namespace) -> None:
     print("\n".join(f"{path} is filled anew." for path in readme.main()) or "Nothing has changed.")
 
 
+def _context(options: argparse.Namespace) -> None:
+    from greencode_lsp.settings import Settings
+    from training.evaluation import context_study  # imports numpy and more
+
+    context_study.main(Settings(model=options.model or "bundled", device=options.device), options)
+
+
 MEASUREMENTS = {
     "bench": _bench,
     "precision": _precision,
     "lossless": _lossless,
     "energy-study": _energy_study,
+    "context": _context,
     "readme": _readme,
 }
 
