@@ -24,6 +24,8 @@ LINE_CHARACTERS = 20_000
 """A longer line is data or minified; VS Code does not colour such lines either."""
 ALL_CHARACTERS = 200_000_000
 """Over all open documents: 0.2 GB of ASCII, 0.8 GB at worst."""
+NOTEBOOK_CHARACTERS = 200_000
+"""Of the cells above one, looked at from below; prompts see a few thousand."""
 
 IGNORE_FILE_BYTES = 1_000_000
 """An ignore file; the longest collections of templates have 30 kB."""

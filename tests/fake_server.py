@@ -28,10 +28,13 @@ SAID = (
     "OLD = 1\n# what follows is far enough\nwhich = OLD\n",
     "NEW = 1\n# what follows is far enough\nwhich = NEW\n",
     "try:\n    act()\n    end()\n",
+    "which_cell = alone\n",
+    "first_cell = 1\n\nwhich_cell = first_cell\n",
+    "first_cell = 1\n\nsecond_cell = 2\n\nwhich_cell = both_cells\n",
     "tally = 1\n",
     "# Path: near.py\n# tally_of = tally\ntally = tally_of\n",
 )
-"""What the model says in the situations of test_lsp_suggestions and test_lsp_other_files."""
+"""What the model says in the situations of test_lsp_suggestions, test_lsp_other_files and test_lsp_notebooks."""
 
 
 def before_token(control: Control, prefix: str) -> None:

@@ -9,7 +9,7 @@ from greencode_lsp.prompt.other_files import (
     CHUNK_LINES,
     NONE,
     Chunk,
-    Source,
+    OtherFile,
     choose,
     chunks_of,
     comment_mark,
@@ -30,20 +30,20 @@ AROUND = "reader = Reader()\nitems = reader.read_items(stream)\n"
 def test_a_file_is_cut_before_an_outermost_block_that_follows_a_blank_line() -> None:
     block = "def function_{}():\n" + "    call()\n" * 12 + "\n"
     text = "".join(block.format(number) for number in range(4))
-    chunks = chunks_of(Source("a.py", text))
+    chunks = chunks_of(OtherFile("a.py", text))
     assert [chunk.text.split("\n")[0] for chunk in chunks] == [f"def function_{number}():" for number in range(4)]
     assert all(chunk.text.count("\n") < CHUNK_LINES for chunk in chunks)
 
 
 def test_no_line_of_a_file_is_lost_or_said_twice() -> None:
     lines = [f"name_{number} = {number}" for number in range(100)]
-    said = [line for chunk in chunks_of(Source("a.py", "\r\n".join(lines))) for line in chunk.text.split("\n")]
+    said = [line for chunk in chunks_of(OtherFile("a.py", "\r\n".join(lines))) for line in chunk.text.split("\n")]
     assert said == lines
 
 
 def test_lines_of_data_are_left_out() -> None:
-    assert chunks_of(Source("a.js", "x" * 5000)) == []
-    assert chunks_of(Source("a.js", " \n\n")) == []
+    assert chunks_of(OtherFile("a.js", "x" * 5000)) == []
+    assert chunks_of(OtherFile("a.js", " \n\n")) == []
 
 
 def test_the_chunk_with_most_names_in_common_stands_last_next_to_the_file() -> None:

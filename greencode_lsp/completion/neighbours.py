@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING
 
 from greencode_lsp.files import read_regular
 from greencode_lsp.limits import OTHER_FILE_BYTES, OTHER_FILES, OTHER_TOUCHED, OTHERS_FRESH_S, OTHERS_S
+from greencode_lsp.prompt.fim import EXTENSIONS, NOTEBOOK
 from greencode_lsp.prompt.ignore import Rules
 from greencode_lsp.prompt.nearby import family, near, root_of
 from greencode_lsp.prompt.other_files import (
     CHARACTERS_PER_TOKEN,
     Chunk,
-    Source,
+    OtherFile,
     choose,
     chunks_of,
     surroundings,
@@ -129,21 +130,21 @@ class Neighbours:
             return ()
         wanted = self._wanted(document, request, settings, roots)
         self._take(document)
-        found = self._selections.get(document)
-        fits = found is not None and found.wanted == wanted and abs(request.line - found.line) <= FAR_LINES
-        if found is not None and fits and self._clock_s() - found.looked_s < OTHERS_FRESH_S:
-            return found.chunks
+        selection = self._selections.get(document)
+        fits = selection is not None and selection.wanted == wanted and abs(request.line - selection.line) <= FAR_LINES
+        if selection is not None and fits and self._clock_s() - selection.looked_s < OTHERS_FRESH_S:
+            return selection.chunks
         if document not in self._looking:
             job = self._again if fits else self._select
-            future = self._executor.submit(job, request, wanted, found, self._texts(wanted))
+            future = self._executor.submit(job, request, wanted, selection, self._texts(wanted))
             self._looking[document] = future, time.monotonic()
         future, started_s = self._looking[document]
         left_s = started_s + self.wait_s - time.monotonic()
         if left_s > 0:
             await asyncio.wait([asyncio.wrap_future(future)], timeout=left_s)
         self._take(document)
-        found = self._selections.get(document)
-        return found.chunks if found is not None and found.wanted == wanted else ()
+        selection = self._selections.get(document)
+        return selection.chunks if selection is not None and selection.wanted == wanted else ()
 
     def _take(self, document: str) -> None:
         """Take the selection of a document that is done."""
@@ -157,7 +158,7 @@ class Neighbours:
             self._forget_oldest(self._selections)
 
     def _wanted(self, document: str, request: Request, settings: Settings, roots: Sequence[str]) -> Wanted:
-        extensions = family(Path(request.path).suffix)
+        extensions = family(extension_of(request.path, request.language))
         documents = [
             (key, known.revision)
             for key, known in reversed(self._known.items())
@@ -198,25 +199,25 @@ class Neighbours:
 
     def _sources(
         self, request: Request, wanted: Wanted, texts: dict[str, str]
-    ) -> tuple[dict[str, Source], tuple[tuple[str, int, int], ...]]:
+    ) -> tuple[dict[str, OtherFile], tuple[tuple[str, int, int], ...]]:
         """Return path -> what may be used, and the state of the files of the disk among them."""
-        sources: dict[str, Source] = {}
+        sources: dict[str, OtherFile] = {}
         itself = _identity(request.path)
         for path, text in texts.items():
             if _identity(path) != itself and self._may_be_used(path, wanted):
-                sources[path] = Source(_name(path, wanted.roots), text)
+                sources[path] = OtherFile(_name(path, wanted.roots), text)
         if wanted.mode != "project":
             return sources, ()
         files = []
         seen = {os.path.realpath(path) for path in texts} | {os.path.realpath(request.path)}
-        for file in near(request.path, request.text, wanted.roots):
+        for file in near(request.path, request.text, wanted.roots, extension_of(request.path, request.language)):
             path = str(file)
             files.append((path, *_state(path)))
             if path in seen or len(sources) >= OTHER_FILES or _identity(path) == itself:
                 continue
-            found = _read(file) if self._may_be_used(path, wanted) else None
-            if found is not None:
-                sources[path] = Source(_name(path, wanted.roots), found)
+            content = _read(file) if self._may_be_used(path, wanted) else None
+            if content is not None:
+                sources[path] = OtherFile(_name(path, wanted.roots), content)
         return sources, tuple(files)
 
     def _may_be_used(self, path: str, wanted: Wanted) -> bool:
@@ -229,6 +230,12 @@ class Neighbours:
     def _forget_oldest(kept: OrderedDict[str, Known] | OrderedDict[str, Selection]) -> None:
         if len(kept) > OTHER_TOUCHED:
             kept.popitem(last=False)
+
+
+def extension_of(path: str, language: str) -> str:
+    """Return a file's extension; of a notebook that of its code."""
+    suffix = Path(path).suffix
+    return f".{EXTENSIONS[language]}" if suffix.lower() == NOTEBOOK and language in EXTENSIONS else suffix
 
 
 def repository(path: str, roots: Sequence[str]) -> str:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lsprotocol import types
 from pygls.workspace import TextDocument, Workspace
 
 from greencode_lsp.errors import DocumentError
-from greencode_lsp.limits import ALL_CHARACTERS, DOCUMENT_CHARACTERS, DOCUMENTS, LINE_CHARACTERS, URI_CHARACTERS
+from greencode_lsp.limits import (
+    ALL_CHARACTERS,
+    DOCUMENT_CHARACTERS,
+    DOCUMENTS,
+    LINE_CHARACTERS,
+    NOTEBOOK_CHARACTERS,
+    URI_CHARACTERS,
+)
 from greencode_lsp.lsp.identity import identity, path_of
+from greencode_lsp.lsp.notebooks import Notebooks, code_of
 from greencode_lsp.lsp.positions import clamp, place_in, split_lines
 
 TOO_LONG = (
@@ -119,7 +128,16 @@ class Documents(Workspace):
     def of(cls, workspace: Workspace, folders: list[types.WorkspaceFolder]) -> Documents:
         """Return one in place of pygls' own."""
         encoding = workspace.position_encoding
-        return cls(workspace.root_uri, workspace_folders=folders, position_encoding=encoding)
+        return cls(workspace.root_uri, folders, encoding)
+
+    def __init__(
+        self,
+        root_uri: str | None,
+        folders: Sequence[types.WorkspaceFolder] = (),
+        encoding: types.PositionEncodingKind | str | None = types.PositionEncodingKind.Utf16,
+    ) -> None:
+        super().__init__(root_uri, workspace_folders=folders, position_encoding=encoding)
+        self.notebooks = Notebooks()
 
     def find(self, uri: str) -> Document | None:
         """Return an open document, or None."""
@@ -156,11 +174,65 @@ class Documents(Workspace):
         self._text_documents.pop(identity(doc_uri), None)
 
     def lose(self, uri: str) -> None:
-        """Note that a change of a document could not be read."""
-        document = self.find(uri)
-        if document is not None:
-            document.revision += 1
-            document.refuse(OUT_OF_STEP)
+        """Note that a change of a document, or of a notebook's cells, could not be read."""
+        for each in (uri, *self.notebooks.cells_of(uri)):
+            document = self.find(each)
+            if document is not None:
+                document.revision += 1
+                document.refuse(OUT_OF_STEP)
+
+    def above(self, document: Document) -> str:
+        """Return the code above a notebook's cell; nothing of any other document."""
+        parts: list[str] = []
+        length = 0
+        for key in self.notebooks.above(identity(document.uri)):
+            cell = self._text_documents.get(key)
+            if isinstance(cell, Document) and cell.refusal is None and cell.language_id == document.language_id:
+                parts.append(code_of(cell.source))
+                length += len(parts[-1])
+                if length > NOTEBOOK_CHARACTERS:
+                    break
+        return "".join(reversed(parts))
+
+    def put_notebook_document(self, params: types.DidOpenNotebookDocumentParams) -> None:
+        """Take a notebook that was opened. Raises DocumentError where a cell was not taken; the others are."""
+        self.notebooks.open(params.notebook_document.uri, params.notebook_document.cells)
+        self._put_cells(params.cell_text_documents)
+
+    def update_notebook_document(self, params: types.DidChangeNotebookDocumentParams) -> None:
+        """Take changes of a notebook's cells. Raises DocumentError where it or a cell is not known; the rest is taken.
+
+        What is closed goes first: a cell that moves is closed and opened.
+        """
+        uri, cells = params.notebook_document.uri, params.change.cells
+        if cells is None:
+            return
+        if cells.structure is not None:
+            self.notebooks.splice(uri, cells.structure.array)
+            for closed in cells.structure.did_close or ():
+                self.remove_text_document(closed.uri)
+            self._put_cells(cells.structure.did_open or ())
+        if cells.data:
+            self.notebooks.describe(uri, cells.data)
+        for content in cells.text_content or ():
+            for change in content.changes:
+                self.update_text_document(content.document, change)
+
+    def remove_notebook_document(self, params: types.DidCloseNotebookDocumentParams) -> None:
+        """Forget a notebook that was closed, and its cells."""
+        cells = self.notebooks.close(params.notebook_document.uri)
+        for uri in (*cells, *(cell.uri for cell in params.cell_text_documents)):
+            self.remove_text_document(uri)
+
+    def _put_cells(self, cells: Sequence[types.TextDocumentItem]) -> None:
+        trouble: DocumentError | None = None
+        for cell in cells:
+            try:
+                self.put_text_document(cell)
+            except DocumentError as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
 
     def _keep_within(self, document: Document) -> None:
         if sum(getattr(each, "length", 0) for each in self._text_documents.values()) > ALL_CHARACTERS:

@@ -16,6 +16,12 @@ from greencode_lsp.limits import ID_CHARACTERS, NESTING
 from greencode_lsp.preference import Choice
 from greencode_lsp.records import EnergyTier
 
+CHANGED = {
+    types.TEXT_DOCUMENT_DID_CHANGE: "textDocument",
+    types.NOTEBOOK_DOCUMENT_DID_CHANGE: "notebookDocument",
+}
+"""Notifications after which a text is another -> where they name it."""
+
 
 class QuietProtocol(LanguageServerProtocol):
     """The protocol in its order (initialize, shutdown, exit), with every request answered that has an id.
@@ -86,9 +92,9 @@ class QuietProtocol(LanguageServerProtocol):
                 future.set_exception(JsonRpcException("The answer is not what was asked for."))
         elif "id" in message:
             self._answer_error(call_id, types.ErrorCodes.InvalidParams, "The parameters are not those of the method.")
-        elif method == types.TEXT_DOCUMENT_DID_CHANGE:
+        elif method in CHANGED:
             params = message.get("params")
-            document = params.get("textDocument") if isinstance(params, dict) else None
+            document = params.get(CHANGED[method]) if isinstance(params, dict) else None
             uri = document.get("uri") if isinstance(document, dict) else None
             if isinstance(uri, str):
                 self.lost(uri)

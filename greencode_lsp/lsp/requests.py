@@ -41,7 +41,12 @@ def make_converter() -> cattrs.Converter:
         return FormattedParams(params.context, params.text_document, params.position, params.work_done_token, options)
 
     converter.register_structure_hook(types.InlineCompletionParams, structure)
-    for versioned in (types.VersionedTextDocumentIdentifier, types.TextDocumentItem):
+    for versioned in (
+        types.VersionedTextDocumentIdentifier,
+        types.TextDocumentItem,
+        types.VersionedNotebookDocumentIdentifier,
+        types.NotebookDocument,
+    ):
         converter.register_structure_hook(versioned, _with_version(converter.get_structure_hook(versioned)))
     return converter
 
@@ -70,6 +75,11 @@ class Place:
     """What the answer must begin with: the item selected in the client's popup."""
     line: int = 0
     """The cursor's, from 0."""
+
+    def below(self, above: str) -> Place:
+        """Return the place with what stands above a notebook's cell in the request; the answer stays in the cell."""
+        request = self.request
+        return replace(self, request=replace(request, text=above + request.text, offset=len(above) + request.offset))
 
 
 def place_of(params: Params, document: Document) -> Place | None:

@@ -61,6 +61,11 @@ def _follow_settings(server: GreenCodeServer) -> None:
 
 
 def _follow_documents(server: GreenCodeServer) -> None:
+    def changed(uri: str) -> None:
+        document = server.documents.find(uri)
+        if document is not None and document.refusal is None:
+            server.service.changed(identity(document.uri), lambda: server.documents.above(document) + document.source)
+
     @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
     def did_open(params: types.DidOpenTextDocumentParams) -> None:
         document = server.documents.find(params.text_document.uri)
@@ -73,13 +78,26 @@ def _follow_documents(server: GreenCodeServer) -> None:
 
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def did_change(params: types.DidChangeTextDocumentParams) -> None:
-        document = server.documents.find(params.text_document.uri)
-        if document is not None and document.refusal is None:
-            server.service.changed(identity(document.uri), lambda: document.source)
+        changed(params.text_document.uri)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def did_close(params: types.DidCloseTextDocumentParams) -> None:
         server.service.forget(identity(params.text_document.uri))
+
+    @server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)
+    def did_change_notebook(params: types.DidChangeNotebookDocumentParams) -> None:
+        cells = params.change.cells
+        for content in (cells.text_content if cells else None) or ():
+            changed(content.document.uri)
+        structure = cells.structure if cells else None
+        for closed in (structure.did_close if structure else None) or ():
+            if server.documents.find(closed.uri) is None:  # else it has moved
+                server.service.forget(identity(closed.uri))
+
+    @server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)
+    def did_close_notebook(params: types.DidCloseNotebookDocumentParams) -> None:
+        for cell in params.cell_text_documents:
+            server.service.forget(identity(cell.uri))
 
     @server.feature(types.SHUTDOWN)
     def shutdown(params: None) -> None:

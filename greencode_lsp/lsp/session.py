@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -24,6 +25,7 @@ from greencode_lsp.lsp.answers import Answer, NoAnswer
 from greencode_lsp.lsp.documents import Documents
 from greencode_lsp.lsp.identity import identity
 from greencode_lsp.lsp.lifeline import Lifeline
+from greencode_lsp.lsp.notebooks import EVERY_NOTEBOOK
 from greencode_lsp.lsp.positions import code_points
 from greencode_lsp.lsp.progress import LoadProgress
 from greencode_lsp.lsp.protocol import STATUS_METHOD, QuietProtocol, status_params
@@ -45,7 +47,13 @@ class GreenCodeServer(LanguageServer):
     protocol: QuietProtocol
 
     def __init__(self, make_service: MakeService) -> None:
-        super().__init__("greencode-lsp", __version__, protocol_cls=QuietProtocol, converter_factory=make_converter)
+        super().__init__(
+            "greencode-lsp",
+            __version__,
+            notebook_document_sync=EVERY_NOTEBOOK,
+            protocol_cls=QuietProtocol,
+            converter_factory=make_converter,
+        )
         self.service = make_service(self.notify_user, self.report)
         self.asks_for_copilot_status = False
         self.exit_code = 1
@@ -87,8 +95,9 @@ class GreenCodeServer(LanguageServer):
 
     def report_server_error(self, error: Exception, source: Any) -> None:  # noqa: ANN401 - pygls' own signature
         """Note a message that cannot be handled, without what it said; a failed request has its own answer."""
-        if isinstance(error, DocumentError):
-            self.note(str(error))
+        cause = sys.exc_info()[1]  # a handler's own error, where pygls wraps it
+        if isinstance(cause, DocumentError):
+            self.note(str(cause))
         elif source is not FeatureRequestError:
             self.note(f"greencode-lsp could not handle a message of the editor ({type(error).__name__}); it continues.")
 
@@ -151,6 +160,8 @@ class GreenCodeServer(LanguageServer):
             return NoAnswer.NOTHING
         if place is None:
             return NoAnswer.NOTHING
+        above = self.documents.above(document)
+        place = place.below(above)
         try:
             suggested = await self.service.complete(key, place.request)
         except SupersededError:
@@ -158,7 +169,8 @@ class GreenCodeServer(LanguageServer):
         except Exception as error:  # noqa: BLE001 - the boundary: no error but a cancel reaches the editor
             self.report_server_error(error, None)
             return NoAnswer.NOTHING
-        if self.documents.find(uri) is not document or document.revision != revision:
+        is_same = self.documents.find(uri) is document and document.revision == revision
+        if not is_same or self.documents.above(document) != above:
             self.service.dropped(suggested)
             return NoAnswer.SUPERSEDED
         return Answer(place, suggested.text, suggested.number, encoding) if suggested.text else NoAnswer.NOTHING

@@ -51,30 +51,30 @@ def root_of(path: str, roots: Sequence[str]) -> Path | None:
     return max((root for root in inside if real.is_relative_to(root)), key=lambda root: len(root.parts), default=None)
 
 
-def near(path: str, text: str, roots: Sequence[str]) -> list[Path]:
+def near(path: str, text: str, roots: Sequence[str], extension: str = "") -> list[Path]:
     """Return existing files near a document, the nearest first; at most so many, none twice, not the document itself.
 
-    Blocks on the disk.
+    `extension` is what the text would be in a file of its own, where the document's is another. Blocks on the disk.
     """
     root = root_of(path, roots)
     if root is None:
         return []
     file = Path(os.path.realpath(path))
-    found: dict[Path, None] = {}
-    for candidate in _candidates(file, text[:HEAD_CHARACTERS], root):
+    nearest: dict[Path, None] = {}
+    for candidate in _candidates(file, text[:HEAD_CHARACTERS], root, extension or file.suffix):
         try:
             real = Path(os.path.realpath(candidate))
         except (OSError, ValueError):  # a name that no file can have
             continue
-        if real != file and real not in found and real.is_relative_to(root) and _is_small_file(real):
-            found[real] = None
-            if len(found) == OTHER_FILES:
+        if real != file and real not in nearest and real.is_relative_to(root) and _is_small_file(real):
+            nearest[real] = None
+            if len(nearest) == OTHER_FILES:
                 break
-    return list(found)
+    return list(nearest)
 
 
-def _candidates(file: Path, head: str, root: Path) -> Iterator[Path]:
-    extensions = family(file.suffix)
+def _candidates(file: Path, head: str, root: Path, extension: str) -> Iterator[Path]:
+    extensions = family(extension)
     imports = _IMPORTS.get(extensions[0])
     if imports is not None:
         yield from imports(file, head, root)

@@ -50,7 +50,7 @@ BLOCK = re.compile(r"[^\s)\]}#/*]")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class OtherFile:
     """Another file, by its path below the workspace's folder, with `/` between folders."""
 
     name: str
@@ -100,7 +100,7 @@ def surroundings(text: str, offset: int) -> str:
     return text[start + 1 : end]
 
 
-def chunks_of(source: Source) -> list[Chunk]:
+def chunks_of(source: OtherFile) -> list[Chunk]:
     """Return a file in chunks of whole lines; those with a line of data (or minified code) are left out."""
     lines = source.text.replace("\r\n", "\n").split("\n")
     pieces = ("\n".join(lines[start:end]).strip("\n") for start, end in _cuts(lines))
@@ -140,7 +140,7 @@ def choose(chunks: Sequence[Chunk], around: str, characters: int, before: Sequen
     wanted = identifiers(around)
     scored = [(overlap(identifiers(chunk.text), wanted), chunk) for chunk in chunks]
     chosen: list[Chunk] = []
-    for score, chunk in sorted(scored, key=lambda found: -found[0]):
+    for score, chunk in sorted(scored, key=lambda one: -one[0]):
         if score < LEAST_OVERLAP or len(chosen) == OTHER_CHUNKS:
             break
         size = len(chunk.name) + len(chunk.text) + 2

@@ -6,19 +6,31 @@ export const LARGEST_DOCUMENT = 5_000_000
 /** What the bundled model has learned; other models are asked for every language, and the server decides. */
 const BUNDLED_LANGUAGES = ['python', 'java']
 const SCHEMES = ['file', 'untitled']
+/** A notebook's cells; the notebook itself is synchronised as such. */
+const CELL = 'vscode-notebook-cell'
 
 /** What the server is notified of: documents of any language, since its settings say which are completed. */
-export const SELECTOR = SCHEMES.map((scheme) => ({ scheme }))
+export const SELECTOR = [...SCHEMES, CELL].map((scheme) => ({ scheme }))
+
+/** Return the scheme of the file that a document is, or that it is a cell of. */
+function schemeOf(document: vscode.TextDocument): string {
+  if (document.uri.scheme !== CELL) {
+    return document.uri.scheme
+  }
+  const notebook = vscode.workspace.notebookDocuments.find((one) => one.getCells().some((c) => c.document === document))
+  return notebook?.uri.scheme ?? CELL
+}
 
 /** Return in one sentence why the document is not completed, whatever the server thinks; undefined if it may be. */
 export async function whyNot(document: vscode.TextDocument): Promise<string | undefined> {
-  if (!SCHEMES.includes(document.uri.scheme)) {
-    return `Only files on this machine's disk are completed, not those of ${document.uri.scheme}:`
+  const scheme = schemeOf(document)
+  if (!SCHEMES.includes(scheme)) {
+    return `Only files on this machine's disk are completed, not those of ${scheme}:`
   }
   if (isTooLarge(document)) {
     return 'This file is larger than 5 MB and is not completed.'
   }
-  return (await isReadOnly(document.uri)) ? 'This file is read-only; there is nothing to complete.' : undefined
+  return scheme === 'file' && (await isReadOnly(document.uri)) ? 'This file is read-only; there is nothing to complete.' : undefined
 }
 
 export function isTooLarge(document: vscode.TextDocument): boolean {
@@ -29,7 +41,7 @@ export function isTooLarge(document: vscode.TextDocument): boolean {
 export function isWanted(document: vscode.TextDocument): boolean {
   const settings = vscode.workspace.getConfiguration('greencode', document)
   const languages = settings.get<string[] | 'auto'>('languages', 'auto')
-  if (!SCHEMES.includes(document.uri.scheme)) {
+  if (!SCHEMES.includes(schemeOf(document))) {
     return false
   }
   if (languages !== 'auto') {
@@ -39,9 +51,6 @@ export function isWanted(document: vscode.TextDocument): boolean {
 }
 
 async function isReadOnly(uri: vscode.Uri): Promise<boolean> {
-  if (uri.scheme !== 'file') {
-    return false
-  }
   try {
     return ((await stat(uri.fsPath)).mode & 0o222) === 0 // what VS Code calls read-only by permissions
   } catch {
