@@ -75,3 +75,5 @@ OTHERS_S = 0.1
 """That a request waits for other files to be read; after it the suggestion is made without them."""
 OTHERS_FRESH_S = 1.0
 """For so long a selection is taken as it is; then ignore rules and files on the disk are looked at again."""
+ALTERNATIVES_S = 1.0
+"""From the first suggestion to the last, where the user asks for several: who asks waits for all."""

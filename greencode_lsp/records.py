@@ -141,6 +141,8 @@ class Completion:
     """What the tokens were generated after: an audit goes over them again."""
     constraint: Constraint | None = field(default=None, repr=False, compare=False)
     """What ruled the first tokens, where the prompt's last one was healed."""
+    respelled: int = 0
+    """Bytes of the tokens' beginning that spell the prompt's last token again, and are not part of the text."""
 
     @property
     def exit_layers(self) -> tuple[int, ...]:

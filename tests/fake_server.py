@@ -12,7 +12,8 @@ from greencode_lsp.errors import ModelNotFoundError
 from greencode_lsp.lsp.server import serve_stdio
 from greencode_lsp.records import Control
 from greencode_lsp.settings import Settings
-from tests.fakes import SAMPLE, FakeEngine, Never, backend, meter
+from tests.fakes import SAMPLE, Never, backend, meter
+from tests.fork_engine import SometimesForkEngine
 
 TABBED = "\tsmile = '😀'; name = smile\n"
 EMOJI = "smile = '😀'; name = smile\n"
@@ -28,6 +29,9 @@ SAID = (
     "OLD = 1\n# what follows is far enough\nwhich = OLD\n",
     "NEW = 1\n# what follows is far enough\nwhich = NEW\n",
     "try:\n    act()\n    end()\n",
+    "fork = left\n",
+    "fork = right\n",
+    "fork = middle\n",
     "which_cell = alone\n",
     "first_cell = 1\n\nwhich_cell = first_cell\n",
     "first_cell = 1\n\nsecond_cell = 2\n\nwhich_cell = both_cells\n",
@@ -51,7 +55,7 @@ def load(settings: Settings) -> Backend:
     """Load the fake, or fail as a missing folder does."""
     if settings.model not in ("auto", "bundled"):
         raise ModelNotFoundError(f"There is no model in {settings.model}.")
-    return backend(FakeEngine((SAMPLE, EMOJI, TABBED, SLOW, BROKEN, LONG, *SAID), before_token))
+    return backend(SometimesForkEngine((SAMPLE, EMOJI, TABBED, SLOW, BROKEN, LONG, *SAID), before_token))
 
 
 if __name__ == "__main__":

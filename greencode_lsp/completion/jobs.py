@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
+from greencode_lsp.completion.alternatives import alternatives
 from greencode_lsp.completion.model_host import ModelHost
 from greencode_lsp.completion.notifier import Notifier
 from greencode_lsp.completion.outcomes import Settled
 from greencode_lsp.completion.parts import LoadedModel, RunningCompletion
 from greencode_lsp.completion.pipeline import LiveControl, complete, seen_characters
 from greencode_lsp.completion.recorder import CompletionRecorder
+from greencode_lsp.completion.request import Request
+from greencode_lsp.completion.status import Suggested
 from greencode_lsp.completion.status_reporter import StatusReporter
 from greencode_lsp.completion.suggestions import Suggestion
 from greencode_lsp.completion.worker import Ticket, Worker
 from greencode_lsp.energy.ledger import LedgerRow
 from greencode_lsp.errors import CancelledError
+from greencode_lsp.limits import ALTERNATIVES_S
 from greencode_lsp.preference import fallback_reason
 from greencode_lsp.records import Completion, FixedControl
 from greencode_lsp.settings import Settings
@@ -63,21 +70,59 @@ class CompletionJobs:
             self._status.give_reason(self._notifier.failure(error, "The completion failed"))
             return None
         stopped = "superseded" if running.is_contradicted else ticket.outcome if ticket.stop.is_set() else None
-        self._keep(running, completion, settings(), loaded, stopped)
+        self._keep(running.number, request, completion, settings(), loaded, stopped)
         if stopped is not None:
             return None
-        return Suggestion.of(running.number, request, completion.text, seen_characters(loaded.backend, completion))
+        made = Suggestion.of(running.number, request, completion.text, seen_characters(loaded.backend, completion))
+        if not request.invoked or not completion.text:
+            return made
+        return replace(made, alternatives=self._alternatives(running, completion, control, loaded, ticket))
+
+    def _alternatives(
+        self,
+        running: RunningCompletion,
+        first: Completion,
+        control: LiveControl,
+        loaded: LoadedModel,
+        ticket: Ticket,
+    ) -> tuple[Suggested, ...]:
+        """Return other texts for the same place, as long as nobody waits for anything else."""
+        end_s = time.monotonic() + ALTERNATIVES_S
+
+        def is_wanted() -> bool:
+            is_alone = running.joined is None and not ticket.stop.is_set() and not self._worker.is_closed
+            return is_alone and time.monotonic() < end_s
+
+        numbers = iter(running.more_numbers)
+        made: list[Suggested] = []
+        hurried = replace(control, cancelled=lambda: not is_wanted())
+        try:
+            for completion, is_other in alternatives(
+                loaded.backend,
+                first,
+                partial(complete, loaded.backend, running.request, hurried, loaded.meter),
+                is_wanted,
+            ):
+                number = next(numbers, 0) if is_other else 0
+                stopped = None if is_other else "superseded"
+                self._keep(number, running.request, completion, control.settings(), loaded, stopped)
+                if number:
+                    made.append(Suggested(completion.text, number))
+        except Exception as error:  # noqa: BLE001 - the boundary: the first one is answered all the same
+            self._status.give_reason(self._notifier.failure(error, "Another suggestion failed"))
+        return tuple(made)
 
     def _keep(
         self,
-        running: RunningCompletion,
+        number: int,
+        request: Request,
         completion: Completion,
         settings: Settings,
         loaded: LoadedModel,
         stopped: str | None,
     ) -> None:
         """Note what was completed, and have it recorded after the answer is given."""
-        language = running.request.language
+        language = request.language
         self.fallback = fallback_reason(settings, loaded.backend.manifest, language)
         self._status.give_reason(self.fallback)
         self._last = completion
@@ -86,8 +131,8 @@ class CompletionJobs:
             self._recorder.draw(completion, language, settings.preference)
             outcome = stopped or ("shown" if completion.text else "empty")
             row = LedgerRow.of(completion, language, settings.preference, outcome)
-        if not self._worker.submit(lambda: self._record(running.number, row)):
-            self._record(running.number, row)  # the worker is closed: nothing waits behind this
+        if not self._worker.submit(lambda: self._record(number, row)):
+            self._record(number, row)  # the worker is closed: nothing waits behind this
 
     def _record(self, number: int, row: LedgerRow | None) -> None:
         """Write a completion's row, then audit if nothing else is to be done."""

@@ -47,6 +47,8 @@ class RunningCompletion:
     text: str = ""
     joined: Request | None = None
     """The newer request that waits for it."""
+    more_numbers: tuple[int, ...] = ()
+    """Of alternatives, where the user asked."""
 
     def may_serve(self, request: Request) -> bool:
         """Return whether what it has said so far does not rule out that it fits another request."""

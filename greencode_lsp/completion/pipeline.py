@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from greencode_lsp.completion import filters
+from greencode_lsp.completion.alternatives import WHOLE, Branch, branched
 from greencode_lsp.completion.backend import Backend
 from greencode_lsp.completion.progress import AFTER_TOKEN, BEFORE_TOKEN, Progress, first_end
 from greencode_lsp.completion.request import Request, cursor_of
@@ -60,11 +61,13 @@ def complete(
     control: LiveControl,
     meter: Meter,
     said: Callable[[str], None] = lambda text: None,
+    branch: Branch = WHOLE,
 ) -> Completion:
     """Complete at the cursor; the control's settings are asked again for every token.
 
-    `said` is given the text so far after each token. A cancelled completion has no text but its work and energy: they
-    were spent. Raises PositionError where the cursor is outside the text, and what the engine raises.
+    `said` is given the text so far after each token; `branch` is where to depart from an earlier completion. A
+    cancelled completion has no text but its work and energy: they were spent. Raises PositionError where the cursor is
+    outside the text, and what the engine raises.
     """
     if not 0 <= request.offset <= len(request.text):
         raise PositionError(
@@ -78,9 +81,11 @@ def complete(
         settings = control.settings()
         healed, max_new_tokens = _prompt(backend, request, settings)
         if healed.prompt_ids and max_new_tokens > 0:
+            kept = branch.token_ids
+            healed = branched(healed, branch, backend)
             generation = _Generation(backend, request, healed, settings, said)
             try:
-                text = generation.run(control, max_new_tokens, steps)
+                text = generation.run(control, max_new_tokens - len(kept), steps, kept)
             except CancelledError:
                 text = ""
             finally:
@@ -98,6 +103,7 @@ def complete(
         device=backend.engine.device,
         prompt_ids=healed.prompt_ids,
         constraint=healed.constraint,
+        respelled=len(healed.dropped),
     )
 
 
@@ -142,9 +148,12 @@ class _Generation:
         shape = filters.shape(self._cursor, settings.multiline)
         self._progress = Progress(self._cursor, shape, budget, dropped=len(healed.dropped))
 
-    def run(self, control: Control, max_new_tokens: int, steps: list[Step]) -> str:
-        """Generate; append each token to `steps` and return the cleaned text."""
+    def run(self, control: Control, max_new_tokens: int, steps: list[Step], kept: Sequence[int] = ()) -> str:
+        """Generate behind the tokens kept; append each token to `steps` and return the cleaned text."""
         progress = self._progress
+        for token_id in kept:
+            progress.offer(self._backend.tokenizer.token_bytes(token_id), 1.0)
+            progress.take()
         with closing(self._tokens(control, max_new_tokens)) as tokens:
             for step in tokens:
                 steps.append(step)

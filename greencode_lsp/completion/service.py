@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from greencode_lsp.completion import gate
+from greencode_lsp.completion.alternatives import ALTERNATIVES
 from greencode_lsp.completion.ignore_check import IgnoreCheck
 from greencode_lsp.completion.jobs import CompletionJobs
 from greencode_lsp.completion.model_host import ModelHost
@@ -56,6 +57,8 @@ class CompletionService:
         self._ignored, self.neighbours = IgnoreCheck(), Neighbours()
         self._last_power: PowerState = "unknown"
         self._running: dict[str, RunningCompletion] = {}
+        self._alternatives: dict[int, tuple[str, Suggested, Request]] = {}
+        """Shown last beside a first one, by number."""
         self._newest: dict[str, object] = {}
         self._numbers = itertools.count(1)
 
@@ -148,6 +151,8 @@ class CompletionService:
             return self._refuse(document, self._status.reason)
         wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, budget)
         running = RunningCompletion(next(self._numbers), request, settings.max_prompt_tokens * CHARACTERS_PER_TOKEN)
+        if request.invoked:
+            running.more_numbers = tuple(next(self._numbers) for _ in range(ALTERNATIVES))
         return await self._generate(document, running, power, wait_s)
 
     async def _with_others(self, document: str, request: Request, settings: Settings) -> Request:
@@ -170,6 +175,7 @@ class CompletionService:
         """Note that the client was given a suggestion."""
         if suggested.text:
             self._settle(document, self._outcomes.show(document, suggested.number, suggested.text, request))
+            self._alternatives = {one.number: (document, one, request) for one in suggested.alternatives}
 
     def dropped(self, suggested: Suggested) -> None:
         """Note that a suggestion came too late to be given."""
@@ -230,7 +236,7 @@ class CompletionService:
 
         self._running[document] = running
         made = await self._finish(document, self._worker.run(document, job, wait_s))
-        return NOTHING if made is None else Suggested(made.text, made.number)
+        return NOTHING if made is None else Suggested(made.text, made.number, made.alternatives)
 
     async def _finish(self, document: str, work: Awaitable[Any]) -> Suggestion | None:
         made: Suggestion | None = await work
@@ -251,6 +257,9 @@ class CompletionService:
     def accepted(self, number: int, characters: int | None = None) -> None:
         """Note that the user took a suggestion, or so many characters of it."""
         outcomes = self._outcomes
+        if number in self._alternatives:  # it was shown in the first one's place
+            document, other, request = self._alternatives.pop(number)
+            self._settle(document, outcomes.show(document, number, other.text, request))
         self._settle("", outcomes.accept(number) if characters is None else outcomes.accept_part(number, characters))
 
     def _settle(self, document: str, settled: Settled | None) -> None:

@@ -41,6 +41,8 @@ class Suggested:
     """Empty for nothing to suggest."""
     number: int = 0
     """By which the client reports its acceptance."""
+    alternatives: tuple[Suggested, ...] = ()
+    """Other texts for the same place, where the user asked."""
 
 
 NOTHING = Suggested()

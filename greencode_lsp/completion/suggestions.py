@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from greencode_lsp.completion import filters
 from greencode_lsp.completion.request import Request, cursor_of
@@ -46,6 +46,8 @@ class Suggestion:
     """As the client had it."""
     others: tuple[Chunk, ...] = ()
     """Of other files, that the model has seen."""
+    alternatives: tuple[Suggested, ...] = ()
+    """Other texts for the same place."""
 
     @classmethod
     def of(cls, number: int, request: Request, text: str, seen: int) -> Suggestion:
@@ -82,6 +84,13 @@ class Suggestion:
             return rest
         cursor = cursor_of(request, LOOKED_AT)
         return filters.cut_unbalanced(filters.cut_overlap(rest, cursor), cursor)
+
+    def other_rests(self, request: Request, after: int) -> tuple[Suggested, ...]:
+        """Return what the alternatives still have to say, where the user asks and they fit."""
+        if not request.invoked:
+            return ()
+        rests = ((replace(self, text=one.text).rest(request, after), one.number) for one in self.alternatives)
+        return tuple(Suggested(rest, number) for rest, number in rests if rest)
 
     def _may_fit(self, request: Request, after: int) -> bool:
         """Return whether all but the text before the cursor is as it was."""
@@ -151,12 +160,12 @@ class Suggestions:
             self._documents.popitem(last=False)
 
     def find(self, document: str, request: Request) -> Suggested | None:
-        """Return what the newest suggestion that fits still has to say, or None."""
+        """Return what the newest suggestion that fits still has to say, or None; others only where the user asks."""
         after = skip_closers(request.text, request.offset)
         for suggestion in reversed(self._documents.get(document, ())):
             rest = suggestion.rest(request, after)
             if rest is not None:
-                return Suggested(rest, suggestion.number)
+                return Suggested(rest, suggestion.number, suggestion.other_rests(request, after))
         return None
 
     def forget(self, document: str | None = None) -> None:

@@ -33,6 +33,8 @@ class Answer:
     """By which the client reports its acceptance."""
     encoding: str
     """The client's position encoding."""
+    alternatives: tuple[Answer, ...] = ()
+    """Other texts for the same place, where the user asked."""
 
     @property
     def insert_text(self) -> str:
@@ -54,15 +56,16 @@ class Answer:
 
 
 def inline_list(answer: Answer | NoAnswer, accept: str) -> types.InlineCompletionList:
-    """Return one item or none; `accept` is the command that reports its acceptance."""
+    """Return an item and its alternatives, or none; `accept` is the command that reports its acceptance."""
     if isinstance(answer, NoAnswer):
         return types.InlineCompletionList(items=[])
-    item = types.InlineCompletionItem(
-        insert_text=answer.insert_text,
-        range=answer.range_from(answer.place.start),
-        command=_command(answer, accept),
-    )
-    return types.InlineCompletionList(items=[item])
+    items = [
+        types.InlineCompletionItem(
+            insert_text=one.insert_text, range=one.range_from(one.place.start), command=_command(one, accept)
+        )
+        for one in (answer, *answer.alternatives)
+    ]
+    return types.InlineCompletionList(items=items)
 
 
 def popup_list(answer: Answer | NoAnswer, accept: str) -> types.CompletionList:

@@ -173,15 +173,20 @@ class GreenCodeServer(LanguageServer):
         if not is_same or self.documents.above(document) != above:
             self.service.dropped(suggested)
             return NoAnswer.SUPERSEDED
-        return Answer(place, suggested.text, suggested.number, encoding) if suggested.text else NoAnswer.NOTHING
+        if not suggested.text:
+            return NoAnswer.NOTHING
+        others = tuple(Answer(place, other.text, other.number, encoding) for other in suggested.alternatives)
+        return Answer(place, suggested.text, suggested.number, encoding, others)
 
     def give(self, params: Params, answer: Answer | NoAnswer) -> Answer | NoAnswer:
         """Note that an answer goes to the client, and what it takes to understand its acceptance later."""
         if isinstance(answer, Answer):
-            self._given[answer.number] = answer.insert_text, len(answer.place.prefix), answer.encoding
-            if len(self._given) > REMEMBERED_ANSWERS:
-                self._given.popitem(last=False)
-            suggested = Suggested(answer.text, answer.number)
+            for one in (answer, *answer.alternatives):
+                self._given[one.number] = one.insert_text, len(one.place.prefix), one.encoding
+                if len(self._given) > REMEMBERED_ANSWERS:
+                    self._given.popitem(last=False)
+            others = tuple(Suggested(other.text, other.number) for other in answer.alternatives)
+            suggested = Suggested(answer.text, answer.number, others)
             self.service.shown(identity(params.text_document.uri), suggested, answer.place.request)
         return answer
 
