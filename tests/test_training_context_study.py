@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.settings import Settings
+from greencode_lsp.settings import Context, Settings
 from tests.fakes import FakeEngine, backend, meter, tokenizer
-from training.evaluation import context_study
-from training.evaluation.context_study import Scored, Study, summary
+from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine, Pointer
 from training.data.packages import Package
+from training.evaluation import context_study
+from training.evaluation.context_study import Scored, Study, summary
 
 MAIN = "from p.near import tally_of\n\ntally = tally_of(rows)\n"
 NEAR = "def tally_of(rows):\n    tally = 0\n    return tally\n"
@@ -38,12 +39,13 @@ def package(tmp_path: Path) -> Package:
 
 
 def line() -> HeldOutLine:
-    return HeldOutLine(Pointer("p", "1", "MIT", "p/main.py", "", 3, 1), MAIN, MAIN.index("tally = ") + 8)
+    position = SourcePosition(MAIN, MAIN.index("tally = ") + 8)
+    return HeldOutLine(Pointer("p", "1", "MIT", "p/main.py", "", 3, 1), position)
 
 
 @pytest.mark.parametrize(("mode", "chunks"), [("file", 0), ("open", 1), ("project", 1)])
 def test_a_mode_reads_what_the_server_would_of_the_package_and_nothing_else(
-    study: Study, tmp_path: Path, mode: str, chunks: int
+    study: Study, tmp_path: Path, mode: Context, chunks: int
 ) -> None:
     found = study.score(line(), package(tmp_path), "python", mode)
     assert (found.exact, found.similarity, found.chunks) == (1.0, 1.0, chunks)

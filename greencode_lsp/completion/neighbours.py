@@ -73,7 +73,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ChosenChunks:
     """Chosen chunks, and what they hold for."""
 
     wanted: Wanted
@@ -96,8 +96,8 @@ class Neighbours:
         self.wait_s = OTHERS_S
         self._known: OrderedDict[str, Known] = OrderedDict()
         """By the document's identity, the last used last."""
-        self._selections: OrderedDict[str, Selection] = OrderedDict()
-        self._looking: dict[str, tuple[Future[Selection], float]] = {}
+        self._selections: OrderedDict[str, ChosenChunks] = OrderedDict()
+        self._looking: dict[str, tuple[Future[ChosenChunks], float]] = {}
         """What is being read for a document, and since when."""
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="greencode-others")
 
@@ -180,7 +180,9 @@ class Neighbours:
 
     # ---- on the thread of its own
 
-    def _again(self, request: Request, wanted: Wanted, before: Selection | None, texts: dict[str, str]) -> Selection:
+    def _again(
+        self, request: Request, wanted: Wanted, before: ChosenChunks | None, texts: dict[str, str]
+    ) -> ChosenChunks:
         """Return the same selection where files and rules are as they were, else another one."""
         if before is not None:
             is_same = all(_state(path) == (modified_ns, size) for path, modified_ns, size in before.files)
@@ -188,14 +190,16 @@ class Neighbours:
                 return replace(before, looked_s=self._clock_s())
         return self._select(request, wanted, before, texts)
 
-    def _select(self, request: Request, wanted: Wanted, before: Selection | None, texts: dict[str, str]) -> Selection:
+    def _select(
+        self, request: Request, wanted: Wanted, before: ChosenChunks | None, texts: dict[str, str]
+    ) -> ChosenChunks:
         sources, files = self._sources(request, wanted, texts)
         around = surroundings(request.text, request.offset)
         chunks = [chunk for source in sources.values() for chunk in chunks_of(source)]
         chosen = choose(chunks, around, wanted.characters, before.chunks if before else ())
         names = {chunk.name for chunk in chosen}
         paths = tuple(path for path, source in sources.items() if source.name in names)
-        return Selection(wanted, request.line, chosen, files, paths, self._clock_s())
+        return ChosenChunks(wanted, request.line, chosen, files, paths, self._clock_s())
 
     def _sources(
         self, request: Request, wanted: Wanted, texts: dict[str, str]
@@ -227,7 +231,7 @@ class Neighbours:
         return self._rules.denied(path, wanted.roots, wanted.exclude) is None
 
     @staticmethod
-    def _forget_oldest(kept: OrderedDict[str, Known] | OrderedDict[str, Selection]) -> None:
+    def _forget_oldest(kept: OrderedDict[str, Known] | OrderedDict[str, ChosenChunks]) -> None:
         if len(kept) > OTHER_TOUCHED:
             kept.popitem(last=False)
 

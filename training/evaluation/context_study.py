@@ -36,13 +36,12 @@ from greencode_lsp.errors import SettingError
 from greencode_lsp.prompt.fim import EXTENSIONS
 from greencode_lsp.prompt.nearby import near
 from greencode_lsp.records import Completion
-from greencode_lsp.settings import Settings
-from training.data.cursors import SourcePosition
+from greencode_lsp.settings import Context, Settings
 from training.data.heldout import HeldOutLine, held_out, read_lines
 from training.data.packages import Package
 from training.evaluation.metrics import edit_similarity, exact_match
 
-MODES = ("file", "open", "project")
+MODES: tuple[Context, ...] = ("file", "open", "project")
 OPEN_NEAR, OPEN_OTHERS = 2, 2
 RESAMPLES = 2000
 WAIT_S = 60.0
@@ -92,10 +91,10 @@ class Study:
             *rng.sample(others, min(OPEN_OTHERS, len(others))),
         ]
 
-    def score(self, line: HeldOutLine, package: Package, language: str, mode: str) -> Scored:
+    def score(self, line: HeldOutLine, package: Package, language: str, mode: Context) -> Scored:
         """Complete at a cursor in one mode, cold and then warm."""
         root = self.workspace(package)
-        cursor = SourcePosition(line.text, line.offset)
+        cursor = line.position
         file = root / line.pointer.file
         settings = replace(self.settings, context=mode)
         request = Request(cursor.document, cursor.offset, language, str(file), invoked=True)
@@ -105,8 +104,8 @@ class Study:
         warm = self._complete(request, settings)
         text = cold.text.partition("\n")[0]
         return Scored(
-            exact=exact_match(text, line.rest_of_line),
-            similarity=edit_similarity(text, line.rest_of_line),
+            exact=exact_match(text, cursor.rest_of_line),
+            similarity=edit_similarity(text, cursor.rest_of_line),
             chunks=len(request.others),
             prompt_tokens=cold.work.prompt_tokens,
             cold_ms=cold.elapsed_ms,
