@@ -11,6 +11,7 @@
 ;;; Code:
 
 (require 'greencode-core)
+(require 'seq)
 
 (defcustom greencode-idle-delay 0.05
   "Seconds between an edit and the request for a completion."
@@ -34,7 +35,8 @@
   "The overlay that shows ghost text after point, nil while there is none.
 Its properties: greencode-text, what is left to be inserted at its
 place; greencode-item, the server's item; greencode-server;
-greencode-taken, how many UTF-16 units of the item were inserted.")
+greencode-taken, how many UTF-16 units of the item were inserted;
+greencode-others, the other items for the place, the next one first.")
 (defvar-local greencode--tick nil
   "The buffer's `buffer-chars-modified-tick' that was last looked at.")
 (defvar-local greencode--size nil
@@ -52,6 +54,8 @@ greencode-taken, how many UTF-16 units of the item were inserted.")
     (define-key map [remap forward-word] #'greencode-accept-word)
     (define-key map [remap right-word] #'greencode-accept-word)
     (define-key map [remap move-end-of-line] #'greencode-accept-line)
+    (define-key map (kbd "M-n") #'greencode-next)
+    (define-key map (kbd "M-p") #'greencode-previous)
     (define-key map [remap keyboard-quit] #'greencode-dismiss)
     map)
   "Keys while ghost text is shown.")
@@ -149,10 +153,11 @@ That is company, corfu, completion-preview or a list of completions."
        (with-current-buffer buffer
          (and (eql tick (buffer-chars-modified-tick)) (eql point (point))))))
 
-(defun greencode-ask (trigger)
+(defun greencode-ask (trigger &optional step)
   "Request an inline completion at point.
-TRIGGER is 1 for asked by hand, 2 for automatic.  Return nil where
-no server is ready."
+TRIGGER is 1 for asked by hand, 2 for automatic.  STEP is 1 or -1
+where another one than the one that is shown was asked for.  Return
+nil where no server is ready."
   (let ((server (greencode-buffer-server))
         (buffer (current-buffer)) (tick (buffer-chars-modified-tick)) (point (point)))
     (when (and server (greencode-draws-ghost-p server) (greencode-sync server))
@@ -165,28 +170,54 @@ no server is ready."
                    :context (list :triggerKind trigger))
              (lambda (result)
                (when (greencode--current-p buffer tick point)
-                 (with-current-buffer buffer (greencode--answered server result)))))))))
+                 (with-current-buffer buffer (greencode--answered server result step)))))))))
 
 (declare-function greencode-buffer-server "greencode-server")
 
 ;;;; What is shown
 
-(defun greencode--answered (server result)
-  "Show the first item of RESULT, which SERVER gave for point as it is."
+(defun greencode--answered (server result &optional step)
+  "Show the first item of RESULT, which SERVER gave for point as it is.
+If that is shown already and STEP is 1 or -1, show the one after or
+before it."
   (setq greencode--cancel nil)
-  (let* ((items (if (vectorp result) result (plist-get result :items)))
-         (item (and (> (length items) 0) (elt items 0)))
-         (text (and item (greencode--insertion item (greencode-encoding server)))))
-    (unless (or (null text) (string-empty-p text)
-                (run-hook-with-args-until-success 'greencode-inhibit-functions))
-      (greencode-ghost-clear)
-      (greencode--look)
-      (setq greencode--ghost (make-overlay (point) (point) nil t nil))
-      (overlay-put greencode--ghost 'greencode-item item)
-      (overlay-put greencode--ghost 'greencode-server server)
-      (overlay-put greencode--ghost 'greencode-taken 0)
-      (greencode--draw greencode--ghost text)
-      (greencode-notify server "textDocument/didShowCompletion" (list :item item)))))
+  (let ((items (greencode--fitting server (if (vectorp result) result (plist-get result :items))))
+        (shown (greencode-ghost-text)))
+    (unless (or (null items) (run-hook-with-args-until-success 'greencode-inhibit-functions))
+      (greencode--show server items)
+      (when (and step (equal shown (greencode-ghost-text)))
+        (greencode--turn step)))))
+
+(defun greencode--fitting (server items)
+  "Return those of SERVER's ITEMS that have something to insert at point."
+  (seq-filter (lambda (item)
+                (not (member (greencode--insertion item (greencode-encoding server)) '(nil ""))))
+              (append items nil)))
+
+(defun greencode--show (server items)
+  "Show the first of ITEMS, which SERVER gave for point."
+  (let ((item (car items)))
+    (greencode-ghost-clear)
+    (greencode--look)
+    (setq greencode--ghost (make-overlay (point) (point) nil t nil))
+    (overlay-put greencode--ghost 'greencode-item item)
+    (overlay-put greencode--ghost 'greencode-others (cdr items))
+    (overlay-put greencode--ghost 'greencode-server server)
+    (overlay-put greencode--ghost 'greencode-taken 0)
+    (greencode--draw greencode--ghost (greencode--insertion item (greencode-encoding server)))
+    (greencode-notify server "textDocument/didShowCompletion" (list :item item))))
+
+(defun greencode--turn (step)
+  "Show the next of several suggestions, or with a STEP of -1 the one before.
+Return nil where there is no other one."
+  (let* ((server (overlay-get greencode--ghost 'greencode-server))
+         (item (overlay-get greencode--ghost 'greencode-item))
+         (others (greencode--fitting server (overlay-get greencode--ghost 'greencode-others))))
+    (when others
+      (greencode--show server (if (< step 0)
+                                  (append (last others) (list item) (butlast others))
+                                (append others (list item))))
+      t)))
 
 (defun greencode--insertion (item encoding)
   "Return the text of ITEM for point, nil where it would change other text.
@@ -240,6 +271,23 @@ ENCODING is of its columns."
   "Insert the ghost text up to the end of its line."
   (interactive "*")
   (greencode--take-match greencode-line-regexp))
+
+(defun greencode-next ()
+  "Show the next suggestion for point; ask for more than one the first time."
+  (interactive "*")
+  (greencode--another 1))
+
+(defun greencode-previous ()
+  "Show the suggestion for point before this one."
+  (interactive "*")
+  (greencode--another -1))
+
+(defun greencode--another (step)
+  "Show another suggestion, STEP further, or ask for several."
+  (unless (and greencode--ghost
+               (zerop (overlay-get greencode--ghost 'greencode-taken))
+               (greencode--turn step))
+    (greencode-ask 1 step)))
 
 (defun greencode-dismiss ()
   "Hide the ghost text until the next edit."

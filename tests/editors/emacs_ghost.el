@@ -83,6 +83,37 @@
     (should (equal "if a:\n    b\n" (buffer-string)))
     (should (equal "\nelse:" (greencode-ghost-text)))))
 
+(defun test-answer-several ()
+  "Let three items come for point."
+  (greencode--answered (greencode-buffer-server)
+                       '(:items [(:insertText " a:") (:insertText " b:") (:insertText " c:")])))
+
+(ert-deftest several-suggestions-go-round-by-keys ()
+  (test-in "if|\n"
+    (test-answer-several)
+    (cl-loop for (key . text) in '(("M-n" . " b:") ("M-n" . " c:") ("M-n" . " a:") ("M-p" . " c:") ("M-p" . " b:"))
+             do (test-type key)
+             (should (equal text (greencode-ghost-text))))
+    (test-type "TAB")
+    (should (equal "if b:\n" (buffer-string)))))
+
+(ert-deftest the-key-asks-for-more-and-shows-the-next-one ()
+  (test-in loop-body
+    (test-type "s")
+    (test-ghost)
+    (let ((before (test-count "textDocument/inlineCompletion")))
+      (test-type "M-n")
+      (should (= (1+ before) (test-count "textDocument/inlineCompletion")))
+      (should (equal '(:triggerKind 1) (plist-get (cdr (assoc "textDocument/inlineCompletion" test-sent)) :context)))
+      (greencode--answered (greencode-buffer-server)
+                           '(:items [(:insertText "ult.append(item)") (:insertText "ume()")]) 1)
+      (should (equal "ume()" (greencode-ghost-text))))))
+
+(ert-deftest the-keys-are-what-they-were-while-nothing-is-shown ()
+  (test-in loop-body
+    (should-not (eq 'greencode-next (key-binding (kbd "M-n"))))
+    (should-not (eq 'greencode-previous (key-binding (kbd "M-p"))))))
+
 (ert-deftest what-is-typed-along-shortens-the-ghost-text-without-a-request ()
   (test-in loop-body
     (test-type "s")

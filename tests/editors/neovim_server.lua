@@ -7,13 +7,24 @@ function M.reset()
   M.asked, M.cancelled, M.commands, M.notified, M.replies = {}, {}, {}, {}, {}
 end
 
+local function item_of(text, start, number)
+  local command = { title = 'Accept', command = 'greencode.accept', arguments = { number } }
+  return { insertText = text, range = { start = start, ['end'] = start }, command = command }
+end
+
 --- Answer the newest request, or the one of a number, with one item at its own cursor; with none without a text.
 function M.answer(text, number)
   local request = M.asked[number or #M.asked]
-  local start = request.params.position
-  local command = { title = 'Accept', command = 'greencode.accept', arguments = { '7' } }
-  local item = { insertText = text, range = { start = start, ['end'] = start }, command = command }
-  request.reply(nil, { items = text and { item } or {} })
+  request.reply(nil, { items = text and { item_of(text, request.params.position, '7') } or {} })
+end
+
+--- Answer the newest request with several items.
+function M.answer_several(texts)
+  local request, items = M.asked[#M.asked], {}
+  for index, text in ipairs(texts) do
+    items[index] = item_of(text, request.params.position, tostring(index))
+  end
+  request.reply(nil, { items = items })
 end
 
 --- Notify the client, as the server does.

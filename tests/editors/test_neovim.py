@@ -49,6 +49,53 @@ def test_the_line_key_inserts_line_by_line_and_the_rest_stays_visible(editor: Ne
     editor.wait_text("x = first(1)\n    second(2)\nthird(3)")
 
 
+def invoked(editor: Neovim, count: int) -> None:
+    """Wait for a request of the user's own, the server's so manieth."""
+    newest = "local asked = server.asked[...]; return asked and asked.params.context.triggerKind == 1"
+    editor.wait(lambda: editor.lua(newest, count), "the server is asked for more")
+
+
+def test_the_next_key_asks_for_more_and_then_goes_round_and_the_previous_key_back(editor: Neovim) -> None:
+    suggest(editor, "x = ", "first")
+    count = editor.lua("return #server.asked")
+    editor.type("<M-]>")
+    invoked(editor, count + 1)
+    editor.lua("server.answer_several(...)", ["first", "second", "third"])
+    for key, text in (("", "second"), ("<M-]>", "third"), ("<M-]>", "first"), ("<M-[>", "third"), ("<M-[>", "second")):
+        editor.type(key)
+        editor.wait_ghost(text)
+    editor.type("<Tab>")
+    editor.wait_text("x = second")
+    editor.wait(lambda: editor.lua("return server.commands") == [["greencode.accept", ["2"]]], "its own number is sent")
+
+
+def test_the_next_key_asks_where_nothing_is_shown(editor: Neovim) -> None:
+    editor.type("x = ")
+    asked_at(editor, 4)
+    editor.lua("server.answer()")
+    count = editor.lua("return #server.asked")
+    editor.type("<M-]>")
+    invoked(editor, count + 1)
+    editor.lua("server.answer_several(...)", ["first", "second"])
+    editor.wait_ghost("first")
+    editor.wait_text("x = ")
+
+
+def test_of_several_only_those_are_shown_that_fit_what_was_typed_since(editor: Neovim) -> None:
+    suggest(editor, "x = ", "first")
+    count = editor.lua("return #server.asked")
+    editor.type("<M-]>")
+    invoked(editor, count + 1)
+    editor.lua("server.answer_several(...)", ["first", "second", "fine"])
+    editor.wait_ghost("second")
+    editor.type("<M-[>f")
+    editor.wait_ghost("irst")
+    editor.type("<M-]>")
+    editor.wait_ghost("ine")
+    editor.type("<M-]>")
+    editor.wait_ghost("irst")
+
+
 def test_tab_is_an_ordinary_tab_where_nothing_is_suggested(editor: Neovim) -> None:
     editor.type("x<Tab>y")
     editor.wait_text("x   y")

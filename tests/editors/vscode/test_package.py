@@ -48,3 +48,9 @@ def test_settings_that_name_executables_or_models_are_no_workspaces_to_set() -> 
     assert {properties[f"greencode.{key}"]["scope"] for key in ("server.path", "model", "device", "precision")} == {
         "machine"
     }
+
+
+def test_a_line_of_a_suggestion_has_a_key_which_vs_code_gives_it_none() -> None:
+    (binding,) = MANIFEST["contributes"]["keybindings"]
+    assert binding["command"] == "editor.action.inlineSuggest.acceptNextLine"
+    assert "inlineSuggestionVisible" in binding["when"]

@@ -2,11 +2,13 @@
 
 local M = {}
 
+---@alias greencode.Key 'accept'|'accept_word'|'accept_line'|'next'|'previous'
+
 ---@class greencode.Options
 ---@field cmd? string[] The server and its arguments.
 ---@field filetypes? string[]
 ---@field settings? table The server's settings, without the leading `greencode`.
----@field keys? table<'accept'|'accept_word'|'accept_line', string|false> Insert mode keys; false maps none.
+---@field keys? table<greencode.Key, string|false> Insert mode keys; false maps none.
 ---@field popup_visible? fun(): boolean Whether a completion popup is open; nothing is suggested beside it.
 
 ---@type greencode.Options
@@ -14,7 +16,13 @@ local defaults = {
   cmd = { 'greencode-lsp', '--stdio' },
   filetypes = { 'python', 'java' },
   settings = {},
-  keys = { accept = '<Tab>', accept_word = '<M-Right>', accept_line = '<M-C-Right>' },
+  keys = {
+    accept = '<Tab>',
+    accept_word = '<M-Right>',
+    accept_line = '<M-C-Right>',
+    next = '<M-]>',
+    previous = '<M-[>',
+  },
   popup_visible = function()
     return vim.fn.pumvisible() == 1
   end,

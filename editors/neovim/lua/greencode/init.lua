@@ -34,4 +34,16 @@ function M.accept_line()
   return require('greencode.suggestion').accept('line')
 end
 
+--- Show another suggestion for the place; the first time the server is asked for more than one.
+---@return boolean
+function M.next()
+  return require('greencode.suggestion').cycle(1)
+end
+
+--- Show the suggestion before this one.
+---@return boolean
+function M.previous()
+  return require('greencode.suggestion').cycle(-1)
+end
+
 return M

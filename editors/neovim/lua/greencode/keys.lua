@@ -3,7 +3,7 @@
 local api = vim.api
 local M = {}
 
-local ACTIONS = { 'accept', 'accept_word', 'accept_line' }
+local ACTIONS = { 'accept', 'accept_word', 'accept_line', 'next', 'previous' }
 
 local function raw(key)
   return api.nvim_replace_termcodes(key, true, true, true)

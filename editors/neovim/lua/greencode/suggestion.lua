@@ -7,6 +7,7 @@ local lsp = require('greencode.client')
 local M = {}
 
 local METHOD = 'textDocument/inlineCompletion'
+local INVOKED = 1 -- by the user
 local CANCELLED = -32800
 
 ---@class greencode.Suggestion
@@ -21,7 +22,10 @@ local CANCELLED = -32800
 ---@field serial integer Of the newest request.
 ---@field request_id? integer Of the request that is running.
 ---@field client? vim.lsp.Client
+---@field items? greencode.Suggestion[] All that were given for the place.
+---@field index? integer Of the one that is shown.
 ---@field item? greencode.Suggestion
+---@field send? fun(method: string, params: table, handler: function, bufnr: integer): boolean, integer?
 ---@field show? fun(rest?: string, command?: lsp.Command) Draws what is left to be typed, or nothing.
 
 ---@type table<integer, greencode.Buffer>
@@ -118,7 +122,7 @@ end
 ---@param bufnr integer
 function M.clear(bufnr)
   M.cancel(bufnr)
-  buffer(bufnr).item = nil
+  buffer(bufnr).item, buffer(bufnr).items, buffer(bufnr).index = nil, nil, nil
   M.show(bufnr)
 end
 
@@ -131,14 +135,35 @@ function M.forget(bufnr)
   end
 end
 
+--- Let another of the suggestions be shown, one that still fits; return whether there is one.
+---@param bufnr integer
+---@param step integer
+---@return boolean
+local function turn(bufnr, step)
+  local state = buffer(bufnr)
+  local count, before = #(state.items or {}), state.index
+  for _ = 2, count do
+    state.index = (state.index - 1 + step) % count + 1
+    state.item = state.items[state.index]
+    if M.rest(bufnr) then
+      return true
+    end
+  end
+  if before then
+    state.index, state.item = before, state.items[before]
+  end
+  return false
+end
+
 --- Ask at the cursor of the current buffer, instead of whatever the buffer asked before.
 ---@param send fun(method: string, params: table, handler: function, bufnr: integer): boolean, integer?
 ---@param show fun(rest?: string, command?: lsp.Command)
+---@param step? integer Where the user asked for another one: 1 for the next, -1 for the one before.
 ---@return boolean, integer?
-function M.ask(client, bufnr, send, params, show)
+function M.ask(client, bufnr, send, params, show, step)
   M.cancel(bufnr)
   local state = buffer(bufnr)
-  state.client, state.show = client, show
+  state.client, state.send, state.show = client, send, show
   if not in_insert_mode(bufnr) or require('greencode.config').options.popup_visible() then
     return false
   end
@@ -156,12 +181,37 @@ function M.ask(client, bufnr, send, params, show)
     if err or not result or is_stale or row ~= row_now or col ~= col_now then
       return
     end
-    local item = (result.items or result)[1]
-    state.item = item and suggestion(item, client.offset_encoding)
+    local shown = state.item and state.item.text
+    state.items = {}
+    for _, item in ipairs(result.items or result) do
+      table.insert(state.items, suggestion(item, client.offset_encoding))
+    end
+    state.index, state.item = 1, state.items[1]
+    if step and state.item and state.item.text == shown then
+      turn(bufnr, step) -- the next one was asked for
+    end
     M.show(bufnr)
   end, bufnr)
   state.request_id = ok and request_id or nil
   return ok, request_id
+end
+
+--- Show the next suggestion for the place, or the one before; the first time the server is asked for more.
+---@param step integer 1 or -1
+---@return boolean # false where no server has anything to do with the buffer
+function M.cycle(step)
+  local bufnr = api.nvim_get_current_buf()
+  local state = buffer(bufnr)
+  if not state.send or not state.client or lsp.is_stopped(state.client) or not in_insert_mode(bufnr) then
+    return false
+  end
+  if state.item and M.rest(bufnr) and turn(bufnr, step) then
+    M.show(bufnr)
+    return true
+  end
+  local params = vim.lsp.util.make_position_params(0, state.client.offset_encoding)
+  params.context = { triggerKind = INVOKED }
+  return M.ask(state.client, bufnr, state.send, params, state.show, step)
 end
 
 local PARTS = {
