@@ -85,6 +85,11 @@ class Rejections:
     _in_a_row: int = 0
     _line: tuple[str, int] | None = None
 
+    @property
+    def is_any(self) -> bool:
+        """Whether the latest suggestion was rejected."""
+        return self._in_a_row > 0
+
     def rejected(self, document: str, line: int) -> None:
         """Count one."""
         self._in_a_row += 1

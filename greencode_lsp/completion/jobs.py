@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from math import prod
 
 from greencode_lsp.completion.alternatives import alternatives
 from greencode_lsp.completion.model_host import ModelHost
@@ -70,10 +71,12 @@ class CompletionJobs:
             self._status.give_reason(self._notifier.failure(error, "The completion failed"))
             return None
         stopped = "superseded" if running.is_contradicted else ticket.outcome if ticket.stop.is_set() else None
-        self._keep(running.number, request, completion, settings(), loaded, stopped)
+        is_wasted = "superseded" if running.is_ahead and running.joined is None else None  # until it is shown
+        self._keep(running.number, request, completion, settings(), loaded, stopped or is_wasted)
         if stopped is not None:
             return None
         made = Suggestion.of(running.number, request, completion.text, seen_characters(loaded.backend, completion))
+        made = replace(made, probability=prod(step.confidence for step in completion.steps))
         if not request.invoked or not completion.text:
             return made
         return replace(made, alternatives=self._alternatives(running, completion, control, loaded, ticket))

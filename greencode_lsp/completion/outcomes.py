@@ -12,7 +12,7 @@ from typing import Literal
 
 from greencode_lsp.completion.request import Request
 
-Outcome = Literal["accepted", "partial", "rejected", "superseded"]
+Outcome = Literal["accepted", "partial", "rejected", "superseded", "shown"]
 
 AROUND = 64
 """Characters before a suggestion by which its place is found again when lines above it have changed."""

@@ -49,6 +49,9 @@ class RunningCompletion:
     """The newer request that waits for it."""
     more_numbers: tuple[int, ...] = ()
     """Of alternatives, where the user asked."""
+    document: str = ""
+    is_ahead: bool = False
+    """Whether nobody has asked for it yet."""
 
     def may_serve(self, request: Request) -> bool:
         """Return whether what it has said so far does not rule out that it fits another request."""

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from greencode_lsp.completion import gate
+from greencode_lsp.completion.ahead import AHEAD, Ahead, is_worth, request_after
 from greencode_lsp.completion.alternatives import ALTERNATIVES
 from greencode_lsp.completion.ignore_check import IgnoreCheck
 from greencode_lsp.completion.jobs import CompletionJobs
@@ -34,6 +35,7 @@ from greencode_lsp.models.store import AUTO, ledger_path
 from greencode_lsp.power import PowerState
 from greencode_lsp.preference import CompletionBudget, completion_budget
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
+from greencode_lsp.prompt.other_files import Chunk
 from greencode_lsp.settings import Settings
 
 
@@ -59,6 +61,9 @@ class CompletionService:
         self._running: dict[str, RunningCompletion] = {}
         self._alternatives: dict[int, tuple[str, Suggested, Request]] = {}
         """Shown last beside a first one, by number."""
+        self._others: dict[str, tuple[Chunk, ...]] = {}
+        """What went with the latest request of each document."""
+        self._ahead = Ahead()
         self._newest: dict[str, object] = {}
         self._numbers = itertools.count(1)
 
@@ -150,25 +155,35 @@ class CompletionService:
         if not request.invoked and not self._is_worth_starting(document, request, budget):
             return self._refuse(document, self._status.reason)
         wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, budget)
-        running = RunningCompletion(next(self._numbers), request, settings.max_prompt_tokens * CHARACTERS_PER_TOKEN)
-        if request.invoked:
-            running.more_numbers = tuple(next(self._numbers) for _ in range(ALTERNATIVES))
-        return await self._generate(document, running, power, wait_s)
+        running = self._new(document, request, settings)
+        self._ahead.stop()
+        return await self._run(document, running, power, wait_s)
+
+    def _new(self, document: str, request: Request, settings: Settings) -> RunningCompletion:
+        more = tuple(next(self._numbers) for _ in range(ALTERNATIVES)) if request.invoked else ()
+        seen = settings.max_prompt_tokens * CHARACTERS_PER_TOKEN
+        return RunningCompletion(next(self._numbers), request, seen, document=document, more_numbers=more)
 
     async def _with_others(self, document: str, request: Request, settings: Settings) -> Request:
         """Return the request with what goes with it of other files."""
         roots = self.scoped.roots
-        others = await self.neighbours.choose(document, request, settings, roots)
+        others = self._others[document] = await self.neighbours.choose(document, request, settings, roots)
         return replace(request, others=others, repository=repository(request.path, roots)) if others else request
 
     async def _known(self, document: str, request: Request) -> Suggested | None:
         """Return what an earlier generation has to say, waiting for one that runs and may fit; None for nothing."""
         suggested = self._suggestions.find(document, request)
-        running = self._running.get(document)
-        if suggested is None and running is not None and running.may_serve(request):
-            running.joined = request
-            await self._finish(document, self._worker.adopt(document))
-            suggested = self._suggestions.find(document, request)
+        for job in (document, AHEAD):
+            running = self._running.get(job)
+            if (
+                suggested is None
+                and running is not None
+                and running.document == document
+                and running.may_serve(request)
+            ):
+                running.joined = request
+                await self._finish(document, self._worker.adopt(job))
+                suggested = self._suggestions.find(document, request)
         return suggested
 
     def shown(self, document: str, suggested: Suggested, request: Request) -> None:
@@ -176,6 +191,24 @@ class CompletionService:
         if suggested.text:
             self._settle(document, self._outcomes.show(document, suggested.number, suggested.text, request))
             self._alternatives = {one.number: (document, one, request) for one in suggested.alternatives}
+            if self._ahead.is_shown_first(suggested.number):
+                self._worker.submit(partial(self._jobs.settle, Settled(suggested.number, "shown", 0, 0)))
+            self._begin_ahead(document, suggested, request)
+
+    def _begin_ahead(self, document: str, suggested: Suggested, request: Request) -> None:
+        """Compute what follows a suggestion that is shown, where that is worth it."""
+        power = self._power.state()
+        settings = self.scoped.resolve(request.path, request.language, power)
+        if self._rejections.is_any or not is_worth(suggested, request, settings.preference, power):
+            return
+        after = request_after(replace(request, others=self._others.get(document, ())), suggested.text)
+        budget = completion_budget(settings.preference)
+        if gate.refuse_text(after, settings) or not self._is_worth_starting(document, after, budget):
+            return
+        if self._suggestions.find(document, after) is None:
+            running = self._new(document, after, settings)
+            running.is_ahead = True
+            self._ahead.start(running.number, self._run(AHEAD, running, power, 0.0))
 
     def dropped(self, suggested: Suggested) -> None:
         """Note that a suggestion came too late to be given."""
@@ -224,19 +257,20 @@ class CompletionService:
             return False
         return not self._rejections.is_quiet(document, request.line, budget)
 
-    async def _generate(self, document: str, running: RunningCompletion, power: PowerState, wait_s: float) -> Suggested:
+    async def _run(self, job: str, running: RunningCompletion, power: PowerState, wait_s: float) -> Suggested:
+        """Generate, as a job of that name."""
         request = running.request
         follow = self.scoped.follow(request.path, request.language, power)
 
         def refusal(settings: Settings) -> str | None:
             return self._refusal(request.language, settings, power, invoked=request.invoked)
 
-        def job(ticket: Ticket) -> Suggestion | None:
+        def complete(ticket: Ticket) -> Suggestion | None:
             return self._jobs.complete(running, follow, refusal, ticket)
 
-        self._running[document] = running
-        made = await self._finish(document, self._worker.run(document, job, wait_s))
-        return NOTHING if made is None else Suggested(made.text, made.number, made.alternatives)
+        self._running[job] = running
+        made = await self._finish(running.document, self._worker.run(job, complete, wait_s))
+        return NOTHING if made is None else Suggested(made.text, made.number, made.alternatives, made.probability)
 
     async def _finish(self, document: str, work: Awaitable[Any]) -> Suggestion | None:
         made: Suggestion | None = await work
@@ -306,8 +340,9 @@ class CompletionService:
         self._suggestions.forget(document)
         self.neighbours.closed(document)
         self._settle(document, self._outcomes.forget(document))
-        self._running.pop(document, None)
-        self._newest.pop(document, None)
+        for kept in (self._running, self._newest, self._others):
+            kept.pop(document, None)
+        self._ahead.stop()
 
     def close(self) -> None:
         """Stop everything; a running generation ends at its next segment."""

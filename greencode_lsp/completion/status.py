@@ -43,6 +43,8 @@ class Suggested:
     """By which the client reports its acceptance."""
     alternatives: tuple[Suggested, ...] = ()
     """Other texts for the same place, where the user asked."""
+    probability: float = 1.0
+    """Of all of it, by the model's own confidence."""
 
 
 NOTHING = Suggested()

@@ -48,6 +48,8 @@ class Suggestion:
     """Of other files, that the model has seen."""
     alternatives: tuple[Suggested, ...] = ()
     """Other texts for the same place."""
+    probability: float = 1.0
+    """Of all of it, by the model's own confidence."""
 
     @classmethod
     def of(cls, number: int, request: Request, text: str, seen: int) -> Suggestion:
@@ -165,7 +167,9 @@ class Suggestions:
         for suggestion in reversed(self._documents.get(document, ())):
             rest = suggestion.rest(request, after)
             if rest is not None:
-                return Suggested(rest, suggestion.number, suggestion.other_rests(request, after))
+                return Suggested(
+                    rest, suggestion.number, suggestion.other_rests(request, after), suggestion.probability
+                )
         return None
 
     def forget(self, document: str | None = None) -> None:

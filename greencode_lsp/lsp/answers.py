@@ -35,6 +35,8 @@ class Answer:
     """The client's position encoding."""
     alternatives: tuple[Answer, ...] = ()
     """Other texts for the same place, where the user asked."""
+    probability: float = 1.0
+    """Of all of it, by the model's own confidence."""
 
     @property
     def insert_text(self) -> str:

@@ -176,7 +176,7 @@ class GreenCodeServer(LanguageServer):
         if not suggested.text:
             return NoAnswer.NOTHING
         others = tuple(Answer(place, other.text, other.number, encoding) for other in suggested.alternatives)
-        return Answer(place, suggested.text, suggested.number, encoding, others)
+        return Answer(place, suggested.text, suggested.number, encoding, others, suggested.probability)
 
     def give(self, params: Params, answer: Answer | NoAnswer) -> Answer | NoAnswer:
         """Note that an answer goes to the client, and what it takes to understand its acceptance later."""
@@ -186,7 +186,7 @@ class GreenCodeServer(LanguageServer):
                 if len(self._given) > REMEMBERED_ANSWERS:
                     self._given.popitem(last=False)
             others = tuple(Suggested(other.text, other.number) for other in answer.alternatives)
-            suggested = Suggested(answer.text, answer.number, others)
+            suggested = Suggested(answer.text, answer.number, others, answer.probability)
             self.service.shown(identity(params.text_document.uri), suggested, answer.place.request)
         return answer
 

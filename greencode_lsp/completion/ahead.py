@@ -1,0 +1,69 @@
+"""The suggestion after the one that is shown, computed while that one is looked at.
+
+Only where it is likely to be taken: the model is sure of it, the user has not rejected the one before, the preference
+is for accuracy, and the machine is not on its battery. Whatever it takes counts as wasted until it is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from greencode_lsp.completion.request import Request
+from greencode_lsp.completion.status import Suggested
+from greencode_lsp.power import PowerState
+
+AHEAD = "\0ahead"
+"""The worker's name for it, which is no document's."""
+LEAST_PREFERENCE = 0.75
+"""Half of the way from `balanced`, where nothing is computed that nobody has asked for, to `accuracy`."""
+LIKELY = 0.5
+"""Probability of a whole suggestion, by the model's own confidence, from which it is likely to be taken."""
+
+
+class Ahead:
+    """What runs without being asked for, and what of it was not shown yet."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._numbers: set[int] = set()
+
+    def start(self, number: int, work: Coroutine[Any, Any, Any]) -> None:
+        """Let something run that nobody waits for."""
+        self._numbers.add(number)
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # a request took its place
+
+    def stop(self) -> None:
+        """Stop what runs, but for what a request waits for by now."""
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    def is_shown_first(self, number: int) -> bool:
+        """Return whether a number is of what ran so, and is shown for the first time."""
+        is_ours = number in self._numbers
+        self._numbers.discard(number)
+        return is_ours
+
+
+def is_worth(suggested: Suggested, request: Request, preference: float, power: PowerState) -> bool:
+    """Return whether to compute what follows a suggestion that is shown."""
+    is_allowed = preference >= LEAST_PREFERENCE and power != "battery"
+    return is_allowed and bool(suggested.text) and suggested.probability >= LIKELY and not request.previewed
+
+
+def request_after(request: Request, text: str) -> Request:
+    """Return what an editor asks by itself once a suggestion is taken."""
+    first_end = request.text.find("\n")
+    is_windows = first_end > 0 and request.text[first_end - 1] == "\r"
+    inserted = text.replace("\n", "\r\n") if is_windows else text
+    taken = request.text[: request.offset] + inserted + request.text[request.offset :]
+    return replace(request, text=taken, offset=request.offset + len(inserted), invoked=False)
