@@ -205,6 +205,8 @@ async def test_a_client_without_inline_completion_gets_one_popup_item_over_the_t
         assert answer.is_incomplete
         assert item.text_edit == types.TextEdit(at(0, 16, 18), "name = smile")
         assert item.label == item.filter_text == "name = smile"
+        assert item.detail == "greencode 10 J modelled"
+        assert item.sort_text is None  # the fake is sure
 
 
 async def test_neither_unknown_messages_nor_failures_are_written_to_the_log(

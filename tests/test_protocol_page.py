@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -48,7 +49,8 @@ def shape(value: Any) -> Any:
 
 def answer() -> answers.Answer:
     place = Place(Request("", 0, ""), "", 0, 0)
-    return answers.Answer(place, "to_bytes(path)", 1, "utf-16")
+    energy = EnergyReading(0.42, "modelled", ("cpu",))
+    return answers.Answer(place, "to_bytes(path)", 1, "utf-16", energy=energy)
 
 
 def plain(value: object) -> Any:
@@ -114,3 +116,9 @@ def test_every_command_and_method_of_ours_that_is_named_is_there() -> None:
     ours = {name for name in NAMED if re.fullmatch(r"greencode[./][\w.]+", name)}
     settings = {f"greencode.{key}" for key in (*SETTINGS, *CLIENT_KEYS)}
     assert ours - settings - {protocol.STATUS_METHOD} - registered() == set()
+
+
+@pytest.mark.parametrize(("probability", "sort_text"), [(answers.SURE, None), (answers.SURE - 0.01, "\uffff")])
+def test_a_popup_has_a_doubtful_suggestion_below_other_servers_items(probability: float, sort_text: str | None) -> None:
+    (item,) = answers.popup_list(replace(answer(), probability=probability), session.ACCEPT_COMMAND).items
+    assert item.sort_text == sort_text

@@ -76,7 +76,8 @@ class CompletionJobs:
         if stopped is not None:
             return None
         made = Suggestion.of(running.number, request, completion.text, seen_characters(loaded.backend, completion))
-        made = replace(made, probability=prod(step.confidence for step in completion.steps))
+        likely = prod(step.confidence for step in completion.steps)
+        made = replace(made, probability=likely, energy=completion.energy)
         if not request.invoked or not completion.text:
             return made
         return replace(made, alternatives=self._alternatives(running, completion, control, loaded, ticket))

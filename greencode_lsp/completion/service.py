@@ -270,7 +270,7 @@ class CompletionService:
 
         self._running[job] = running
         made = await self._finish(running.document, self._worker.run(job, complete, wait_s))
-        return NOTHING if made is None else Suggested(made.text, made.number, made.alternatives, made.probability)
+        return NOTHING if made is None else made.suggested()
 
     async def _finish(self, document: str, work: Awaitable[Any]) -> Suggestion | None:
         made: Suggestion | None = await work

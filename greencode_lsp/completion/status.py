@@ -8,7 +8,7 @@ from typing import Literal
 from greencode_lsp.energy.ledger import Totals
 from greencode_lsp.power import PowerState
 from greencode_lsp.preference import Choice
-from greencode_lsp.records import Completion
+from greencode_lsp.records import Completion, EnergyReading
 
 State = Literal["loading", "ready", "paused", "failed"]
 Scope = Literal["today", "week", "all"]
@@ -45,6 +45,8 @@ class Suggested:
     """Other texts for the same place, where the user asked."""
     probability: float = 1.0
     """Of all of it, by the model's own confidence."""
+    energy: EnergyReading | None = None
+    """What its generation took; typed along it stays the same."""
 
 
 NOTHING = Suggested()

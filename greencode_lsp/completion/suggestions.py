@@ -11,6 +11,7 @@ from greencode_lsp.completion.request import Request, cursor_of
 from greencode_lsp.completion.status import Suggested
 from greencode_lsp.prompt.context import skip_closers
 from greencode_lsp.prompt.other_files import Chunk
+from greencode_lsp.records import EnergyReading
 
 ANCHOR = 64
 """Characters before the cursor by which the place is found before the others are compared."""
@@ -50,6 +51,8 @@ class Suggestion:
     """Other texts for the same place."""
     probability: float = 1.0
     """Of all of it, by the model's own confidence."""
+    energy: EnergyReading | None = None
+    """What its generation took."""
 
     @classmethod
     def of(cls, number: int, request: Request, text: str, seen: int) -> Suggestion:
@@ -86,6 +89,10 @@ class Suggestion:
             return rest
         cursor = cursor_of(request, LOOKED_AT)
         return filters.cut_unbalanced(filters.cut_overlap(rest, cursor), cursor)
+
+    def suggested(self) -> Suggested:
+        """Return the answer to the request that it was made for."""
+        return Suggested(self.text, self.number, self.alternatives, self.probability, self.energy)
 
     def other_rests(self, request: Request, after: int) -> tuple[Suggested, ...]:
         """Return what the alternatives still have to say, where the user asks and they fit."""
@@ -167,9 +174,7 @@ class Suggestions:
         for suggestion in reversed(self._documents.get(document, ())):
             rest = suggestion.rest(request, after)
             if rest is not None:
-                return Suggested(
-                    rest, suggestion.number, suggestion.other_rests(request, after), suggestion.probability
-                )
+                return replace(suggestion.suggested(), text=rest, alternatives=suggestion.other_rests(request, after))
         return None
 
     def forget(self, document: str | None = None) -> None:

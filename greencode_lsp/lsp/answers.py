@@ -10,8 +10,11 @@ from lsprotocol import types
 
 from greencode_lsp.lsp.positions import position_at
 from greencode_lsp.lsp.requests import Place
+from greencode_lsp.records import EnergyReading
 
 LABEL_CHARACTERS = 60
+SURE = 0.5
+"""Probability of a whole suggestion from which a popup sorts it among the items of other servers, by its label."""
 TYPED_WORD = re.compile(r"\w*\Z")
 
 
@@ -37,6 +40,8 @@ class Answer:
     """Other texts for the same place, where the user asked."""
     probability: float = 1.0
     """Of all of it, by the model's own confidence."""
+    energy: EnergyReading | None = None
+    """What its generation took."""
 
     @property
     def insert_text(self) -> str:
@@ -85,15 +90,22 @@ def _popup_item(answer: Answer, accept: str) -> types.CompletionItem:
     first_line = text.strip().partition("\n")[0].rstrip()
     return types.CompletionItem(
         label=first_line[:LABEL_CHARACTERS],
-        label_details=types.CompletionItemLabelDetails(description="greencode"),
+        label_details=types.CompletionItemLabelDetails(description=mark(answer)),
+        detail=mark(answer),
         kind=types.CompletionItemKind.Text,
         documentation=text,
         filter_text=first_line,
-        sort_text="\uffff",  # below what the language's own server knows
+        sort_text=None if answer.probability >= SURE else "\uffff",  # below what the language's own server knows
         insert_text_mode=types.InsertTextMode.AsIs,
         text_edit=types.TextEdit(answer.range_from(offset - len(word)), text),
         command=_command(answer, accept),
     )
+
+
+def mark(answer: Answer) -> str:
+    """Return what a popup says of where an item is from, and of its joules."""
+    energy = answer.energy
+    return "greencode" if energy is None else f"greencode {energy.energy_j:.2g} J {energy.energy_tier}"
 
 
 def _command(answer: Answer, accept: str) -> types.Command:

@@ -176,7 +176,8 @@ class GreenCodeServer(LanguageServer):
         if not suggested.text:
             return NoAnswer.NOTHING
         others = tuple(Answer(place, other.text, other.number, encoding) for other in suggested.alternatives)
-        return Answer(place, suggested.text, suggested.number, encoding, others, suggested.probability)
+        probability, energy = suggested.probability, suggested.energy
+        return Answer(place, suggested.text, suggested.number, encoding, others, probability, energy)
 
     def give(self, params: Params, answer: Answer | NoAnswer) -> Answer | NoAnswer:
         """Note that an answer goes to the client, and what it takes to understand its acceptance later."""

@@ -27,6 +27,7 @@ SUITES = {
     "own": ("emacs_own", "emacs_ghost"),
     "hostile": ("emacs_hostile",),
     "eglot": ("emacs_eglot", "emacs_ghost"),
+    "popup": ("emacs_popup",),
     "lsp-mode": ("emacs_lsp_mode",),
 }
 """Who keeps the connection -> the files of laws that hold then."""
@@ -102,7 +103,7 @@ def needs(name: str) -> None:
 @pytest.mark.parametrize(("suite", "law"), laws())
 def test_in_emacs(suite: str, law: str) -> None:
     if suite not in ("own", "hostile"):
-        needs(suite)
+        needs("eglot" if suite == "popup" else suite)
     known = outcomes(suite)
     outcome = known.get(law, known[""])
     if outcome.word == "skipped":
