@@ -102,7 +102,7 @@ class Work:
 
     @property
     def layer_equivalents_ratio(self) -> float:
-        """Decode cost over full-depth decode cost; 1.0 where nothing was decoded (design, section 2)."""
+        """Decode cost over full-depth decode cost; 1.0 where nothing was decoded."""
         full = self.full_depth_layer_equivalents
         return self.layer_equivalents / full if full else 1.0
 

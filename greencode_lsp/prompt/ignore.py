@@ -1,4 +1,4 @@
-"""Files that are never completed: secrets by name, what the project ignores, what the user excludes (design, I6).
+"""Files that are never completed: secrets by name, what the project ignores, what the user excludes (I6).
 
 In a repository git decides, where there is git; elsewhere the same files are read here. `.greencodeignore` files, which
 git does not know, are read here in either case.

@@ -1,4 +1,4 @@
-"""Files whose text is a secret by its name: neither completed nor used as context (design, I6)."""
+"""Files whose text is a secret by its name: neither completed nor used as context (I6)."""
 
 from __future__ import annotations
 
