@@ -26,6 +26,7 @@ LEVELS = {
     "setting_kinds": 1,
     "preference": 1,
     "power": 1,
+    "priority": 1,
     "guarantee": 1,
     "prompt": 1,
     "energy": 1,
@@ -37,12 +38,14 @@ LEVELS = {
     "profile": 5,
     "doctor": 5,
     "cli": 5,
+    "host": 5,
     "__main__": 5,
 }
 HOME_OF = {
     "torch": {"engine/torch"},
     "onnxruntime": {"engine/onnx"},
     "onnx": {"engine/onnx"},
+    "msgspec": {"host"},
     "pygls": {"lsp"},
     "lsprotocol": {"lsp"},
     "attrs": {"lsp"},

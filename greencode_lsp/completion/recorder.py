@@ -20,6 +20,7 @@ from greencode_lsp.energy.rows import Audit, LedgerRow
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.guarantee import Guarantee, agreement, is_audited
 from greencode_lsp.models.manifest import CalibrationRow
+from greencode_lsp.prompt.heal import spelling
 from greencode_lsp.records import Completion, Control, EnergyReading
 
 MAX_INTERRUPTIONS = 3
@@ -103,7 +104,8 @@ class CompletionRecorder:
             self._record_audit(due, window.close(backend.engine.work), start_s, None)
             raise
         energy = window.close(backend.engine.work)
-        agreed, tokens = agreement(ids, full, completion.constraint)
+        constraint = spelling(backend.tokenizer, completion.dropped) if completion.dropped else None
+        agreed, tokens = agreement(ids, full, constraint)
         if due.guarantee.row == due.row:
             due.guarantee.observe(agreed, tokens)
         self._record_audit(due, energy, start_s, (agreed, tokens))

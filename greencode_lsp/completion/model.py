@@ -1,0 +1,94 @@
+"""A model that completes: in this process, or behind a socket. The seam between the service and whatever computes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from greencode_lsp.completion.pipeline import Backend, CompletionControl, Request, complete
+from greencode_lsp.energy.meter import Meter
+from greencode_lsp.errors import CancelledError
+from greencode_lsp.guarantee import agreement
+from greencode_lsp.models.manifest import Manifest
+from greencode_lsp.prompt.heal import spelling
+from greencode_lsp.records import Completion, Control, EnergyReading, FixedControl
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a loaded model."""
+
+    manifest: Manifest
+    device: str
+    precision: str
+    layers: int
+    note: str = ""
+    """A sentence for the user on what was loaded; empty where it is what the settings name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What catching a completion up to full depth has found and taken."""
+
+    agreed: int | None
+    """Tokens that are the full model's; None where a request cut the audit short."""
+    tokens: int
+    energy: EnergyReading
+    elapsed_ms: float
+
+
+class CompletingModel(Protocol):
+    """A loaded model. Blocking; one call at a time."""
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of it."""
+        ...
+
+    def complete(self, request: Request, control: CompletionControl, said: Callable[[str], None]) -> Completion:
+        """Complete at the cursor, as `pipeline.complete` does."""
+        ...
+
+    def audit(self, completion: Completion, cancelled: Callable[[], bool]) -> Audit:
+        """Catch a completion up to full depth."""
+        ...
+
+    def close(self) -> None:
+        """Let it go."""
+        ...
+
+
+class LocalModel:
+    """A model in this process."""
+
+    def __init__(self, backend: Backend, meter: Meter) -> None:
+        self.backend, self._meter = backend, meter
+        engine = backend.engine
+        self.facts = Facts(backend.manifest, engine.device, engine.numeric, engine.layers, backend.note)
+
+    def complete(self, request: Request, control: CompletionControl, said: Callable[[str], None]) -> Completion:
+        """See `CompletingModel`."""
+        return complete(self.backend, request, control, self._meter, said)
+
+    def audit(self, completion: Completion, cancelled: Callable[[], bool]) -> Audit:
+        """See `CompletingModel`."""
+        start_s, window = time.perf_counter(), self._meter.open()
+        ids = [step.token_id for step in completion.steps]
+        control: Control = FixedControl(is_cancelled=cancelled)
+        full: list[int] | None = None
+        try:
+            full = self.backend.engine.full_depth_argmax(completion.prompt_ids, ids, control)
+        except CancelledError:
+            pass
+        finally:
+            energy = window.close(self.backend.engine.work)
+        elapsed_ms = (time.perf_counter() - start_s) * 1000
+        if full is None:
+            return Audit(None, 0, energy, elapsed_ms)
+        constraint = spelling(self.backend.tokenizer, completion.dropped) if completion.dropped else None
+        return Audit(*agreement(ids, full, constraint), energy, elapsed_ms)
+
+    def close(self) -> None:
+        """See `CompletingModel`: the last reference lets it go."""
