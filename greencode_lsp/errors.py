@@ -61,3 +61,7 @@ class EngineError(GreenCodeError):
 
 class HostError(GreenCodeError):
     """The shared engine cannot be reached or started: the model runs in the editor's own server instead."""
+
+
+class TeamError(GreenCodeError):
+    """A team's engine cannot be run or reached as asked; the message says what to change."""

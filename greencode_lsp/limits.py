@@ -78,3 +78,8 @@ CANCEL_HEARD_S = 10.0
 """From a cancel to the engine's answer: a hundred times the longest segment; then the engine is taken for hung."""
 GRACE_S = 5.0
 """Without any editor before the engine ends: a window that is loaded again finds its model."""
+
+TEAM_ANSWER_S = 0.5
+"""For a team's engine to answer; then the user's own completes."""
+TEAM_AWAY_S = 15.0
+"""For which a team's engine that did not answer is left alone."""

@@ -103,7 +103,7 @@ def test_a_killed_engine_is_replaced_for_the_next_request(meeting: Meeting) -> N
     os.kill(killed, signal.SIGKILL)
     wait_for_end(killed)
     assert model.complete(request(), live(), ignore).text
-    assert model.is_shared
+    assert model.answered_by == "shared"
     model.close()
 
 
@@ -128,7 +128,7 @@ def test_an_engine_that_cannot_be_replaced_lets_the_server_run_the_model(meeting
     os.kill(killed, signal.SIGKILL)
     wait_for_end(killed)
     assert model.complete(request(), live(), ignore).text
-    assert not model.is_shared
+    assert model.answered_by == "server"
     assert len(told) == 1
     assert "Permission denied" in told[0]
 
@@ -273,7 +273,7 @@ def test_a_newer_engine_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(joining, "__version__", "0.0.1")
         told: list[str] = []
         model = shared(engine.meeting, no_launch, local_model, told.append)
-        assert not model.is_shared
+        assert model.answered_by == "server"
         assert "restart the editor" in told[0]
 
 

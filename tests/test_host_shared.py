@@ -280,4 +280,4 @@ def test_characters_that_utf_8_has_not_are_no_obstacle(engine: Running) -> None:
 
 def test_a_shared_model_says_that_it_is_shared(engine: Running) -> None:
     model: SharedModel = shared(engine.meeting)
-    assert model.is_shared
+    assert model.answered_by == "shared"

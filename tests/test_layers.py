@@ -39,13 +39,17 @@ LEVELS = {
     "doctor": 5,
     "cli": 5,
     "host": 5,
+    "team": 5,
     "__main__": 5,
 }
 HOME_OF = {
     "torch": {"engine/torch"},
     "onnxruntime": {"engine/onnx"},
     "onnx": {"engine/onnx"},
-    "msgspec": {"host"},
+    "msgspec": {"host", "team"},
+    "ray": {"team"},
+    "aiohttp": {"team"},
+    "starlette": {"team"},
     "pygls": {"lsp"},
     "lsprotocol": {"lsp"},
     "attrs": {"lsp"},

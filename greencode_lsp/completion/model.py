@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from greencode_lsp.completion.pipeline import Backend, CompletionControl, Request, complete
 from greencode_lsp.energy.meter import Meter
@@ -13,7 +13,11 @@ from greencode_lsp.errors import CancelledError
 from greencode_lsp.guarantee import agreement
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.prompt.heal import spelling
-from greencode_lsp.records import Completion, Control, EnergyReading, FixedControl
+from greencode_lsp.records import Completion, Control, EnergyReading, FixedControl, Work
+
+AnsweredBy = Literal["server", "shared", "team"]
+"""This process, the user's shared engine, or a team's."""
+NO_ENERGY = EnergyReading(0.0, "modelled", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,11 @@ class CompletingModel(Protocol):
         """What is known of it."""
         ...
 
+    @property
+    def answered_by(self) -> AnsweredBy:
+        """Who has answered last."""
+        ...
+
     def complete(self, request: Request, control: CompletionControl, said: Callable[[str], None]) -> Completion:
         """Complete at the cursor, as `pipeline.complete` does."""
         ...
@@ -60,8 +69,15 @@ class CompletingModel(Protocol):
         ...
 
 
+def nothing_made(facts: Facts) -> Completion:
+    """Return the completion that was cancelled before anything was spent on it."""
+    return Completion("", (), Work(), facts.layers, NO_ENERGY, 0.0, facts.manifest.name, facts.device)
+
+
 class LocalModel:
     """A model in this process."""
+
+    answered_by: AnsweredBy = "server"
 
     def __init__(self, backend: Backend, meter: Meter) -> None:
         self.backend, self._meter = backend, meter

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from greencode_lsp import errors
-from greencode_lsp.completion.model import Audit, CompletingModel, Facts
+from greencode_lsp.completion.model import NO_ENERGY, AnsweredBy, Audit, CompletingModel, Facts, nothing_made
 from greencode_lsp.completion.pipeline import LOOKED_AT, CompletionControl, Request
 from greencode_lsp.errors import CancelledError, EngineError, GreenCodeError, HostError
 from greencode_lsp.host import messages
@@ -17,15 +17,13 @@ from greencode_lsp.host.messages import BadMessageError, Choice, from_engine
 from greencode_lsp.host.wire import Wire, WireLostError
 from greencode_lsp.limits import CANCEL_HEARD_S, OPEN_MODEL_S
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
-from greencode_lsp.records import Completion, EnergyReading, Work
+from greencode_lsp.records import Completion
 from greencode_lsp.settings import Settings
 
 LISTEN_S = 0.005
 """Between two looks at what the user wants meanwhile; the engine's own words are heard at once."""
 TRIES = 2
 """An engine that is gone is replaced once for a request: one that a request ends would end again."""
-
-NO_ENERGY = EnergyReading(0.0, "modelled", ())
 
 Reply = TypeVar("Reply")
 
@@ -92,9 +90,9 @@ class SharedModel:
         return self._facts
 
     @property
-    def is_shared(self) -> bool:
-        """Whether the engine answers, and not this process."""
-        return self._own is None
+    def answered_by(self) -> AnsweredBy:
+        """See `CompletingModel`."""
+        return "shared" if self._own is None else self._own.answered_by
 
     def complete(self, request: Request, control: CompletionControl, said: Callable[[str], None]) -> Completion:
         """See `CompletingModel`."""
@@ -103,15 +101,12 @@ class SharedModel:
             settings, number = control.settings(), next(self._numbers)
             near = within_reach(request, settings.max_prompt_tokens)
             wire.send(messages.Complete(number, near, spending_of(settings), control.config()))
-            return _completion(self._reply(wire, number, messages.Completed, _Listening(control, said)))
+            return completion_of(self._reply(wire, number, messages.Completed, _Listening(control, said)))
 
-        started_s = time.perf_counter()
         try:
             return self._with_engine(ask, lambda own: own.complete(request, control, said))
-        except CancelledError:  # before its turn: nothing was spent
-            facts, elapsed_ms = self.facts, (time.perf_counter() - started_s) * 1000
-            name = facts.manifest.name
-            return Completion("", (), Work(), facts.layers, NO_ENERGY, elapsed_ms, name, facts.device)
+        except CancelledError:  # before its turn
+            return nothing_made(self.facts)
 
     def audit(self, completion: Completion, cancelled: Callable[[], bool]) -> Audit:
         """See `CompletingModel`."""
@@ -235,7 +230,8 @@ class _Listening:
         return None if self._cancelled_s is None else self._cancelled_s + CANCEL_HEARD_S
 
 
-def _completion(message: messages.Completed) -> Completion:
+def completion_of(message: messages.Completed) -> Completion:
+    """Return the completion that a message carries."""
     return Completion(
         text=message.text,
         steps=message.steps,

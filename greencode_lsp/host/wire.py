@@ -52,11 +52,11 @@ class Wire:
 
     def has_room(self) -> bool:
         """Tell whether a short message can be sent without waiting."""
-        return _is_ready(self._writing, selectors.EVENT_WRITE, 0)
+        return is_ready(self._writing, 0, selectors.EVENT_WRITE)
 
     def has_news(self, wait_s: float) -> bool:
         """Tell whether there is something to receive (an end, too), waiting so long for it at most."""
-        return _is_ready(self._reading, selectors.EVENT_READ, wait_s)
+        return is_ready(self._reading, wait_s)
 
     def receive(self, decoder: msgspec.msgpack.Decoder[Decoded], wait_s: float | None = None) -> Decoded:
         """Return the next message, waiting for its beginning for ever or so long.
@@ -104,8 +104,8 @@ class Wire:
         return bytes(data)
 
 
-def _is_ready(connection: socket.socket, event: int, wait_s: float) -> bool:
-    """Ask one socket; without `select`, whose numbers end at 1023."""
+def is_ready(connection: socket.socket, wait_s: float, event: int = selectors.EVENT_READ) -> bool:
+    """Ask one socket, waiting so long at most; without `select`, whose numbers end at 1023."""
     kind = getattr(selectors, "PollSelector", selectors.SelectSelector)
     with kind() as selector:
         try:
