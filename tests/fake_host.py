@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from greencode_lsp.completion.model import LocalModel
+from greencode_lsp.completion.notifier import Notify
 from greencode_lsp.host.__main__ import main
-from greencode_lsp.host.shared import Notify
 from greencode_lsp.records import Control
 from greencode_lsp.settings import Settings
 from tests.fakes import SAMPLE, FakeEngine

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from greencode_lsp.completion.model import CompletingModel, LocalModel
-from greencode_lsp.completion.pipeline import LiveControl, Request
+from greencode_lsp.completion.pipeline import LiveControl
+from greencode_lsp.completion.request import Request
 from greencode_lsp.host.client import Means, SharedModel
 from greencode_lsp.host.join import Launch, join, start_detached
 from greencode_lsp.host.meeting import Meeting, Transport
@@ -98,12 +99,11 @@ def shared(
     launch: Launch = no_launch,
     load: Callable[[], CompletingModel] = never,
     notify: Callable[[str], None] = lambda sentence: None,
-    unload_after_s: float | None = 600.0,
     model: str = "bundled",
 ) -> SharedModel:
     """Return a model in the engine at a meeting place."""
     means = Means(lambda: join(meeting, launch), load, notify)
-    return SharedModel(replace(Settings(), model=model), unload_after_s, means)
+    return SharedModel(replace(Settings(), model=model), means)
 
 
 def launch_fake(meeting: Meeting) -> Any:

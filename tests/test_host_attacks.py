@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from greencode_lsp import __version__
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.host import messages
 from greencode_lsp.host.connection import Connection
 from greencode_lsp.host.messages import BadMessageError, decode, encode, from_editor, from_engine

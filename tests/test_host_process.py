@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.errors import EngineError, HostError
 from greencode_lsp.files import make_private
 from greencode_lsp.host import join as joining

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from greencode_lsp.completion.model import LocalModel
-from greencode_lsp.completion.pipeline import LOOKED_AT, Request
+from greencode_lsp.completion.request import LOOKED_AT, Request
 from greencode_lsp.errors import EngineError, GreenCodeError, ModelNotFoundError
 from greencode_lsp.host.client import SharedModel, within_reach
 from greencode_lsp.host.meeting import Transport
@@ -205,7 +205,8 @@ def test_a_sentence_of_the_engine_reaches_the_user() -> None:
     assert sentences == ["The counter is lost."]
 
 
-def test_a_model_that_rested_is_loaded_again_for_the_next_request() -> None:
+def test_a_model_that_rested_is_loaded_again_for_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Settings, "unload_after_s", 0.01)
     loads: list[str] = []
 
     def load(settings: Settings, notify: object) -> LocalModel:
@@ -213,16 +214,16 @@ def test_a_model_that_rested_is_loaded_again_for_the_next_request() -> None:
         return local_model()
 
     with running(load=load) as engine:
-        model = shared(engine.meeting, unload_after_s=0.01)
+        model = shared(engine.meeting)
         wait_until(lambda: engine.engine.is_resting)
         assert model.complete(request(), live(), ignore).text
     assert len(loads) == 2
 
 
 def test_a_battery_nearly_empty_lets_the_model_go_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greencode_lsp.host.shared.LOW_BATTERY_REST_S", 0.01)
+    monkeypatch.setattr("greencode_lsp.completion.resting.LOW_BATTERY_REST_S", 0.01)
     with running(battery=lambda: Battery(19.0, is_discharging=True)) as engine:
-        shared(engine.meeting, unload_after_s=None)
+        shared(engine.meeting)
         wait_until(lambda: engine.engine.is_resting)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.errors import TeamError
 from greencode_lsp.host.messages import BadMessageError
 from greencode_lsp.limits import TEAM_ANSWER_S

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from greencode_lsp.completion.pipeline import Backend, CompletionControl, Request, complete
+from greencode_lsp.completion.backend import Backend
+from greencode_lsp.completion.pipeline import CompletionControl, complete
+from greencode_lsp.completion.request import Request
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.guarantee import agreement
@@ -21,7 +23,7 @@ NO_ENERGY = EnergyReading(0.0, "modelled", ())
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ModelFacts:
     """What is known of a loaded model."""
 
     manifest: Manifest
@@ -33,7 +35,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class ModelAudit:
     """What catching a completion up to full depth has found and taken."""
 
     agreed: int | None
@@ -47,7 +49,7 @@ class CompletingModel(Protocol):
     """A loaded model. Blocking; one call at a time."""
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> ModelFacts:
         """What is known of it."""
         ...
 
@@ -60,7 +62,7 @@ class CompletingModel(Protocol):
         """Complete at the cursor, as `pipeline.complete` does."""
         ...
 
-    def audit(self, completion: Completion, cancelled: Callable[[], bool]) -> Audit:
+    def audit(self, completion: Completion, cancelled: Callable[[], bool]) -> ModelAudit:
         """Catch a completion up to full depth."""
         ...
 
@@ -69,7 +71,7 @@ class CompletingModel(Protocol):
         ...
 
 
-def nothing_made(facts: Facts) -> Completion:
+def nothing_made(facts: ModelFacts) -> Completion:
     """Return the completion that was cancelled before anything was spent on it."""
     return Completion("", (), Work(), facts.layers, NO_ENERGY, 0.0, facts.manifest.name, facts.device)
 
@@ -82,13 +84,13 @@ class LocalModel:
     def __init__(self, backend: Backend, meter: Meter) -> None:
         self.backend, self._meter = backend, meter
         engine = backend.engine
-        self.facts = Facts(backend.manifest, engine.device, engine.numeric, engine.layers, backend.note)
+        self.facts = ModelFacts(backend.manifest, engine.device, engine.precision, engine.layers, backend.note)
 
     def complete(self, request: Request, control: CompletionControl, said: Callable[[str], None]) -> Completion:
         """See `CompletingModel`."""
         return complete(self.backend, request, control, self._meter, said)
 
-    def audit(self, completion: Completion, cancelled: Callable[[], bool]) -> Audit:
+    def audit(self, completion: Completion, cancelled: Callable[[], bool]) -> ModelAudit:
         """See `CompletingModel`."""
         start_s, window = time.perf_counter(), self._meter.open()
         ids = [step.token_id for step in completion.steps]
@@ -102,9 +104,9 @@ class LocalModel:
             energy = window.close(self.backend.engine.work)
         elapsed_ms = (time.perf_counter() - start_s) * 1000
         if full is None:
-            return Audit(None, 0, energy, elapsed_ms)
+            return ModelAudit(None, 0, energy, elapsed_ms)
         constraint = spelling(self.backend.tokenizer, completion.dropped) if completion.dropped else None
-        return Audit(*agreement(ids, full, constraint), energy, elapsed_ms)
+        return ModelAudit(*agreement(ids, full, constraint), energy, elapsed_ms)
 
     def close(self) -> None:
         """See `CompletingModel`: the last reference lets it go."""

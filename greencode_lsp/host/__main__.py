@@ -9,13 +9,13 @@ from typing import cast
 
 from greencode_lsp.host.meeting import Meeting, Transport
 from greencode_lsp.host.shared import HostParts, SharedEngine
-from greencode_lsp.models.store import leave_workspace
+from greencode_lsp.models.store import move_out_of_workspace
 
 
 def main(arguments: list[str], parts: HostParts | None = None) -> int:
     """Serve at a meeting place until nobody is left; 1 where nobody can listen there."""
     folder, name, transport = arguments
-    leave_workspace()
+    move_out_of_workspace()
     try:
         listener = Meeting(Path(folder), name, cast("Transport", transport)).listen()
     except OSError:  # the editor's server says it, and runs the model itself

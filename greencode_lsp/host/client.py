@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from greencode_lsp import errors
-from greencode_lsp.completion.model import NO_ENERGY, AnsweredBy, Audit, CompletingModel, Facts, nothing_made
-from greencode_lsp.completion.pipeline import LOOKED_AT, CompletionControl, Request
+from greencode_lsp.completion.model import NO_ENERGY, AnsweredBy, CompletingModel, ModelAudit, ModelFacts, nothing_made
+from greencode_lsp.completion.pipeline import CompletionControl
+from greencode_lsp.completion.request import LOOKED_AT, Request
 from greencode_lsp.errors import CancelledError, EngineError, GreenCodeError, HostError
 from greencode_lsp.host import messages
 from greencode_lsp.host.messages import BadMessageError, Choice, from_engine
@@ -30,7 +31,7 @@ Reply = TypeVar("Reply")
 
 def choice_of(settings: Settings) -> Choice:
     """Return the settings that name a model."""
-    return Choice(settings.model, settings.device, settings.numeric, settings.latency_target_ms)
+    return Choice(settings.model, settings.device, settings.precision, settings.latency_target_ms)
 
 
 def spending_of(settings: Settings) -> messages.Spending:
@@ -70,19 +71,19 @@ class SharedModel:
     Blocking; belongs to the worker's thread, but for `close`.
     """
 
-    def __init__(self, settings: Settings, unload_after_s: float | None, means: Means) -> None:
+    def __init__(self, settings: Settings, means: Means) -> None:
         """Have the model ready; raises what loading it raises."""
-        self._choice, self._unload_after_s, self._means = choice_of(settings), unload_after_s, means
+        self._choice, self._unload_after_s, self._means = choice_of(settings), settings.unload_after_s, means
         self._numbers = itertools.count(1)
         self._wire: Wire | None = None
-        self._facts: Facts | None = None
+        self._facts: ModelFacts | None = None
         self._own: CompletingModel | None = None
         """The model in this process."""
         self._is_closed = False
         self._with_engine(lambda wire: None, lambda own: None)
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> ModelFacts:
         """See `CompletingModel`."""
         if self._own is not None:
             return self._own.facts
@@ -108,20 +109,20 @@ class SharedModel:
         except CancelledError:  # before its turn
             return nothing_made(self.facts)
 
-    def audit(self, completion: Completion, cancelled: Callable[[], bool]) -> Audit:
+    def audit(self, completion: Completion, cancelled: Callable[[], bool]) -> ModelAudit:
         """See `CompletingModel`."""
 
-        def ask(wire: Wire) -> Audit:
+        def ask(wire: Wire) -> ModelAudit:
             number = next(self._numbers)
             ids = tuple(step.token_id for step in completion.steps)
             wire.send(messages.Audit(number, completion.prompt_ids, ids, completion.dropped))
             reply = self._reply(wire, number, messages.Audited, _Listening(_Cancelled(cancelled)))
-            return Audit(reply.agreed, reply.tokens, reply.energy, reply.elapsed_ms)
+            return ModelAudit(reply.agreed, reply.tokens, reply.energy, reply.elapsed_ms)
 
         try:
             return self._with_engine(ask, lambda own: own.audit(completion, cancelled))
         except CancelledError:
-            return Audit(None, 0, NO_ENERGY, 0.0)
+            return ModelAudit(None, 0, NO_ENERGY, 0.0)
 
     def close(self) -> None:
         """See `CompletingModel`; from any thread."""
@@ -158,7 +159,7 @@ class SharedModel:
             self._wire = wire
             wire.send(messages.Open(number, self._choice, self._unload_after_s))
             opened = self._reply(wire, number, messages.Opened, None)
-            known = Facts(opened.manifest, opened.device, opened.precision, opened.layers, opened.note)
+            known = ModelFacts(opened.manifest, opened.device, opened.precision, opened.layers, opened.note)
             self._facts = known
         return self._wire
 

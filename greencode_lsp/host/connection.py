@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from greencode_lsp import __version__
-from greencode_lsp.completion.model import LocalModel
+from greencode_lsp.completion.model import CompletingModel
 from greencode_lsp.errors import CancelledError, GreenCodeError
 from greencode_lsp.host import messages
 from greencode_lsp.host.messages import BadMessageError, Choice, Message, from_editor
@@ -29,7 +29,7 @@ class Host(Protocol):
 
     turns: Turns
 
-    def model_of(self, connection: Connection) -> LocalModel:
+    def model_of(self, connection: Connection) -> CompletingModel:
         """Return the editor's model, loaded where it is not in memory; on the thread that computes."""
         ...
 
@@ -44,7 +44,7 @@ def settings_of(choice: Choice) -> Settings:
         Settings(),
         model=choice.model,
         device=choice.device,
-        numeric=choice.precision,
+        precision=choice.precision,
         latency_target_ms=choice.latency_target_ms,
     )
 
@@ -233,7 +233,7 @@ class Connection:
         audit = self._model().audit(completion, lambda: turn.cancelled.is_set() or turns.is_somebody_waiting)
         return messages.Audited(message.number, audit.agreed, audit.tokens, audit.energy, audit.elapsed_ms)
 
-    def _model(self) -> LocalModel:
+    def _model(self) -> CompletingModel:
         if self.choice is None:
             raise BadMessageError("no model was chosen")
         return self._host.model_of(self)

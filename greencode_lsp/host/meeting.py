@@ -22,8 +22,9 @@ from typing import Literal
 
 import msgspec
 
+from greencode_lsp.cache_folder import cache_home
 from greencode_lsp.errors import HostError
-from greencode_lsp.files import UnsafeFileError, atomic_write, cache_home, is_private, make_private, read_regular
+from greencode_lsp.files import UnsafeFileError, atomic_write, is_private, make_private, read_regular
 from greencode_lsp.host.wire import Wire, WireLostError
 from greencode_lsp.limits import HELLO_S, HOST_CONNECTIONS
 from greencode_lsp.models.store import data_home

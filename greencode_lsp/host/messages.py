@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.records import DecodeConfig, EnergyReading, Step, Work
 

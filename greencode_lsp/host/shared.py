@@ -2,59 +2,50 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
-from greencode_lsp.completion.model import LocalModel
+from greencode_lsp.completion.model import CompletingModel
+from greencode_lsp.completion.notifier import Notify
+from greencode_lsp.completion.parts import ServiceParts
+from greencode_lsp.completion.resting import RestingModel
+from greencode_lsp.completion.selection import checkpoints
 from greencode_lsp.host.connection import Connection, settings_of
 from greencode_lsp.host.meeting import Listener
-from greencode_lsp.host.residence import Residence
 from greencode_lsp.host.turns import Turns
 from greencode_lsp.limits import GRACE_S, HOST_CONNECTIONS, START_ENGINE_S
 from greencode_lsp.power import Battery, read_battery
+from greencode_lsp.priority import give_way
 from greencode_lsp.settings import Settings
 
-Notify = Callable[[str], None]
 
-LOW_BATTERY_REST_S = 10.0
-"""On a battery that is nearly empty a model goes after so long: sooner, and each keystroke would load it again."""
-LOOK_AT_BATTERY_S = 60.0
-"""While a model is in memory and the machine runs on its battery; never otherwise."""
-
-
-def load_model(settings: Settings, notify: Notify) -> LocalModel:
-    """Load the model that the settings name, with its meter; on a CPU this thread gives way to others from now on."""
-    from greencode_lsp.completion.pipeline import load_backend
-    from greencode_lsp.energy.detect import detect
-    from greencode_lsp.engine.load import pick_device
-    from greencode_lsp.priority import give_way
+def load_model(settings: Settings, notify: Notify) -> CompletingModel:
+    """Load the model that the settings name, with its meter; on a CPU this process gives way to others from now on."""
+    from greencode_lsp.engine.load import pick_device  # with numpy: not before the engine listens
 
     if pick_device(settings.device) == "cpu":
-        give_way()
-    backend = load_backend(settings)
-    return LocalModel(backend, detect(backend.engine.device, notify, backend.checkpoint))
+        give_way(whole_process=True)
+    return ServiceParts(place=lambda settings, notify, load: load()).open(settings, notify)
 
 
 def identify(settings: Settings) -> Hashable:
     """Return what two choices share if they stand for the same model computed alike."""
-    from greencode_lsp.completion.chosen import checkpoints
-    from greencode_lsp.engine.load import pick_device
+    from greencode_lsp.engine.load import pick_device  # with numpy: not before the engine listens
 
-    return checkpoints(settings)[0], pick_device(settings.device), settings.numeric
+    return checkpoints(settings)[0], pick_device(settings.device), settings.precision
 
 
 @dataclass(frozen=True, slots=True)
 class HostParts:
     """What the engine's process is made of besides itself; tests put their own in."""
 
-    load: Callable[[Settings, Notify], LocalModel] = load_model
+    load: Callable[[Settings, Notify], CompletingModel] = load_model
     identify: Callable[[Settings], Hashable] = identify
     battery: Callable[[], Battery | None] = read_battery
     grace_s: float = GRACE_S
-    residence: Residence = field(default_factory=Residence)
 
 
 class SharedEngine:
@@ -63,6 +54,8 @@ class SharedEngine:
     def __init__(self, listener: Listener, parts: HostParts | None = None) -> None:
         self._listener, self._parts = listener, parts or HostParts()
         self.turns = Turns()
+        self._models: dict[Hashable, RestingModel] = {}
+        """By what they are; the thread that computes alone changes it."""
         self._connections: set[Connection] = set()
         self._free = threading.Semaphore(HOST_CONNECTIONS)
         """Seats; who has not yet said who he is takes one too."""
@@ -93,19 +86,29 @@ class SharedEngine:
     @property
     def is_resting(self) -> bool:
         """Whether no model is in memory."""
-        return self._parts.residence.is_empty
+        return all(model.is_resting for model in tuple(self._models.values()))
 
-    def model_of(self, connection: Connection) -> LocalModel:
+    def model_of(self, connection: Connection) -> CompletingModel:
         """See `Host`."""
         assert connection.choice is not None
-        settings, residence = settings_of(connection.choice), self._parts.residence
+        settings = settings_of(connection.choice)
         if connection.key is None:
             connection.key = self._parts.identify(settings)
-            with self._lock:
-                wanted = {other.key for other in self._connections}
-            residence.keep_only(wanted)
-        load = self._parts.load
-        return residence.get(connection.key, lambda: load(settings, self._notify_all), connection.unload_after_s)
+            self._drop_unwanted()
+        model = self._models.get(connection.key)
+        if model is None:
+            load = partial(self._parts.load, settings, self._notify_all)
+            model = RestingModel(load, connection.unload_after_s, self._parts.battery)
+            self._models[connection.key] = model
+        model.stay(connection.unload_after_s)
+        return model
+
+    def _drop_unwanted(self) -> None:
+        """Let go what no editor has chosen any more."""
+        with self._lock:
+            wanted = {connection.key for connection in self._connections}
+        for key in set(self._models) - wanted:
+            self._models.pop(key).close()
 
     def _notify_all(self, sentence: str) -> None:
         with self._lock:
@@ -165,23 +168,5 @@ class SharedEngine:
     # ---- computing
 
     def _compute(self) -> None:
-        residence = self._parts.residence
         while not self._ended.is_set():
-            turn = self.turns.take(self._rest())
-            if turn is not None:
-                turn.run()
-                turn = None  # it holds its request's text
-                residence.touch()
-
-    def _rest(self) -> float | None:
-        """Let models go that are due; return after how many seconds to look again, None for when somebody asks."""
-        residence = self._parts.residence
-        if residence.is_empty:
-            return None
-        battery = self._parts.battery()
-        longest_s = LOW_BATTERY_REST_S if battery is not None and battery.is_low else math.inf
-        residence.rest(longest_s)
-        wait_s = residence.next_rest_s(longest_s)
-        if battery is None or not battery.is_discharging or residence.is_empty:
-            return wait_s
-        return LOOK_AT_BATTERY_S if wait_s is None else min(wait_s, LOOK_AT_BATTERY_S)
+            self.turns.take().run()

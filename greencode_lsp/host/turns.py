@@ -36,18 +36,11 @@ class Turns:
             self._waiting.append(turn)
             self._changed.notify()
 
-    def wake(self) -> None:
-        """Let who takes look again at how long it waits."""
+    def take(self) -> Turn:
+        """Wait for somebody, and return whose turn it is."""
         with self._changed:
-            self._changed.notify()
-
-    def take(self, wait_s: float | None) -> Turn | None:
-        """Return whose turn it is; None where `wait_s` went by, or somebody called `wake`, with nobody there."""
-        with self._changed:
-            if not self._waiting:
-                self._changed.wait(wait_s)
-            if not self._waiting:
-                return None
+            while not self._waiting:
+                self._changed.wait()
             turn = self._next()
             self._waiting.remove(turn)
             for other in self._waiting:
@@ -63,6 +56,11 @@ class Turns:
             self._waiting.remove(turn)
         turn.refuse()
         return True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._waiting
 
     @property
     def is_somebody_waiting(self) -> bool:

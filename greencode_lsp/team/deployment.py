@@ -109,8 +109,8 @@ def load_for_team(settings: Settings) -> Callable[[], CompletingModel]:
     """Return what loads the model in a replica: at the normal priority, for nobody types at that machine."""
 
     def load() -> CompletingModel:
+        from greencode_lsp.completion.backend import load_backend
         from greencode_lsp.completion.model import LocalModel
-        from greencode_lsp.completion.pipeline import load_backend
         from greencode_lsp.energy.detect import detect
 
         backend = load_backend(settings)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.demo.positions import SAMPLES
 from greencode_lsp.errors import TeamError
 from greencode_lsp.settings import Settings

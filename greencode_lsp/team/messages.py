@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from greencode_lsp.completion.pipeline import Request
+from greencode_lsp.completion.request import Request
 from greencode_lsp.host.client import spending_of, within_reach
 from greencode_lsp.host.messages import BadMessageError, Completed, Spending
 from greencode_lsp.models.manifest import Manifest
@@ -46,7 +46,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
-class ModelFacts(msgspec.Struct, frozen=True):
+class TeamFacts(msgspec.Struct, frozen=True):
     """What is known of the team's model."""
 
     manifest: Manifest
@@ -74,7 +74,7 @@ Decoded = TypeVar("Decoded")
 
 read_asked = msgspec.json.Decoder(Asked)
 read_completed = msgspec.json.Decoder(Completed)
-read_facts = msgspec.json.Decoder(ModelFacts)
+read_facts = msgspec.json.Decoder(TeamFacts)
 read_problem = msgspec.json.Decoder(Problem)
 
 

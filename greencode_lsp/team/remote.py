@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from greencode_lsp.completion.model import NO_ENERGY, AnsweredBy, Audit, CompletingModel, Facts, nothing_made
-from greencode_lsp.completion.pipeline import CompletionControl, Request
+from greencode_lsp.completion.model import NO_ENERGY, AnsweredBy, CompletingModel, ModelAudit, ModelFacts, nothing_made
+from greencode_lsp.completion.pipeline import CompletionControl
+from greencode_lsp.completion.request import Request
 from greencode_lsp.errors import CancelledError, TeamError
 from greencode_lsp.files import UnsafeFileError, read_regular
 from greencode_lsp.host.client import completion_of
@@ -114,14 +115,14 @@ class TeamModel:
     def __init__(self, address: Address, own: CompletingModel, notify: Callable[[str], None]) -> None:
         self._address, self._own, self._notify = address, own, notify
         self._connection: http.client.HTTPConnection | None = None
-        self._team: Facts | None = None
+        self._team: ModelFacts | None = None
         self._away_until_s = float("-inf")
         self._told = ""
         self._answered_by_team = False
         self._ask_facts()
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> ModelFacts:
         """Of whichever has answered last."""
         return self._team if self._team is not None and self._answered_by_team else self._own.facts
 
@@ -145,10 +146,10 @@ class TeamModel:
         self._answered_by_team = False
         return self._own.complete(request, control, said)
 
-    def audit(self, completion: Completion, cancelled: Callable[[], bool]) -> Audit:
+    def audit(self, completion: Completion, cancelled: Callable[[], bool]) -> ModelAudit:
         """See `CompletingModel`: only of what the user's own engine has made, the team's has its own thresholds."""
         if completion.device.startswith(TEAM):
-            return Audit(None, 0, NO_ENERGY, 0.0)
+            return ModelAudit(None, 0, NO_ENERGY, 0.0)
         return self._own.audit(completion, cancelled)
 
     def close(self) -> None:
@@ -160,7 +161,7 @@ class TeamModel:
     def _ask_facts(self) -> None:
         try:
             made = read(self._exchange("GET", MODEL_PATH, b"", lambda: False), read_facts)
-            self._team = Facts(made.manifest, made.device, made.precision, made.layers)
+            self._team = ModelFacts(made.manifest, made.device, made.precision, made.layers)
             self._answered_by_team = True
         except (AwayError, BadMessageError, TeamError) as error:
             self._is_away(str(error))

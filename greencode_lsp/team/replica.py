@@ -17,7 +17,7 @@ from greencode_lsp.host.messages import Failed
 from greencode_lsp.preference import decode_config
 from greencode_lsp.records import DecodeConfig
 from greencode_lsp.settings import Settings
-from greencode_lsp.team.messages import ModelFacts, read, read_asked
+from greencode_lsp.team.messages import TeamFacts, read, read_asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Replica:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="greencode")
 
     def facts(self) -> bytes:
-        """Return what is known of the model, as `ModelFacts`."""
+        """Return what is known of the model, as `TeamFacts`."""
         facts = self._model.facts
         manifest = replace(facts.manifest, training={}, files={})
-        return msgspec.json.encode(ModelFacts(manifest, facts.device, facts.precision, facts.layers))
+        return msgspec.json.encode(TeamFacts(manifest, facts.device, facts.precision, facts.layers))
 
     async def complete(self, body: bytes) -> bytes:
         """Return `Completed` or `Failed` for an `Asked`; nothing of its text is in any error."""
