@@ -5,28 +5,57 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 NICENESS = 10
 """A tenth of the weight of a process at the normal priority, where both want one processor."""
+_SESSION = Path("/proc/self/autogroup")
+_TASKS = Path("/proc/self/task")
+
+Loaded = TypeVar("Loaded")
 
 
-def give_way(*, whole_process: bool = False) -> None:
-    """Lower this thread, and those that it will start; what a system cannot do is left as it is.
+def then_give_way(load: Callable[[], Loaded], wanted: Callable[[Loaded], bool]) -> Loaded:
+    """Load at the normal priority; then lower this thread and those that loading has started, if that is wanted.
 
-    On Linux a thread has a niceness of its own; elsewhere only a whole process can be lowered, which one that does
-    nothing but compute allows. Linux shares processors between sessions first (autogroup), whatever the niceness within
-    them, so that such a process lowers that of its session too, if it leads one.
+    On Linux a thread has a niceness of its own; elsewhere nothing is done: see `set_process`.
     """
-    with suppress(OSError, AttributeError):
-        if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-            if whole_process and os.getsid(0) == os.getpid():
-                Path("/proc/self/autogroup").write_text(str(NICENESS))
-        elif whole_process and os.name == "posix":
-            os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-        elif whole_process:
-            import psutil
+    if sys.platform != "linux":
+        return load()
+    before = _threads()
+    loaded = load()
+    if wanted(loaded):
+        for thread in {threading.get_native_id(), *_threads() - before}:
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, thread, NICENESS)
+    return loaded
 
+
+def set_process(*, is_lower: bool) -> None:
+    """Lower this whole process, which does nothing but compute, or take that back where the system allows it.
+
+    Linux shares processors between sessions first (autogroup), whatever the niceness within them: a process that leads
+    a session lowers that. macOS and Windows lower the process for good.
+    """
+    if sys.platform == "linux":
+        if os.getsid(0) == os.getpid():
+            with suppress(OSError):  # a kernel without autogroups
+                _SESSION.write_text(str(NICENESS if is_lower else 0))
+    elif is_lower and os.name == "posix":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    elif is_lower:
+        import psutil
+
+        with suppress(psutil.Error):
             psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+
+
+def _threads() -> set[int]:
+    try:
+        return {int(path.name) for path in _TASKS.iterdir()}
+    except OSError:
+        return set()

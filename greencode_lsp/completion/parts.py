@@ -17,7 +17,7 @@ from greencode_lsp.energy.ledger import Ledger
 from greencode_lsp.energy.meter import Meter
 from greencode_lsp.models.store import ledger_path
 from greencode_lsp.power import Power
-from greencode_lsp.priority import give_way
+from greencode_lsp.priority import then_give_way
 from greencode_lsp.settings import Settings
 
 
@@ -28,12 +28,8 @@ def _detect(device: str, notify: Notify, checkpoint: Checkpoint) -> Meter:
 
 
 def _load_behind_editor(settings: Settings) -> Backend:
-    """Load, and compute from now on behind what the user does, unless on a GPU."""
-    from greencode_lsp.engine.load import pick_device  # with numpy, which the server's start does without
-
-    if pick_device(settings.device) == "cpu":
-        give_way()
-    return load_backend(settings)
+    """Load, and compute from then on behind what the user does, unless on a GPU."""
+    return then_give_way(lambda: load_backend(settings), lambda backend: backend.engine.device == "cpu")
 
 
 def _in_this_process(settings: Settings, notify: Notify, load: Callable[[], CompletingModel]) -> CompletingModel:

@@ -18,17 +18,16 @@ from greencode_lsp.host.meeting import Listener
 from greencode_lsp.host.turns import Turns
 from greencode_lsp.limits import GRACE_S, HOST_CONNECTIONS, START_ENGINE_S
 from greencode_lsp.power import Battery, read_battery
-from greencode_lsp.priority import give_way
+from greencode_lsp.priority import set_process
 from greencode_lsp.settings import Settings
 
 
 def load_model(settings: Settings, notify: Notify) -> CompletingModel:
-    """Load the model that the settings name, with its meter; on a CPU this process gives way to others from now on."""
-    from greencode_lsp.engine.load import pick_device  # with numpy: not before the engine listens
-
-    if pick_device(settings.device) == "cpu":
-        give_way(whole_process=True)
-    return ServiceParts(place=lambda settings, notify, load: load()).open(settings, notify)
+    """Load the model that the settings name, with its meter; on a CPU this process gives way to others afterwards."""
+    set_process(is_lower=False)
+    model = ServiceParts(place=lambda settings, notify, load: load()).open(settings, notify)
+    set_process(is_lower=model.facts.device == "cpu")
+    return model
 
 
 def identify(settings: Settings) -> Hashable:
