@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from greencode_lsp.completion.model import LocalModel
+from greencode_lsp.completion.model import LoadedModel
 from greencode_lsp.completion.notifier import Notify
 from greencode_lsp.host.__main__ import main
 from greencode_lsp.records import Control
@@ -22,7 +22,7 @@ def before_token(control: Control, prefix: str) -> None:
     hang_when_slow(control, prefix)
 
 
-def load(settings: Settings, notify: Notify) -> LocalModel:
+def load(settings: Settings, notify: Notify) -> LoadedModel:
     """Load the fake."""
     return local_model(FakeEngine((SAMPLE, SLOW, DEADLY), before_token))
 

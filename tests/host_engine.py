@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from greencode_lsp.completion.model import CompletingModel, LocalModel
+from greencode_lsp.completion.model import CompletingModel, LoadedModel
 from greencode_lsp.completion.pipeline import LiveControl
 from greencode_lsp.completion.request import Request
 from greencode_lsp.host.client import Means, SharedModel
@@ -37,9 +37,9 @@ def hang_when_slow(control: Control, prefix: str) -> None:
         pause.wait(0.001)
 
 
-def local_model(engine: FakeEngine | None = None) -> LocalModel:
+def local_model(engine: FakeEngine | None = None) -> LoadedModel:
     """Return a fake model in this process."""
-    return LocalModel(backend(engine or FakeEngine((SAMPLE, SLOW), hang_when_slow)), meter())
+    return LoadedModel(backend(engine or FakeEngine((SAMPLE, SLOW), hang_when_slow)), meter())
 
 
 def parts(**changes: Any) -> HostParts:

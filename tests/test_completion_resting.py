@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from greencode_lsp.completion import resting
-from greencode_lsp.completion.model import LocalModel
+from greencode_lsp.completion.model import LoadedModel
 from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.resting import RestingModel
 from greencode_lsp.power import Battery
@@ -23,10 +23,10 @@ def model(
     unload_after_s: float | None = 600.0,
     battery: Callable[[], Battery | None] = lambda: None,
     engine: FakeEngine | None = None,
-) -> Iterator[tuple[RestingModel, list[LocalModel]]]:
-    loads: list[LocalModel] = []
+) -> Iterator[tuple[RestingModel, list[LoadedModel]]]:
+    loads: list[LoadedModel] = []
 
-    def load() -> LocalModel:
+    def load() -> LoadedModel:
         loads.append(local_model(engine))
         return loads[-1]
 

@@ -23,7 +23,7 @@ from greencode_lsp.records import DecodeConfig
 from tests.host_engine import Running, ignore, live, request, running, shared
 
 HELLO = messages.Hello(messages.PROTOCOL, __version__)
-CHOICE = messages.Choice("bundled", "cpu", "auto", 800)
+CHOICE = messages.ModelChoice("bundled", "cpu", "auto", 800)
 SPENDING = messages.Spending(0.5, 32, 448, "auto")
 
 
@@ -98,10 +98,10 @@ LIES = {
     "a preference beyond 1": messages.Complete(2, request(), messages.Spending(2.0, 32, 448, "auto"), DecodeConfig()),
     "an endless budget": messages.Complete(2, request(), messages.Spending(0.5, 10**9, 448, "auto"), DecodeConfig()),
     "a word for multiline": messages.Complete(2, request(), messages.Spending(0.5, 32, 448, "evil"), DecodeConfig()),  # type: ignore[arg-type]  # a lie
-    "a name without end": messages.Open(2, messages.Choice("x" * 10_000, "cpu", "auto", 800), None),
+    "a name without end": messages.Open(2, messages.ModelChoice("x" * 10_000, "cpu", "auto", 800), None),
     "a number below none": messages.Cancel(-1),
-    "ids below none": messages.Audit(2, (-1,), (1,), b""),
-    "too many ids": messages.Audit(2, (1,) * 70_000, (1,), b""),
+    "ids below none": messages.AuditRequest(2, (-1,), (1,), b""),
+    "too many ids": messages.AuditRequest(2, (1,) * 70_000, (1,), b""),
 }
 
 
@@ -117,7 +117,7 @@ def test_values_beyond_their_bounds_are_refused_with_a_sentence(lie: messages.Me
 
 FAILURES = {
     "no model chosen": messages.Complete(2, request(), SPENDING, DecodeConfig()),
-    "an audit without a model": messages.Audit(2, (1,), (1,), b""),
+    "an audit without a model": messages.AuditRequest(2, (1,), (1,), b""),
 }
 
 

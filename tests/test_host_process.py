@@ -117,8 +117,8 @@ def test_an_engine_killed_over_a_request_is_replaced_once(meeting: Meeting) -> N
 
 def test_an_engine_that_cannot_be_replaced_lets_the_server_run_the_model(meeting: Meeting) -> None:
     launches = [launch_fake]
-    told: list[str] = []
-    model = shared(meeting, lambda place: launches.pop()(place), local_model, told.append)
+    notices: list[str] = []
+    model = shared(meeting, lambda place: launches.pop()(place), local_model, notices.append)
     (killed,) = process_ids(meeting)
 
     def no_more(place: Meeting) -> object:
@@ -129,8 +129,8 @@ def test_an_engine_that_cannot_be_replaced_lets_the_server_run_the_model(meeting
     wait_for_end(killed)
     assert model.complete(request(), live(), ignore).text
     assert model.answered_by == "server"
-    assert len(told) == 1
-    assert "Permission denied" in told[0]
+    assert len(notices) == 1
+    assert "Permission denied" in notices[0]
 
 
 def test_a_killed_editor_ends_neither_the_engine_nor_the_others(meeting: Meeting) -> None:
@@ -271,17 +271,17 @@ def test_an_older_engine_is_drained_and_a_new_one_started(
 def test_a_newer_engine_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with running() as engine:
         monkeypatch.setattr(joining, "__version__", "0.0.1")
-        told: list[str] = []
-        model = shared(engine.meeting, no_launch, local_model, told.append)
+        notices: list[str] = []
+        model = shared(engine.meeting, no_launch, local_model, notices.append)
         assert model.answered_by == "server"
-        assert "restart the editor" in told[0]
+        assert "restart the editor" in notices[0]
 
 
 def test_an_engine_that_ends_at_once_lets_the_server_run_the_model(unix_meeting: Meeting) -> None:
-    told: list[str] = []
-    model = shared(unix_meeting, lambda place: start_detached(["/bin/false"], "/"), local_model, told.append)
+    notices: list[str] = []
+    model = shared(unix_meeting, lambda place: start_detached(["/bin/false"], "/"), local_model, notices.append)
     assert model.complete(request(), live(), ignore).text
-    assert told == ["The shared engine did not start; this editor runs the model itself."]
+    assert notices == ["The shared engine did not start; this editor runs the model itself."]
 
 
 @posix

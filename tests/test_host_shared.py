@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from greencode_lsp.completion.model import LocalModel
+from greencode_lsp.completion.model import LoadedModel
 from greencode_lsp.completion.request import LOOKED_AT, Request
 from greencode_lsp.errors import EngineError, GreenCodeError, ModelNotFoundError
 from greencode_lsp.host.client import SharedModel, within_reach
@@ -67,7 +67,7 @@ def test_the_text_so_far_is_heard_while_the_engine_works(engine: Running) -> Non
 def test_two_editors_share_one_model() -> None:
     loads: list[str] = []
 
-    def load(settings: Settings, notify: object) -> LocalModel:
+    def load(settings: Settings, notify: object) -> LoadedModel:
         loads.append(settings.model)
         return local_model()
 
@@ -80,7 +80,7 @@ def test_two_editors_share_one_model() -> None:
 def test_editors_may_have_chosen_different_models() -> None:
     loads: list[str] = []
 
-    def load(settings: Settings, notify: object) -> LocalModel:
+    def load(settings: Settings, notify: object) -> LoadedModel:
         loads.append(settings.model)
         return local_model()
 
@@ -174,7 +174,7 @@ def test_an_audit_finds_what_it_would_in_an_own_process(engine: Running) -> None
 
 
 def test_an_error_comes_as_it_would_in_an_own_process() -> None:
-    def load(settings: Settings, notify: object) -> LocalModel:
+    def load(settings: Settings, notify: object) -> LoadedModel:
         raise ModelNotFoundError("There is no model here.")
 
     with running(load=load) as engine, pytest.raises(ModelNotFoundError, match="There is no model here"):
@@ -196,7 +196,7 @@ def test_an_unforeseen_error_says_nothing_of_the_text() -> None:
 def test_a_sentence_of_the_engine_reaches_the_user() -> None:
     sentences: list[str] = []
 
-    def load(settings: Settings, notify: Callable[[str], None]) -> LocalModel:
+    def load(settings: Settings, notify: Callable[[str], None]) -> LoadedModel:
         notify("The counter is lost.")
         return local_model()
 
@@ -209,7 +209,7 @@ def test_a_model_that_rested_is_loaded_again_for_the_next_request(monkeypatch: p
     monkeypatch.setattr(Settings, "unload_after_s", 0.01)
     loads: list[str] = []
 
-    def load(settings: Settings, notify: object) -> LocalModel:
+    def load(settings: Settings, notify: object) -> LoadedModel:
         loads.append(settings.model)
         return local_model()
 
@@ -241,7 +241,7 @@ def test_the_engine_ends_when_nobody_is_left(transport: Transport) -> None:
 def test_the_engine_outlives_whatever_a_load_raises(error: Exception) -> None:
     failures = [error]
 
-    def load(settings: Settings, notify: object) -> LocalModel:
+    def load(settings: Settings, notify: object) -> LoadedModel:
         if failures:
             raise failures.pop()
         return local_model()

@@ -294,8 +294,8 @@ def open_gate() -> Gate:
     return Gate(copies(), Accounts(None), Counted())
 
 
-def team_model(url: str, told: list[str] | None = None) -> TeamModel:
-    return TeamModel(Address.of(url), local_model(), (told if told is not None else []).append)
+def team_model(url: str, notices: list[str] | None = None) -> TeamModel:
+    return TeamModel(Address.of(url), local_model(), (notices if notices is not None else []).append)
 
 
 def test_a_team_that_answers_answers() -> None:
@@ -318,19 +318,19 @@ def test_a_connection_is_kept_between_requests() -> None:
 
 @pytest.mark.parametrize("nonsense", [b"", b"{}", b"[" * 100_000, b'{"type": "Completed"}', bytes(1000)])
 def test_a_team_that_answers_nonsense_is_told_once_and_the_own_engine_completes(nonsense: bytes) -> None:
-    told: list[str] = []
+    notices: list[str] = []
     with serving(open_gate(), nonsense=nonsense) as url:
-        model = team_model(url, told)
+        model = team_model(url, notices)
         for _ in range(2):
             assert model.complete(request(), live(), ignore).text
     assert model.answered_by == "server"
-    assert len(told) == 1
+    assert len(notices) == 1
 
 
 def test_a_slow_team_is_not_waited_for() -> None:
-    told: list[str] = []
+    notices: list[str] = []
     with serving(open_gate(), delay_s=5.0) as url:
-        model = team_model(url, told)
+        model = team_model(url, notices)
         start_s = time.monotonic()
         assert model.complete(request(), live(), ignore).text
         first_s = time.monotonic() - start_s
@@ -338,15 +338,15 @@ def test_a_slow_team_is_not_waited_for() -> None:
         both_s = time.monotonic() - start_s
     assert first_s < 3 * TEAM_ANSWER_S
     assert both_s - first_s < TEAM_ANSWER_S  # it is left alone for a while
-    assert len(told) == 1
+    assert len(notices) == 1
 
 
 def test_a_team_that_is_away_is_no_obstacle() -> None:
-    told: list[str] = []
-    model = team_model("http://127.0.0.1:1", told)
+    notices: list[str] = []
+    model = team_model("http://127.0.0.1:1", notices)
     assert model.complete(request(), live(), ignore).text
-    assert len(told) == 1
-    assert "your own engine completes meanwhile" in told[0]
+    assert len(notices) == 1
+    assert "your own engine completes meanwhile" in notices[0]
 
 
 def test_a_team_that_is_back_answers_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,13 +360,13 @@ def test_a_team_that_is_back_answers_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_wrong_token_is_one_sentence(users: Path) -> None:
     add_user(users, "anna")
-    told: list[str] = []
+    notices: list[str] = []
     with serving(Gate(copies(), Accounts(users), Counted())) as url:
-        model = team_model(url, told)
+        model = team_model(url, notices)
         for _ in range(3):
             assert model.complete(request(), live(), ignore).text
-    assert len(told) == 1
-    assert "it does not know your token" in told[0]
+    assert len(notices) == 1
+    assert "it does not know your token" in notices[0]
 
 
 def test_a_cancelled_request_is_hung_up_on() -> None:

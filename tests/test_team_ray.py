@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from greencode_lsp.completion.model import LocalModel
+from greencode_lsp.completion.model import LoadedModel
 from greencode_lsp.records import Control
 from greencode_lsp.settings import Settings
 from greencode_lsp.team import remote
@@ -33,7 +33,7 @@ def before_token(control: Control, prefix: str) -> None:
     threading.Event().wait(TOKEN_S)
 
 
-def load() -> LocalModel:
+def load() -> LoadedModel:
     """Load the fake in a replica."""
     return local_model(FakeEngine((SAMPLE,), before_token))
 
@@ -51,7 +51,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = free.getsockname()[1]
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     cluster.add_node(num_cpus=2)
-    plan = deployment.Plan(Settings(), replicas=2, cpus=1.0, users=Path(users), port=port)
+    plan = deployment.DeploymentPlan(Settings(), replicas=2, cpus=1.0, users=Path(users), port=port)
     deployment.start(cluster.address, plan)
     try:
         deployment.deploy(plan, load)
@@ -93,6 +93,6 @@ def test_a_copy_killed_under_load_loses_no_request(url: str) -> None:
 
 def test_a_wrong_token_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GREENCODE_REMOTE_TOKEN", "wrong")
-    told: list[str] = []
-    TeamModel(Address.of(url), local_model(), told.append)
-    assert "does not know your token" in told[0]
+    notices: list[str] = []
+    TeamModel(Address.of(url), local_model(), notices.append)
+    assert "does not know your token" in notices[0]

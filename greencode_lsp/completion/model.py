@@ -76,7 +76,7 @@ def nothing_made(facts: ModelFacts) -> Completion:
     return Completion("", (), Work(), facts.layers, NO_ENERGY, 0.0, facts.manifest.name, facts.device)
 
 
-class LocalModel:
+class LoadedModel:
     """A model in this process."""
 
     answered_by: AnsweredBy = "server"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from greencode_lsp.completion.backend import Backend, load_backend
-from greencode_lsp.completion.model import CompletingModel, LocalModel
+from greencode_lsp.completion.model import CompletingModel, LoadedModel
 from greencode_lsp.completion.notifier import Notify
 from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.resting import RestingModel
@@ -57,7 +57,7 @@ class ServiceParts:
 
         def load() -> CompletingModel:
             backend = self.load(settings)
-            return LocalModel(backend, self.meter(backend.engine.device, notify, backend.checkpoint))
+            return LoadedModel(backend, self.meter(backend.engine.device, notify, backend.checkpoint))
 
         return self.place(settings, notify, load)
 

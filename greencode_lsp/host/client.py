@@ -14,7 +14,7 @@ from greencode_lsp.completion.pipeline import CompletionControl
 from greencode_lsp.completion.request import LOOKED_AT, Request
 from greencode_lsp.errors import CancelledError, EngineError, GreenCodeError, HostError
 from greencode_lsp.host import messages
-from greencode_lsp.host.messages import BadMessageError, Choice, from_engine
+from greencode_lsp.host.messages import BadMessageError, ModelChoice, from_engine
 from greencode_lsp.host.wire import Wire, WireLostError
 from greencode_lsp.limits import CANCEL_HEARD_S, OPEN_MODEL_S
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
@@ -29,9 +29,9 @@ TRIES = 2
 Reply = TypeVar("Reply")
 
 
-def choice_of(settings: Settings) -> Choice:
+def choice_of(settings: Settings) -> ModelChoice:
     """Return the settings that name a model."""
-    return Choice(settings.model, settings.device, settings.precision, settings.latency_target_ms)
+    return ModelChoice(settings.model, settings.device, settings.precision, settings.latency_target_ms)
 
 
 def spending_of(settings: Settings) -> messages.Spending:
@@ -115,7 +115,7 @@ class SharedModel:
         def ask(wire: Wire) -> ModelAudit:
             number = next(self._numbers)
             ids = tuple(step.token_id for step in completion.steps)
-            wire.send(messages.Audit(number, completion.prompt_ids, ids, completion.dropped))
+            wire.send(messages.AuditRequest(number, completion.prompt_ids, ids, completion.dropped))
             reply = self._reply(wire, number, messages.Audited, _Listening(_Cancelled(cancelled)))
             return ModelAudit(reply.agreed, reply.tokens, reply.energy, reply.elapsed_ms)
 

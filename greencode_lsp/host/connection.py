@@ -13,7 +13,7 @@ from greencode_lsp import __version__
 from greencode_lsp.completion.model import CompletingModel
 from greencode_lsp.errors import CancelledError, GreenCodeError
 from greencode_lsp.host import messages
-from greencode_lsp.host.messages import BadMessageError, Choice, Message, from_editor
+from greencode_lsp.host.messages import BadMessageError, Message, ModelChoice, from_editor
 from greencode_lsp.host.turns import Turn, Turns
 from greencode_lsp.host.wire import Wire, WireLostError
 from greencode_lsp.limits import HELLO_S, HOST_MESSAGES, HOST_MESSAGES_S
@@ -38,7 +38,7 @@ class Host(Protocol):
         ...
 
 
-def settings_of(choice: Choice) -> Settings:
+def settings_of(choice: ModelChoice) -> Settings:
     """Return the settings that name a model."""
     return replace(
         Settings(),
@@ -85,7 +85,7 @@ class Connection:
 
     def __init__(self, wire: Wire, host: Host) -> None:
         self._wire, self._host = wire, host
-        self.choice: Choice | None = None
+        self.choice: ModelChoice | None = None
         self.key: Hashable = None
         """By which the model is known that the editor has chosen; the thread that computes sets it."""
         self.unload_after_s: float | None = None
@@ -216,7 +216,7 @@ class Connection:
         completion = self._model().complete(message.request, control, said)
         return completed(message.number, completion)
 
-    def _audit(self, message: messages.Audit, turn: Turn) -> Message:
+    def _audit(self, message: messages.AuditRequest, turn: Turn) -> Message:
         completion = Completion(
             text="",
             steps=tuple(Step(token_id, 0) for token_id in message.emitted_ids),

@@ -53,7 +53,7 @@ class Drain(Message, frozen=True):
     """Take no new editors, and end with the last of those that are here: a newer engine takes the place."""
 
 
-class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings that name a model."""
 
     model: Name
@@ -66,7 +66,7 @@ class Open(Message, frozen=True):
     """Have a model ready; the answer is `Opened`, or `Failed`."""
 
     number: Number
-    choice: Choice
+    choice: ModelChoice
     unload_after_s: Annotated[float, Meta(ge=0)] | None
     """Without a request for so long the model may go from memory; None: never."""
 
@@ -113,7 +113,7 @@ class Cancel(Message, frozen=True):
     number: Number
 
 
-class Audit(Message, frozen=True):
+class AuditRequest(Message, frozen=True):
     """Catch a completion up to full depth, when nobody waits; the answer is `Audited`, or `Failed`."""
 
     number: Number
@@ -171,7 +171,7 @@ class Notice(Message, frozen=True):
     sentence: str
 
 
-FromEditor = Hello | Drain | Open | Complete | Reconfigure | Cancel | Audit
+FromEditor = Hello | Drain | Open | Complete | Reconfigure | Cancel | AuditRequest
 FromEngine = Welcome | Refused | Opened | Said | Completed | Audited | Failed | Notice
 
 from_editor = msgspec.msgpack.Decoder(FromEditor)

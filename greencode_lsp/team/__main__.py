@@ -90,7 +90,7 @@ def serve(arguments: argparse.Namespace) -> int:
     from greencode_lsp.team import deployment
 
     settings = replace(Settings(), model=arguments.model, device=arguments.device)
-    plan = deployment.Plan(
+    plan = deployment.DeploymentPlan(
         settings=settings,
         replicas=arguments.replicas,
         max_replicas=arguments.max_replicas,

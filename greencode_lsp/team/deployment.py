@@ -29,7 +29,7 @@ BOUNDS_MS = [5, 10, 20, 50, 100, 200, 300, 400, 500, 750, 1000, 2000]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DeploymentPlan:
     """How the engine is deployed."""
 
     settings: Settings
@@ -110,16 +110,16 @@ def load_for_team(settings: Settings) -> Callable[[], CompletingModel]:
 
     def load() -> CompletingModel:
         from greencode_lsp.completion.backend import load_backend
-        from greencode_lsp.completion.model import LocalModel
+        from greencode_lsp.completion.model import LoadedModel
         from greencode_lsp.energy.detect import detect
 
         backend = load_backend(settings)
-        return LocalModel(backend, detect(backend.engine.device, lambda sentence: None, backend.checkpoint))
+        return LoadedModel(backend, detect(backend.engine.device, lambda sentence: None, backend.checkpoint))
 
     return load
 
 
-def start(address: str | None, plan: Plan) -> None:
+def start(address: str | None, plan: DeploymentPlan) -> None:
     """Begin a Ray cluster here, or join one; nothing is reported to Ray's makers (design, I5)."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
@@ -127,7 +127,7 @@ def start(address: str | None, plan: Plan) -> None:
     serve.start(http_options=HTTPOptions(host=plan.host, port=plan.port, **tls))
 
 
-def deploy(plan: Plan, load: Callable[[], CompletingModel] | None = None) -> None:
+def deploy(plan: DeploymentPlan, load: Callable[[], CompletingModel] | None = None) -> None:
     """Deploy the engine, or roll a changed plan out: each copy is replaced when its successor serves."""
     options: dict[str, Any] = {"num_cpus": plan.cpus, "num_gpus": plan.gpus}
     scaling: dict[str, Any] = (

@@ -13,7 +13,7 @@ import msgspec
 
 from greencode_lsp.host.messages import BadMessageError, Completed, Failed
 from greencode_lsp.limits import HOST_MESSAGE_BYTES
-from greencode_lsp.team.messages import COMPLETE_PATH, MODEL_PATH, USAGE_PATH, Problem, Usage, read, read_asked
+from greencode_lsp.team.messages import COMPLETE_PATH, MODEL_PATH, USAGE_PATH, AccountUsage, Problem, read, read_asked
 from greencode_lsp.team.users import Accounts, User
 
 TRIES = 3
@@ -70,7 +70,7 @@ class Gate:
             return Reply(200, await self._retried(self._copies.facts))
         if (method, path) == ("GET", USAGE_PATH):
             account = self._accounts.of(user)
-            usage = Usage(user.name, account.completions, account.tokens, account.energy_j)
+            usage = AccountUsage(user.name, account.completions, account.tokens, account.energy_j)
             return Reply(200, msgspec.json.encode(usage))
         if (method, path) != ("POST", COMPLETE_PATH):
             return _problem(404, "There is nothing here.")

@@ -27,7 +27,7 @@ LONGEST_WAIT_S = 30.0
 
 
 class Measured(msgspec.Struct):
-    """What a load test has found."""
+    """What a load test has measured."""
 
     typists: int
     seconds: float
@@ -91,11 +91,11 @@ async def measure(url: str, typists: int, seconds: float) -> Measured:
         if status != 200:
             raise TeamError(f"The team's engine at {url} answers with HTTP {status}; set {TOKEN_VARIABLE}.")
         texts = [sample.read_text(encoding="utf8") for sample in sorted(SAMPLES.glob("*.txt"))]
-        found = Measured(typists, seconds)
-        all_typists = _Typists(client, texts, time.monotonic() + seconds, found)
+        measured = Measured(typists, seconds)
+        all_typists = _Typists(client, texts, time.monotonic() + seconds, measured)
         await asyncio.gather(*(all_typists.type(number) for number in range(typists)))
-        found.problems = dict(all_typists.problems)
-        return found
+        measured.problems = dict(all_typists.problems)
+        return measured
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -105,15 +105,15 @@ def quantile(values: list[float], share: float) -> float:
 
 
 def run(url: str, typists: int, seconds: float, file: Path | None, write: Callable[[str], None]) -> int:
-    """Measure, say what was found, and keep it where that is wanted; 1 where a request was lost."""
-    found = asyncio.run(measure(url, typists, seconds))
-    count = len(found.waited_ms)
-    waited = ", ".join(f"p{share * 100:.0f} {quantile(found.waited_ms, share):.0f}" for share in (0.5, 0.95, 0.99))
-    service = ", ".join(f"p{share * 100:.0f} {quantile(found.service_ms, share):.0f}" for share in (0.5, 0.95))
+    """Measure, write the figures, and keep it where that is wanted; 1 where a request was lost."""
+    measured = asyncio.run(measure(url, typists, seconds))
+    count = len(measured.waited_ms)
+    waited = ", ".join(f"p{share * 100:.0f} {quantile(measured.waited_ms, share):.0f}" for share in (0.5, 0.95, 0.99))
+    service = ", ".join(f"p{share * 100:.0f} {quantile(measured.service_ms, share):.0f}" for share in (0.5, 0.95))
     write(f"{typists} typists, {seconds:.0f} s: {count} completions, {count / seconds:.1f} a second")
     write(f"waited (ms): {waited}; in the engine (ms): {service}")
-    write(f"energy: {found.energy_j:.1f} J, {found.energy_j / max(1, count):.3f} J a completion")
-    write(f"problems: {found.problems or 'none'}")
+    write(f"energy: {measured.energy_j:.1f} J, {measured.energy_j / max(1, count):.3f} J a completion")
+    write(f"problems: {measured.problems or 'none'}")
     if file is not None:
-        file.write_bytes(msgspec.json.encode(found))
-    return 1 if found.problems else 0
+        file.write_bytes(msgspec.json.encode(measured))
+    return 1 if measured.problems else 0

@@ -61,7 +61,7 @@ class Problem(msgspec.Struct, frozen=True):
     sentence: str
 
 
-class Usage(msgspec.Struct, frozen=True):
+class AccountUsage(msgspec.Struct, frozen=True):
     """What a user's completions took since the engine was started."""
 
     user: str

@@ -117,7 +117,7 @@ class TeamModel:
         self._connection: http.client.HTTPConnection | None = None
         self._team: ModelFacts | None = None
         self._away_until_s = float("-inf")
-        self._told = ""
+        self._notified = ""
         self._answered_by_team = False
         self._ask_facts()
 
@@ -137,7 +137,7 @@ class TeamModel:
             try:
                 body = msgspec.json.encode(Asked.of(request, control.settings()))
                 made = read(self._exchange("POST", COMPLETE_PATH, body, control.cancelled), read_completed)
-                self._answered_by_team, self._told = True, ""
+                self._answered_by_team, self._notified = True, ""
                 return _of_team(completion_of(made))
             except CancelledError:
                 return nothing_made(self.facts)
@@ -170,8 +170,8 @@ class TeamModel:
         """Leave the team's engine alone for a while; say why, once until it answers again."""
         self._hang_up()
         self._away_until_s = time.monotonic() + TEAM_AWAY_S
-        if reason != self._told:
-            self._told = reason
+        if reason != self._notified:
+            self._notified = reason
             self._notify(f"The team's engine at {self._address.host} does not help ({reason}); {MEANWHILE}.")
 
     def _exchange(self, method: str, path: str, body: bytes, cancelled: Callable[[], bool]) -> bytes:

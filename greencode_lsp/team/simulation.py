@@ -81,7 +81,7 @@ def run(users: int, file: Path | None, p95_ms: float, write: Callable[[str], Non
     load, times = Load(users), measured.service_ms
     mean_ms = sum(times) / len(times)
     copies = copies_needed(load, times, p95_ms)
-    found = waited_ms(load, copies, times)
+    waits = waited_ms(load, copies, times)
     write(
         f"{users} users, {load.active_share:.0%} typing, a request every {load.gap_s:.1f} s: "
         f"{load.requests_per_s:.0f} a second"
@@ -89,6 +89,6 @@ def run(users: int, file: Path | None, p95_ms: float, write: Callable[[str], Non
     write(f"service: mean {mean_ms:.1f} ms, p95 {quantile(times, 0.95):.1f} ms ({len(times)} measured)")
     write(f"copies of the model: {copies} (busy {load.requests_per_s * mean_ms / 1000 / copies:.0%})")
     write(
-        f"waited (ms): p50 {quantile(found, 0.5):.0f}, p95 {quantile(found, 0.95):.0f}, p99 {quantile(found, 0.99):.0f}"
+        f"waited (ms): p50 {quantile(waits, 0.5):.0f}, p95 {quantile(waits, 0.95):.0f}, p99 {quantile(waits, 0.99):.0f}"
     )
     return 0
