@@ -139,8 +139,10 @@ class Completion:
     device: str
     prompt_ids: tuple[int, ...] = field(default=(), repr=False)
     """What the tokens were generated after: an audit goes over them again."""
-    constraint: Constraint | None = field(default=None, repr=False, compare=False)
-    """What ruled the first tokens, where the prompt's last one was healed."""
+    dropped: bytes = field(default=b"", repr=False)
+    """What the first tokens had to spell again, where the prompt's last one was healed."""
+    seen_characters: int = field(default=1 << 30, compare=False)
+    """On either side of the cursor, at most so many were seen by the model."""
 
     @property
     def exit_layers(self) -> tuple[int, ...]:

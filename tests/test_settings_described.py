@@ -56,7 +56,9 @@ def test_a_setting_that_may_differ_between_folders_is_a_resources_in_vs_code(set
     assert is_resource is setting.scoped
 
 
-@pytest.mark.parametrize("key", ["model", "latencyTarget", "device", "precision", "server.path"])
+@pytest.mark.parametrize(
+    "key", ["model", "latencyTarget", "device", "precision", "unloadAfter", "sharedEngine", "remote", "server.path"]
+)
 def test_what_chooses_what_is_run_or_loaded_is_the_machines_in_vs_code(key: str) -> None:
     assert PROPERTIES[f"{SECTION}.{key}"]["scope"] == "machine"
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from greencode_lsp.completion.model import CompletingModel
 from greencode_lsp.completion.model_host import ModelHost
 from greencode_lsp.completion.notifier import Notifier
 from greencode_lsp.completion.outcomes import Settled
-from greencode_lsp.completion.parts import LoadedModel, RunningCompletion
-from greencode_lsp.completion.pipeline import LiveControl, complete, seen_characters
+from greencode_lsp.completion.parts import RunningCompletion
+from greencode_lsp.completion.pipeline import LiveControl
 from greencode_lsp.completion.recorder import CompletionRecorder
 from greencode_lsp.completion.status_reporter import StatusReporter
 from greencode_lsp.completion.suggestions import Suggestion
@@ -17,7 +18,7 @@ from greencode_lsp.completion.worker import Ticket, Worker
 from greencode_lsp.energy.ledger import LedgerRow
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.preference import fallback_reason
-from greencode_lsp.records import Completion, FixedControl
+from greencode_lsp.records import Completion
 from greencode_lsp.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class CompletionJobs:
         control = LiveControl(
             settings=settings,
             cancelled=lambda: ticket.stop.is_set() or self._worker.is_closed or running.is_contradicted,
-            manifest=loaded.backend.manifest,
+            manifest=loaded.facts.manifest,
             language=request.language,
             choose=self._recorder.choose,
         )
@@ -58,7 +59,7 @@ class CompletionJobs:
             running.text = text
 
         try:
-            completion = complete(loaded.backend, request, control, loaded.meter, said)
+            completion = loaded.complete(request, control, said)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
             self._status.give_reason(self._notifier.failure(error, "The completion failed"))
             return None
@@ -66,19 +67,19 @@ class CompletionJobs:
         self._keep(running, completion, settings(), loaded, stopped)
         if stopped is not None:
             return None
-        return Suggestion.of(running.number, request, completion.text, seen_characters(loaded.backend, completion))
+        return Suggestion.of(running.number, request, completion.text, completion.seen_characters)
 
     def _keep(
         self,
         running: RunningCompletion,
         completion: Completion,
         settings: Settings,
-        loaded: LoadedModel,
+        loaded: CompletingModel,
         stopped: str | None,
     ) -> None:
         """Note what was completed, and have it recorded after the answer is given."""
         language = running.request.language
-        self.fallback = fallback_reason(settings, loaded.backend.manifest, language)
+        self.fallback = fallback_reason(settings, loaded.facts.manifest, language)
         self._status.give_reason(self.fallback)
         self._last = completion
         row = None
@@ -96,7 +97,7 @@ class CompletionJobs:
         loaded = self._host.loaded
         try:
             if self._recorder.due and loaded is not None and not self._is_busy():
-                self._recorder.audit(loaded.backend, loaded.meter, FixedControl(is_cancelled=self._is_busy))
+                self._recorder.audit(loaded, self._is_busy)
         except CancelledError:
             logger.debug("An audit was stopped for a request")
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence

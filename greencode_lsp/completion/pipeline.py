@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Protocol, cast
 
 from greencode_lsp.completion import filters
 from greencode_lsp.completion.backend import Backend
@@ -25,6 +25,14 @@ from greencode_lsp.settings import Settings
 
 HEALED = 64
 """Characters of a last token that was dropped from the prompt, at most."""
+
+
+class CompletionControl(Control, Protocol):
+    """What a running completion asks its caller."""
+
+    def settings(self) -> Settings:
+        """Return the settings as they are now."""
+        ...
 
 
 @dataclass(slots=True)
@@ -56,7 +64,7 @@ class LiveControl:
 def complete(
     backend: Backend,
     request: Request,
-    control: LiveControl,
+    control: CompletionControl,
     meter: Meter,
     said: Callable[[str], None] = lambda text: None,
 ) -> Completion:
@@ -96,7 +104,8 @@ def complete(
         model=backend.manifest.name,
         device=backend.engine.device,
         prompt_ids=healed.prompt_ids,
-        constraint=healed.constraint,
+        dropped=healed.dropped,
+        seen_characters=_seen_characters(backend, healed.prompt_ids),
     )
 
 
@@ -112,9 +121,9 @@ def _prompt(backend: Backend, request: Request, settings: Settings) -> tuple[Hea
     return healed, max_new_tokens + len(ids) - len(healed.prompt_ids)
 
 
-def seen_characters(backend: Backend, completion: Completion) -> int:
+def _seen_characters(backend: Backend, prompt_ids: Sequence[int]) -> int:
     """Return how many characters on either side of the cursor the model has seen, at most."""
-    text = backend.tokenizer.decode(completion.prompt_ids)
+    text = backend.tokenizer.decode(prompt_ids)
     return len(text) + text.count("\n") + HEALED  # Windows' line ends are two characters
 
 
