@@ -78,8 +78,8 @@ def test_emacs_has_every_setting_and_none_that_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("plugin", "listed"),
     [
-        ("neovim/lua/greencode/config.lua", r"MACHINE_SETTINGS = \{(.*)\}"),
-        ("emacs/greencode-eglot.el", r"memq key '\((.*?)\)"),
+        ("neovim/lua/greencode/config.lua", r"(?s)MACHINE_SETTINGS = \{(.*?)\}"),
+        ("emacs/greencode-core.el", r"greencode-machine-keys\s+'\((.*?)\)"),
     ],
 )
 def test_a_project_has_no_say_in_what_is_loaded_in_any_editor(plugin: str, listed: str) -> None:

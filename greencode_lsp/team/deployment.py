@@ -120,7 +120,7 @@ def load_for_team(settings: Settings) -> Callable[[], CompletingModel]:
 
 
 def start(address: str | None, plan: DeploymentPlan) -> None:
-    """Begin a Ray cluster here, or join one; nothing is reported to Ray's makers (design, I5)."""
+    """Begin a Ray cluster here, or join one; nothing is reported to Ray's makers (I5)."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
     tls = {} if plan.certificate is None else {"ssl_certfile": str(plan.certificate), "ssl_keyfile": str(plan.key)}

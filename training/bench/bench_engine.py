@@ -115,7 +115,7 @@ def of_peer(times: Times, start: str, figure: str) -> float | None:
 def medians_ms(times: Times) -> dict[str, dict[str, float]]:
     """Return milliseconds by peer and figure."""
     return {
-        name: {figure: round(1000 * statistics.median(found), 3) for figure, found in figures.items()}
+        name: {figure: round(1000 * statistics.median(seconds), 3) for figure, seconds in figures.items()}
         for name, figures in times.items()
     }
 
