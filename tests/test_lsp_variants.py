@@ -79,7 +79,7 @@ async def test_a_change_is_taken_whatever_its_version(home: Path, version: Any) 
     ],
     ids=repr,
 )
-async def test_a_change_that_cannot_be_read_leads_to_no_other_text_and_a_full_text_mends_it(
+async def test_a_change_that_cannot_be_read_leads_to_no_other_text_and_a_full_text_fixes_it(
     home: Path, changes: Any
 ) -> None:
     async with connect(home, FAKE) as wire:
@@ -96,8 +96,10 @@ async def test_a_change_that_cannot_be_read_leads_to_no_other_text_and_a_full_te
 
 @pytest.mark.parametrize(
     "position",
-    [None, 5, [], {}, {"line": 0}, {"line": -1, "character": 0}, {"line": 0, "character": -1}]
-    + [{"line": 10**30, "character": 0}],
+    [
+        *(None, 5, [], {}, {"line": 0}, {"line": -1, "character": 0}, {"line": 0, "character": -1}),
+        {"line": 10**30, "character": 0},
+    ],
     ids=repr,
 )
 async def test_a_position_that_is_none_is_an_error_and_the_session_goes_on(home: Path, position: Any) -> None:
@@ -185,8 +187,10 @@ async def test_initialization_options_of_any_kind_are_no_obstacle(home: Path, op
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"capabilities": None}, {"capabilities": 5}, {"processId": "x"}, {"workspaceFolders": 5}]
-    + [{"workspaceFolders": [{}]}],
+    [
+        *({"capabilities": None}, {"capabilities": 5}, {"processId": "x"}),
+        *({"workspaceFolders": 5}, {"workspaceFolders": [{}]}),
+    ],
     ids=repr,
 )
 async def test_an_initialize_that_cannot_be_read_is_an_error_and_another_is_taken(
