@@ -103,9 +103,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve() -> int:
     """Serve one editor over standard input and output until it says exit."""
+    from greencode_lsp.completion.parts import ServiceParts
+    from greencode_lsp.completion.service import CompletionService
+    from greencode_lsp.host.place import place_model
     from greencode_lsp.lsp.server import serve_stdio
 
-    return serve_stdio()
+    parts = ServiceParts(place=place_model)
+    return serve_stdio(lambda notify, report: CompletionService(notify, report, parts))
 
 
 def demo(arguments: argparse.Namespace) -> int:

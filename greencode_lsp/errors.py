@@ -57,3 +57,11 @@ class CancelledError(GreenCodeError):
 
 class EngineError(GreenCodeError):
     """The library that computes refuses the model on this machine: update it, or choose another model."""
+
+
+class HostError(GreenCodeError):
+    """The shared engine cannot be reached or started: the model runs in the editor's own server instead."""
+
+
+class TeamError(GreenCodeError):
+    """A team's engine cannot be run or reached as asked; the message says what to change."""

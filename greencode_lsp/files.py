@@ -150,6 +150,14 @@ def make_private(folder: Path) -> Path:
     return folder
 
 
+def is_private(folder: Path) -> bool:
+    """Tell whether a folder is there, is the user's, and only the user can enter it; never raises."""
+    try:
+        return not open_to_others(folder)
+    except OSError:
+        return False
+
+
 def open_to_others(folder: Path) -> int:
     """Return what others may do (mode bits) in a folder of the user's; raises UnsafeFileError where it is none."""
     status = os.lstat(folder)

@@ -59,6 +59,33 @@ PARENT_S = 1.0
 UNSENT_BYTES = 64 * 1024 * 1024
 """Waiting for a client that does not read: as for messages; then it is taken for gone."""
 
+HOST_MESSAGE_BYTES = 8 * 1024 * 1024
+"""Between an editor's server and the shared engine: the longest prompt's text, four bytes a character, and a margin."""
+HOST_CONNECTIONS = 64
+"""Editors at one shared engine; nobody has so many windows."""
+HOST_MESSAGES = 400
+"""Of one connection in HOST_MESSAGES_S: twenty times what the fastest typist causes."""
+HOST_MESSAGES_S = 2.0
+HELLO_S = 3.0
+"""For either side to say who it is; it takes a millisecond."""
+REST_OF_MESSAGE_S = 10.0
+"""From a message's first byte to its last, over a local socket."""
+SEND_S = 1.0
+"""For a message to fit into the other side's buffer; who does not read is taken for gone."""
+START_ENGINE_S = 10.0
+"""For a new engine to listen; it takes 0.2 s."""
+OPEN_MODEL_S = 900.0
+"""For a model to load, the first time its graphs are built."""
+CANCEL_HEARD_S = 10.0
+"""From a cancel to the engine's answer: a hundred times the longest segment; then the engine is taken for hung."""
+GRACE_S = 5.0
+"""Without any editor before the engine ends: a window that is loaded again finds its model."""
+
+TEAM_ANSWER_S = 0.5
+"""For a team's engine to answer; then the user's own completes."""
+TEAM_AWAY_S = 15.0
+"""For which a team's engine that did not answer is left alone."""
+
 OTHER_FILES = 20
 """Read or looked at for one selection of other files' text; Copilot looks at as many."""
 OTHER_FILE_BYTES = 200_000

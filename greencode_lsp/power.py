@@ -14,15 +14,39 @@ KEEP_S = 5.0
 """A plug is pulled rarely, and reading it takes a millisecond."""
 
 
-def read_power() -> PowerState:
-    """Return what feeds the machine; `unknown` where there is no battery or none that can be asked."""
+LOW_PERCENT = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """The machine's battery."""
+
+    percent: float
+    is_discharging: bool
+
+    @property
+    def is_low(self) -> bool:
+        """Whether it feeds the machine and is nearly empty."""
+        return self.is_discharging and self.percent < LOW_PERCENT
+
+
+def read_battery() -> Battery | None:
+    """Return the battery; None where there is none or none that can be asked."""
     try:
         battery = psutil.sensors_battery()
     except (AttributeError, OSError, RuntimeError, ValueError):  # no such call on this system, or an odd driver
-        return "unknown"
+        return None
     if battery is None or battery.power_plugged is None:
+        return None
+    return Battery(float(battery.percent), not battery.power_plugged)
+
+
+def read_power() -> PowerState:
+    """Return what feeds the machine; `unknown` where there is no battery or none that can be asked."""
+    battery = read_battery()
+    if battery is None:
         return "unknown"
-    return "mains" if battery.power_plugged else "battery"
+    return "battery" if battery.is_discharging else "mains"
 
 
 @dataclass(slots=True)

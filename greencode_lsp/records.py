@@ -102,7 +102,7 @@ class Work:
 
     @property
     def layer_equivalents_ratio(self) -> float:
-        """Decode cost over full-depth decode cost; 1.0 where nothing was decoded (design, section 2)."""
+        """Decode cost over full-depth decode cost; 1.0 where nothing was decoded."""
         full = self.full_depth_layer_equivalents
         return self.layer_equivalents / full if full else 1.0
 
@@ -126,6 +126,19 @@ class EnergyReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """Where a suggestion departs from another one of the same place."""
+
+    token_ids: tuple[int, ...] = ()
+    """Kept: the first tokens generated, healed ones included."""
+    avoided: tuple[bytes, ...] = ()
+    """Not to follow them, in one token or in pieces; none for no branch."""
+
+
+NO_BRANCH = Branch()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """One finished completion as the service, the demo and the command line see it."""
 
@@ -139,10 +152,12 @@ class Completion:
     device: str
     prompt_ids: tuple[int, ...] = field(default=(), repr=False)
     """What the tokens were generated after: an audit goes over them again."""
-    constraint: Constraint | None = field(default=None, repr=False, compare=False)
-    """What ruled the first tokens, where the prompt's last one was healed."""
-    respelled: int = 0
-    """Bytes of the tokens' beginning that spell the prompt's last token again, and are not part of the text."""
+    dropped: bytes = field(default=b"", repr=False)
+    """What the first tokens had to spell again, where the prompt's last one was healed."""
+    seen_characters: int = field(default=1 << 30, compare=False)
+    """On either side of the cursor, at most so many were seen by the model."""
+    branches: tuple[Branch, ...] = field(default=(), repr=False)
+    """Where others may depart from it, the least sure place first; where the user asked."""
 
     @property
     def exit_layers(self) -> tuple[int, ...]:

@@ -49,6 +49,10 @@ def _read_languages(value: object) -> dict[str, dict[str, Any]] | None:
     return taken
 
 
+def _read_address(value: object) -> str | None:
+    return value.strip() if isinstance(value, str) else None
+
+
 def _setting(key: str, default: Any, kind: Kind, meaning: str, *, scoped: bool = False) -> Any:  # noqa: ANN401 - as `field`
     """Declare a field; a scoped one may differ between workspace folders and languages."""
     return field(default=default, metadata={"key": key, "kind": kind, "meaning": meaning, "scoped": scoped})
@@ -204,7 +208,31 @@ class Settings:
         "how the model computes; `auto` is `int8` on the CPU, `mixed` (4 and 8 bits) for large models, `bfloat16` on "
         "CUDA",
     )
+    unload_after: int | str = _setting(
+        "unloadAfter",
+        10,
+        kinds.whole_number(1, 1440, "never"),
+        "minutes without a request after which the model goes from memory; the next request brings it back within a "
+        "second",
+    )
+    shared_engine: bool = _setting(
+        "sharedEngine",
+        True,
+        kinds.FLAG,
+        "let all your editors share one engine, and so one model in memory, instead of one each",
+    )
+    remote: str = _setting(
+        "remote",
+        "",
+        kinds.Kind(_read_address, "an address such as https://HOST:8750, or empty", {"type": "string"}),
+        "the address of your team's engine (`greencode-serve`); your own completes where it does not answer",
+    )
     energy: EnergySettings = field(default_factory=EnergySettings, metadata={"section": EnergySettings})
+
+    @property
+    def unload_after_s(self) -> float | None:
+        """Seconds without a request after which the model goes from memory; None: never."""
+        return None if isinstance(self.unload_after, str) else 60.0 * self.unload_after
 
     def for_language(self, language: str) -> Settings:
         """Return the settings with the language's own values laid over them."""

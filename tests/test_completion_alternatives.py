@@ -104,7 +104,8 @@ def test_healing_holds_in_a_branch_too() -> None:
     engine = ForkEngine((*TEXTS, "x = resume()\n"))
     control = LiveControl.of(Settings(), MANIFEST, "python")
     first = complete(backend(engine), request(text), control, meter())
-    made = [complete(backend(engine), request(text), control, meter(), branch=b) for b in branches(backend(), first)]
+    asked = [replace(request(text), branch=branch) for branch in first.branches]
+    made = [complete(backend(engine), one, control, meter()) for one in asked]
     assert first.text == "lt.first"
     assert {one.text for one in made} <= {"lt.first", "lt.second", "me()"}
     assert {one.text for one in made} >= {"lt.second"}
@@ -115,7 +116,8 @@ def test_the_least_sure_token_is_branched_at_first_and_not_spelt_again_in_pieces
     first = complete(backend(ForkEngine(TEXTS)), request(), control, meter())
     unsure = [replace(step, confidence=0.5 + index / 100) for index, step in enumerate(first.steps)]
     unsure[2] = replace(unsure[2], confidence=0.1)
-    second, start, *_ = branches(backend(), replace(first, steps=tuple(unsure)))
+    healed = Healed(first.prompt_ids, first.dropped)
+    second, start, *_ = branches(backend(), request(), healed, unsure, first.text)
     assert (len(second.token_ids), second.avoided) == (2, (b"f",))
     assert (start.token_ids, start.avoided) == ((), (b" result",))
     healed = branched(Healed((1,)), start, backend())

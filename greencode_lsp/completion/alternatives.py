@@ -7,14 +7,14 @@ that stands before the branch is in the model's cache, so that a branch costs it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
 from greencode_lsp.completion.backend import Backend
+from greencode_lsp.completion.request import Request
 from greencode_lsp.prompt.heal import Healed
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
-from greencode_lsp.records import Completion
+from greencode_lsp.records import Branch, Completion, Step
 
 ALTERNATIVES = 2
 """Besides the first."""
@@ -24,32 +24,29 @@ CERTAIN = 0.98
 """A token of more confidence has no runner-up worth showing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """Where a suggestion departs from another one."""
+def branches(
+    backend: Backend, request: Request, healed: Healed, steps: Sequence[Step], text: str
+) -> tuple[Branch, ...]:
+    """Return where others may depart from a completion, where the user asked for it.
 
-    token_ids: tuple[int, ...] = ()
-    """Kept: the first tokens generated, healed ones included."""
-    avoided: tuple[bytes, ...] = ()
-    """Not to follow them, in one token or in pieces."""
-
-
-WHOLE = Branch()
-"""No branch: a suggestion from the cursor on."""
-
-
-def branches(backend: Backend, completion: Completion) -> Iterator[Branch]:
-    """Yield where others may depart from a completion, the least sure token that begins inside its text first."""
-    tokenizer = backend.tokenizer
-    ids = [step.token_id for step in completion.steps]
-    starts = _starts(tokenizer, ids, completion.respelled)
+    Of a first one the least sure token that begins inside its text comes first; of another one it is the same place
+    again, for the choice after.
+    """
+    tokenizer, branch = backend.tokenizer, request.branch
+    if not request.invoked or not text or not steps:
+        return ()
+    if branch.avoided:
+        return (Branch(branch.token_ids, (*branch.avoided, tokenizer.token_bytes(steps[0].token_id))),)
+    ids = [step.token_id for step in steps]
+    starts = _starts(tokenizer, ids, len(healed.dropped))
     places = [
         (step.confidence, index)
-        for index, step in enumerate(completion.steps)
-        if step.confidence < CERTAIN and starts[index] < len(completion.text.encode())
+        for index, step in enumerate(steps)
+        if step.confidence < CERTAIN and starts[index] < len(text.encode())
     ]
-    for _, index in sorted(places)[:BRANCHES]:
-        yield Branch(tuple(ids[:index]), (tokenizer.token_bytes(ids[index]),))
+    return tuple(
+        Branch(tuple(ids[:index]), (tokenizer.token_bytes(ids[index]),)) for _, index in sorted(places)[:BRANCHES]
+    )
 
 
 def _starts(tokenizer: CodeTokenizer, ids: Sequence[int], respelled: int) -> list[int]:
@@ -89,23 +86,21 @@ def _begins(text: bytes, token: bytes) -> bool:
 
 
 def alternatives(
-    backend: Backend, first: Completion, complete: Callable[..., Completion], wanted: Callable[[], bool]
+    first: Completion, complete: Callable[[Branch], Completion], wanted: Callable[[], bool]
 ) -> Iterator[tuple[Completion, bool]]:
     """Yield completions from branches, and whether each says something else than those before; at most two do.
 
-    `complete` makes one from a keyword `branch`; `wanted` is asked before each.
+    `wanted` is asked before each.
     """
     texts = {_essence(first.text)}
-    waiting = [*branches(backend, first)]
+    waiting = [*first.branches]
     while waiting and len(texts) <= ALTERNATIVES and wanted():
-        branch = waiting.pop(0)
-        completion = complete(branch=branch)
+        completion = complete(waiting.pop(0))
         essence = _essence(completion.text)
         is_other = bool(essence) and essence not in texts
         if is_other:
             texts.add(essence)
-            token = backend.tokenizer.token_bytes(completion.steps[0].token_id)
-            waiting.append(Branch(branch.token_ids, (*branch.avoided, token)))  # the third choice there
+            waiting += completion.branches
         yield completion, is_other
 
 

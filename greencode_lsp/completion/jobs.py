@@ -6,15 +6,15 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from math import prod
 
 from greencode_lsp.completion.alternatives import alternatives
+from greencode_lsp.completion.model import CompletingModel
 from greencode_lsp.completion.model_host import ModelHost
 from greencode_lsp.completion.notifier import Notifier
 from greencode_lsp.completion.outcomes import Settled
-from greencode_lsp.completion.parts import LoadedModel, RunningCompletion
-from greencode_lsp.completion.pipeline import LiveControl, complete, seen_characters
+from greencode_lsp.completion.parts import RunningCompletion
+from greencode_lsp.completion.pipeline import LiveControl
 from greencode_lsp.completion.recorder import CompletionRecorder
 from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.status import Suggested
@@ -25,7 +25,7 @@ from greencode_lsp.energy.ledger import LedgerRow
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.limits import ALTERNATIVES_S
 from greencode_lsp.preference import fallback_reason
-from greencode_lsp.records import Completion, FixedControl
+from greencode_lsp.records import Branch, Completion
 from greencode_lsp.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class CompletionJobs:
         control = LiveControl(
             settings=settings,
             cancelled=lambda: ticket.stop.is_set() or self._worker.is_closed or running.is_contradicted,
-            manifest=loaded.backend.manifest,
+            manifest=loaded.facts.manifest,
             language=request.language,
             choose=self._recorder.choose,
         )
@@ -66,16 +66,18 @@ class CompletionJobs:
             running.text = text
 
         try:
-            completion = complete(loaded.backend, request, control, loaded.meter, said)
+            completion = loaded.complete(request, control, said)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
             self._status.give_reason(self._notifier.failure(error, "The completion failed"))
             return None
         stopped = "superseded" if running.is_contradicted else ticket.outcome if ticket.stop.is_set() else None
         is_wasted = "superseded" if running.is_ahead and running.joined is None else None  # until it is shown
         self._keep(running.number, request, completion, settings(), loaded, stopped or is_wasted)
+        if settings().energy.report:
+            self._recorder.draw(completion, request.language, settings().preference)  # but none that departs from it
         if stopped is not None:
             return None
-        made = Suggestion.of(running.number, request, completion.text, seen_characters(loaded.backend, completion))
+        made = Suggestion.of(running.number, request, completion.text, completion.seen_characters)
         likely = prod(step.confidence for step in completion.steps)
         made = replace(made, probability=likely, energy=completion.energy)
         if not request.invoked or not completion.text:
@@ -87,7 +89,7 @@ class CompletionJobs:
         running: RunningCompletion,
         first: Completion,
         control: LiveControl,
-        loaded: LoadedModel,
+        loaded: CompletingModel,
         ticket: Ticket,
     ) -> tuple[Suggested, ...]:
         """Return other texts for the same place, as long as nobody waits for anything else."""
@@ -100,13 +102,12 @@ class CompletionJobs:
         numbers = iter(running.more_numbers)
         made: list[Suggested] = []
         hurried = replace(control, cancelled=lambda: not is_wanted())
+
+        def another(branch: Branch) -> Completion:
+            return loaded.complete(replace(running.request, branch=branch), hurried, lambda text: None)
+
         try:
-            for completion, is_other in alternatives(
-                loaded.backend,
-                first,
-                partial(complete, loaded.backend, running.request, hurried, loaded.meter),
-                is_wanted,
-            ):
+            for completion, is_other in alternatives(first, another, is_wanted):
                 number = next(numbers, 0) if is_other else 0
                 stopped = None if is_other else "superseded"
                 self._keep(number, running.request, completion, control.settings(), loaded, stopped)
@@ -122,17 +123,16 @@ class CompletionJobs:
         request: Request,
         completion: Completion,
         settings: Settings,
-        loaded: LoadedModel,
+        loaded: CompletingModel,
         stopped: str | None,
     ) -> None:
         """Note what was completed, and have it recorded after the answer is given."""
         language = request.language
-        self.fallback = fallback_reason(settings, loaded.backend.manifest, language)
+        self.fallback = fallback_reason(settings, loaded.facts.manifest, language)
         self._status.give_reason(self.fallback)
         self._last = completion
         row = None
         if settings.energy.report:
-            self._recorder.draw(completion, language, settings.preference)
             outcome = stopped or ("shown" if completion.text else "empty")
             row = LedgerRow.of(completion, language, settings.preference, outcome)
         if not self._worker.submit(lambda: self._record(number, row)):
@@ -145,7 +145,7 @@ class CompletionJobs:
         loaded = self._host.loaded
         try:
             if self._recorder.due and loaded is not None and not self._is_busy():
-                self._recorder.audit(loaded.backend, loaded.meter, FixedControl(is_cancelled=self._is_busy))
+                self._recorder.audit(loaded, self._is_busy)
         except CancelledError:
             logger.debug("An audit was stopped for a request")
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
+from greencode_lsp.completion.model import CompletingModel
 from greencode_lsp.completion.notifier import Notifier
-from greencode_lsp.completion.parts import LoadedModel, ServiceParts
+from greencode_lsp.completion.parts import ServiceParts
 from greencode_lsp.completion.recorder import CompletionRecorder
 from greencode_lsp.completion.status import State
 from greencode_lsp.models.store import AUTO
@@ -22,7 +23,7 @@ class ModelHost:
         """The settings that the model was asked for with last; None before the first time."""
         self._requests = 0
         """Counts the requests to load: of those that wait only the newest is done."""
-        self.loaded: LoadedModel | None = None
+        self.loaded: CompletingModel | None = None
         self.state: State = "loading"
         self.failure: str | None = None
         """Why the model that was asked for last could not be loaded."""
@@ -35,6 +36,7 @@ class ModelHost:
     def request(self, settings: Settings) -> int | None:
         """Return the number of a new load, None where the settings ask for what was asked for last."""
         wanted: tuple[object, ...] = (settings.model, settings.device, settings.precision)
+        wanted += (settings.unload_after, settings.shared_engine, settings.remote)
         if settings.model == AUTO:
             wanted += (settings.latency_target_ms,)
         if wanted == self._wanted:
@@ -60,6 +62,8 @@ class ModelHost:
         changed()
         try:
             self.loaded = self._open(settings)
+            if before is not None:
+                before.close()
             self.state, self.failure = "ready", None
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails becomes one sentence
             self.failure = self._notifier.failure(error, "The model cannot be loaded")
@@ -68,10 +72,16 @@ class ModelHost:
         gc.collect()  # the former model is part of reference cycles
         changed()
 
-    def _open(self, settings: Settings) -> LoadedModel:
+    def close(self) -> None:
+        """Let the model go; from any thread."""
+        loaded = self.loaded
+        if loaded is not None:
+            loaded.close()
+
+    def _open(self, settings: Settings) -> CompletingModel:
         parts, notify = self._parts, self._notifier.from_worker
-        backend = parts.load(settings)
-        if backend.note:
-            notify(backend.note)
         self._recorder.ledger = self._recorder.ledger or parts.ledger(notify)
-        return LoadedModel(backend, parts.meter(backend.engine.device, notify, backend.checkpoint))
+        model = parts.open(settings, notify)
+        if model.facts.note:
+            notify(model.facts.note)
+        return model

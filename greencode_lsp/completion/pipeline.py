@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Protocol, cast
 
 from greencode_lsp.completion import filters
-from greencode_lsp.completion.alternatives import WHOLE, Branch, branched
+from greencode_lsp.completion.alternatives import branched, branches
 from greencode_lsp.completion.backend import Backend
 from greencode_lsp.completion.progress import AFTER_TOKEN, BEFORE_TOKEN, Progress, first_end
 from greencode_lsp.completion.request import Request, cursor_of
@@ -27,6 +27,14 @@ from greencode_lsp.settings import Settings
 
 HEALED = 64
 """Characters of a last token that was dropped from the prompt, at most."""
+
+
+class CompletionControl(Control, Protocol):
+    """What a running completion asks its caller."""
+
+    def settings(self) -> Settings:
+        """Return the settings as they are now."""
+        ...
 
 
 @dataclass(slots=True)
@@ -58,16 +66,14 @@ class LiveControl:
 def complete(
     backend: Backend,
     request: Request,
-    control: LiveControl,
+    control: CompletionControl,
     meter: Meter,
     said: Callable[[str], None] = lambda text: None,
-    branch: Branch = WHOLE,
 ) -> Completion:
     """Complete at the cursor; the control's settings are asked again for every token.
 
-    `said` is given the text so far after each token; `branch` is where to depart from an earlier completion. A
-    cancelled completion has no text but its work and energy: they were spent. Raises PositionError where the cursor is
-    outside the text, and what the engine raises.
+    `said` is given the text so far after each token. A cancelled completion has no text but its work and energy: they
+    were spent. Raises PositionError where the cursor is outside the text, and what the engine raises.
     """
     if not 0 <= request.offset <= len(request.text):
         raise PositionError(
@@ -81,8 +87,8 @@ def complete(
         settings = control.settings()
         healed, max_new_tokens = _prompt(backend, request, settings)
         if healed.prompt_ids and max_new_tokens > 0:
-            kept = branch.token_ids
-            healed = branched(healed, branch, backend)
+            kept = request.branch.token_ids
+            healed = branched(healed, request.branch, backend)
             generation = _Generation(backend, request, healed, settings, said)
             try:
                 text = generation.run(control, max_new_tokens - len(kept), steps, kept)
@@ -102,8 +108,9 @@ def complete(
         model=backend.manifest.name,
         device=backend.engine.device,
         prompt_ids=healed.prompt_ids,
-        constraint=healed.constraint,
-        respelled=len(healed.dropped),
+        dropped=healed.dropped,
+        seen_characters=_seen_characters(backend, healed.prompt_ids),
+        branches=branches(backend, request, healed, steps, text),
     )
 
 
@@ -123,15 +130,15 @@ def _prompt(backend: Backend, request: Request, settings: Settings) -> tuple[Hea
 def _others(backend: Backend, request: Request, settings: Settings, room: int) -> Written:
     """Return the text of other files that the preference is worth and the model has room for."""
     budget = min(token_budget(settings.preference), room)
-    if settings.context == "file" or not request.others or budget <= 0:
+    if not request.others or budget <= 0:
         return NONE
     comment = comment_mark(request.language)
     return write(request.others, backend.tokenizer, backend.fim, budget, request.repository, comment)
 
 
-def seen_characters(backend: Backend, completion: Completion) -> int:
+def _seen_characters(backend: Backend, prompt_ids: Sequence[int]) -> int:
     """Return how many characters on either side of the cursor the model has seen, at most."""
-    text = backend.tokenizer.decode(completion.prompt_ids)
+    text = backend.tokenizer.decode(prompt_ids)
     return len(text) + text.count("\n") + HEALED  # Windows' line ends are two characters
 
 

@@ -7,20 +7,17 @@ thresholds of that session.
 from __future__ import annotations
 
 import random
-import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from greencode_lsp.completion.backend import Backend
+from greencode_lsp.completion.model import CompletingModel, ModelAudit
 from greencode_lsp.completion.outcomes import Settled
 from greencode_lsp.energy.ledger import Ledger, Totals
-from greencode_lsp.energy.meter import Meter
 from greencode_lsp.energy.rows import Audit, LedgerRow
-from greencode_lsp.errors import CancelledError
-from greencode_lsp.guarantee import Guarantee, agreement, is_audited
+from greencode_lsp.guarantee import Guarantee, is_audited
 from greencode_lsp.models.manifest import CalibrationRow
-from greencode_lsp.records import Completion, Control, EnergyReading
+from greencode_lsp.records import Completion
 
 MAX_INTERRUPTIONS = 3
 """Beginnings of one audit that a request may cut short: each runs the model in vain."""
@@ -85,37 +82,25 @@ class CompletionRecorder:
         """Return today's sums."""
         return self.ledger.today() if self.ledger else Totals()
 
-    def audit(self, backend: Backend, meter: Meter, control: Control) -> None:
+    def audit(self, model: CompletingModel, cancelled: Callable[[], bool]) -> None:
         """Catch the completion drawn first up to full depth, and book what that took.
 
-        Raises CancelledError where a request comes first; the audit is due still, unless that has happened so often
-        that it costs more than it shows. After any other error it is dropped.
+        Where a request comes first, the audit is due still, unless that has happened so often that it costs more than
+        it shows. After an error it is dropped.
         """
-        due, start_s = self.due.pop(0), time.perf_counter()
-        completion = due.completion
-        ids = [step.token_id for step in completion.steps]
-        window = meter.open()
-        try:
-            full = backend.engine.full_depth_argmax(completion.prompt_ids, ids, control)
-        except Exception as error:
-            if isinstance(error, CancelledError) and due.interruptions < MAX_INTERRUPTIONS:
-                self.due.insert(0, replace(due, interruptions=due.interruptions + 1))
-            self._record_audit(due, window.close(backend.engine.work), start_s, None)
-            raise
-        energy = window.close(backend.engine.work)
-        agreed, tokens = agreement(ids, full, completion.constraint)
-        if due.guarantee.row == due.row:
-            due.guarantee.observe(agreed, tokens)
-        self._record_audit(due, energy, start_s, (agreed, tokens))
+        due = self.due.pop(0)
+        audit = model.audit(due.completion, cancelled)
+        if audit.agreed is None and due.interruptions < MAX_INTERRUPTIONS:
+            self.due.insert(0, replace(due, interruptions=due.interruptions + 1))
+        elif audit.agreed is not None and due.guarantee.row == due.row:
+            due.guarantee.observe(audit.agreed, audit.tokens)
+        self._record_audit(due, audit)
 
-    def _record_audit(
-        self, due: PendingAudit, energy: EnergyReading, start_s: float, result: tuple[int, int] | None
-    ) -> None:
+    def _record_audit(self, due: PendingAudit, audit: ModelAudit) -> None:
         """Write what an audit took, and what it has found if it came to its end."""
         if self.ledger is None:
             return
-        agreed, tokens = result or (0, 0)
-        row = LedgerRow.of(due.completion, due.language, due.preference, "audit").audited(
-            Audit(agreed, tokens, due.guarantee.min_agreement), energy, (time.perf_counter() - start_s) * 1000
-        )
-        self.ledger.add(row if result else replace(row, agreed_tokens=None, promised=None))
+        result = Audit(audit.agreed or 0, audit.tokens, due.guarantee.min_agreement)
+        row = LedgerRow.of(due.completion, due.language, due.preference, "audit")
+        row = row.audited(result, audit.energy, audit.elapsed_ms)
+        self.ledger.add(replace(row, agreed_tokens=None, promised=None) if audit.agreed is None else row)

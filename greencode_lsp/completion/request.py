@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from greencode_lsp.completion import filters
 from greencode_lsp.completion.scan import LONGEST_LOOK
 from greencode_lsp.prompt.other_files import Chunk
+from greencode_lsp.records import NO_BRANCH, Branch
 
 LOOKED_AT = LONGEST_LOOK
 """Characters on either side of the cursor that the filters look at."""
@@ -36,6 +37,8 @@ class Request:
     """Of other files, chosen by `greencode.context`."""
     repository: str = ""
     """The name of the folder that they are in."""
+    branch: Branch = NO_BRANCH
+    """Where the user has asked for another suggestion than one that was made."""
 
     @property
     def line(self) -> int:

@@ -12,7 +12,7 @@ from greencode_lsp.power import PowerState
 from greencode_lsp.settings import SECTION, SETTINGS, Settings, parse
 
 USERS_ALONE: dict[str, list[str]] = {}
-"""Field of `Settings` -> keys of those that a folder cannot change: the model, the device and so on (design, I8)."""
+"""Field of `Settings` -> keys of those that a folder cannot change: the model, the device and so on (I8)."""
 for _setting in SETTINGS.values():
     if not _setting.scoped and _setting.key != "perLanguage":  # whose inner settings are scoped ones
         USERS_ALONE.setdefault(_setting.section or _setting.name, []).append(_setting.key)

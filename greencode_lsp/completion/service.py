@@ -220,7 +220,7 @@ class CompletionService:
         if self._status.is_paused:
             return "Suggestions are paused; resume them with the command greencode.resume."
         loaded = self._host.loaded
-        known = loaded.backend.manifest.languages if loaded else ()
+        known = loaded.facts.manifest.languages if loaded else ()
         reason = gate.refuse_language(language, settings, known)
         if reason is None and power == "battery" and settings.on_battery == "pause" and not invoked:
             return "Suggestions come only when asked for: the machine runs on its battery (greencode.onBattery)."
@@ -347,4 +347,5 @@ class CompletionService:
     def close(self) -> None:
         """Stop everything; a running generation ends at its next segment."""
         self._worker.close(last=self._recorder.flush)
+        self._host.close()
         self.neighbours.close()

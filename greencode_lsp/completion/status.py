@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from greencode_lsp.completion.model import AnsweredBy
 from greencode_lsp.energy.ledger import Totals
 from greencode_lsp.power import PowerState
 from greencode_lsp.preference import Choice
@@ -25,6 +26,8 @@ class Status:
     reason: str | None = None
     """One sentence: why nothing is suggested, or what stands in for what."""
     device: str = ""
+    answered_by: AnsweredBy | None = None
+    """Who has completed last, or will; None before a model is loaded."""
     power: PowerState = "unknown"
     last: Completion | None = None
     """The completion that was computed last, shown or not."""

@@ -40,8 +40,9 @@ class StatusReporter:
     def publish(self, host: ModelHost, recorder: CompletionRecorder, last: Completion | None) -> None:
         """Report what the worker's thread knows now; to be called on it."""
         loaded, state, failure, today = host.loaded, host.state, host.failure, recorder.today()
-        manifest = loaded.backend.manifest if loaded else None
-        device = loaded.backend.engine.device if loaded else ""
+        manifest = loaded.facts.manifest if loaded else None
+        device = loaded.facts.device if loaded else ""
+        answered_by = loaded.answered_by if loaded else None
 
         def report() -> None:
             power = self._power.state()
@@ -55,6 +56,7 @@ class StatusReporter:
                     preference=settings.preference,
                     reason=self.reason or (failure if state == "failed" else None),
                     device=device,
+                    answered_by=answered_by,
                     power=power,
                     last=last,
                     today=today,

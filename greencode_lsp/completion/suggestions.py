@@ -19,7 +19,8 @@ LOOKED_AT = 2000
 """Characters on either side by which brackets are matched that the editor has closed meanwhile."""
 TAKEN_BACK = 128
 """Characters that may have been deleted since: a typing error corrected, a word begun again."""
-DOCUMENTS, PER_DOCUMENT = 32, 64
+DOCUMENTS, PER_DOCUMENT = 32, 32
+"""A suggestion keeps the text it was made for: two or three kilobytes."""
 LAST_WORD = re.compile(r"\w*\Z")
 
 

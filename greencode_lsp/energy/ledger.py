@@ -1,4 +1,4 @@
-"""The energy ledger: one SQLite row per completion, counts and joules only, never source text (design, I6).
+"""The energy ledger: one SQLite row per completion, counts and joules only, never source text (I6).
 
 It must never delay a completion: a file that cannot be opened is reported once and replaced by memory, a row that
 cannot be written is reported once and lost; while another process holds the file, rows wait in memory. SQLite's

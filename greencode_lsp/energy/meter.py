@@ -1,4 +1,4 @@
-"""The meter's seam, and the one formula that shares energy by work (design, I7).
+"""The meter's seam, and the one formula that shares energy by work (I7).
 
 A completion's work, counted in layers run for one position (layer equivalents):
 

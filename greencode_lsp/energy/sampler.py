@@ -1,4 +1,4 @@
-"""The attributed meter: a sampled window of a counter, shared over its requests by modelled work (design, I7).
+"""The attributed meter: a sampled window of a counter, shared over its requests by modelled work (I7).
 
 A counter moves every 20 to 100 ms and covers the whole device, so that its delta over one short request says nothing.
 Here a thread samples it, and a request is charged from a window of at least `MIN_WINDOW_S` before its end:

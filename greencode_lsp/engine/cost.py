@@ -1,4 +1,4 @@
-"""What a segment run costs over m positions, and the counts of one generation (design, section 2)."""
+"""What a segment run costs over m positions, and the counts of one generation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """When is a token ready? Exit policies: values of one type, asked after every segment but the last.
 
 A policy returns an exit logit; the token exits where it is above the threshold, and the threshold alone carries the
-user's preference (design, section 2). Everything here is numpy on one vector: a check is a branch, and `observation`
+user's preference. Everything here is numpy on one vector: a check is a branch, and `observation`
 is the one function that both the server and the training environment read a state through.
 """
 

@@ -172,6 +172,8 @@ class StatusParams:
     reason: str | None
     model: str
     device: str
+    answered_by: str | None
+    """`server`, `shared` or `team`."""
     preference: float
     power: str
     """`mains`, `battery` or `unknown`."""
@@ -202,6 +204,7 @@ def status_params(status: Status) -> dict[str, Any]:
         reason=status.reason,
         model=status.model,
         device=status.device,
+        answered_by=status.answered_by,
         preference=status.preference,
         power=status.power,
         last=shown,

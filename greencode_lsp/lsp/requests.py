@@ -53,7 +53,8 @@ def make_converter() -> cattrs.Converter:
 
 def _with_version(standard: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def structure(value: Any, cls: type) -> Any:  # noqa: ANN401 - as cattrs has it
-        if isinstance(value, dict) and type(value.get("version")) is not int:
+        version = value.get("version") if isinstance(value, dict) else None
+        if isinstance(value, dict) and not (type(version) is int and abs(version) < 2**31):
             value = {**value, "version": 0}
         return standard(value, cls)
 

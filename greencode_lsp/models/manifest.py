@@ -1,4 +1,4 @@
-"""`greencode.json`: what a checkpoint folder says about itself (design, section 6).
+"""`greencode.json`: what a checkpoint folder says about itself.
 
 The file is written last, so that its presence means the folder is complete; it holds the SHA-256 of every other
 file. A plain Hugging Face folder has none: it works at full depth, with its last layer as the only exit.
@@ -72,7 +72,7 @@ class Manifest:
     calibration: dict[str, dict[str, tuple[CalibrationRow, ...]]] = field(default_factory=dict)
     """language -> policy -> rows, from the most conservative threshold to the most aggressive."""
     cost_curve: dict[int, float] = field(default_factory=dict)
-    """Positions m -> c(m)/c(1): one segment run over m positions against one (design, section 2)."""
+    """Positions m -> c(m)/c(1): one segment run over m positions against one."""
     head_layers: float = 0.0
     """Cost of the LM head for one position, in layers."""
     training: dict[str, Any] = field(default_factory=dict)

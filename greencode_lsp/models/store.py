@@ -94,7 +94,7 @@ def is_path(model: str) -> bool:
 def resolve(model: str) -> Path:
     """Return the checkpoint folder or GGUF file that `greencode.model` names: see `_by_name`, else a path.
 
-    A name is never looked for in the current folder, which may be a workspace (design, I8). Raises ModelNotFoundError
+    A name is never looked for in the current folder, which may be a workspace (I8). Raises ModelNotFoundError
     where there is no such model.
     """
     path = _by_name(model) or _gguf_at(model)

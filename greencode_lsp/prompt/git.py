@@ -15,6 +15,8 @@ SAFE = (
     *("-c", "core.untrackedCache=false", "-c", "core.quotePath=false", "--no-pager"),
 )
 """A repository's own configuration may name a program (fsmonitor) or hooks: none is started."""
+OFFLINE = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none", "GIT_PROTOCOL_FROM_USER": "0"}
+"""In a partial clone git fetches an ignore file that is missing, by the program that the repository names for ssh."""
 IGNORED, NOT_IGNORED = 0, 1
 """Exit codes of `git check-ignore`; another one is an error."""
 
@@ -37,14 +39,17 @@ def program(search_path: str) -> str | None:
 def find(roots: Sequence[str]) -> str | None:
     """Return git's path, or None where there is none, or only one inside the workspace."""
     git = program(os.environ.get("PATH", ""))
-    is_theirs = git is not None and any(Path(git).is_relative_to(root) for root in roots if root)
-    return None if is_theirs else git
+    if git is None:
+        return None
+    places = [os.path.realpath(root) for root in roots if root]
+    names = [Path(os.path.realpath(name)) for name in (git, Path(git).parent)]
+    return None if any(name.is_relative_to(place) for name in names for place in places) else git
 
 
 def ask(git: str, folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str] | None:
     """Run git in a folder; None where it cannot be run or takes too long."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    environment |= OFFLINE | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
         return subprocess.run(
             [git, *SAFE, "-C", str(folder), *arguments],

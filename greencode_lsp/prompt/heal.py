@@ -31,8 +31,14 @@ def heal(prompt_ids: Sequence[int], tokenizer: CodeTokenizer) -> Healed:
     if len(tokenizer.continuing(dropped)) <= 1 or len(prompt_ids) == 1:
         return Healed(tuple(prompt_ids))
 
+    return Healed(tuple(prompt_ids[:-1]), dropped, spelling(tokenizer, dropped))
+
+
+def spelling(tokenizer: CodeTokenizer, dropped: bytes) -> Constraint:
+    """Return what lets the first tokens spell the bytes that were dropped, and any after them."""
+
     def constraint(emitted: Sequence[int]) -> Sequence[int] | None:
         done = sum(len(tokenizer.token_bytes(token_id)) for token_id in emitted)
         return tokenizer.continuing(dropped[done:]) if done < len(dropped) else None
 
-    return Healed(tuple(prompt_ids[:-1]), dropped, constraint)
+    return constraint

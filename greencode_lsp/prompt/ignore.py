@@ -1,4 +1,4 @@
-"""Files that are never completed: secrets by name, what the project ignores, what the user excludes (design, I6).
+"""Files that are never completed: secrets by name, what the project ignores, what the user excludes (I6).
 
 In a repository git decides, where there is git; elsewhere the same files are read here. `.greencodeignore` files, which
 git does not know, are read here in either case.
@@ -17,6 +17,7 @@ from pathlib import Path
 from greencode_lsp.limits import (
     FOLDERS_ABOVE,
     IGNORE_FILE_BYTES,
+    IGNORE_LINE_CHARACTERS,
     IGNORE_LINES,
     REMEMBERED_VERDICTS,
     VERDICT_S,
@@ -157,12 +158,19 @@ def _of_repository(repository: Path, program: str | None) -> Iterator[Path]:
 def _git_folder(repository: Path) -> Path:
     """Return the folder of git's own files, which a worktree shares with its repository."""
     folder = repository / ".git"
-    if folder.is_file() and folder.stat().st_size < 4096:  # gitdir: PATH
-        folder = repository / folder.read_text(encoding="utf-8", errors="surrogateescape")[len("gitdir:") :].strip()
-        common = folder / "commondir"
-        if common.is_file() and common.stat().st_size < 4096:
-            folder = folder / common.read_text(encoding="utf-8", errors="surrogateescape").strip()
+    named = _named_in(folder)
+    if named.startswith("gitdir:"):
+        folder = repository / named.removeprefix("gitdir:").strip()
+        folder = folder / _named_in(folder / "commondir")
     return folder
+
+
+def _named_in(file: Path) -> str:
+    """Return the path that a small file of git's holds; nothing where there is no such file, or no path in it."""
+    if not file.is_file() or file.stat().st_size > IGNORE_LINE_CHARACTERS:
+        return ""
+    text = file.read_text(encoding="utf-8", errors="surrogateescape").strip()
+    return "" if "\0" in text else text
 
 
 def _signature(sources: Sequence[tuple[Path, int]], repository: Path | None) -> Signature:

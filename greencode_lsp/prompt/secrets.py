@@ -1,4 +1,4 @@
-"""Files whose text is a secret by its name: neither completed nor used as context (design, I6)."""
+"""Files whose text is a secret by its name: neither completed nor used as context (I6)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,18 @@ DATA = (
 )
 """What such a file ends with where it is data: `secrets.py` is code."""
 HOLDERS = (
-    *("secret", "secrets", "credential", "credentials", "client_secret*", "client-secret*", "auth", "passwords"),
+    *(
+        "secret",
+        "secrets",
+        "credential",
+        "credentials",
+        "client_secret*",
+        "client-secret*",
+        "auth",
+        "passwords",
+        "password",
+    ),
+    *("token", "api[-_]key*", "apikey*", "*firebase-adminsdk*", "*[-_.]service[-_]account*"),
     *("service-account*", "service_account*", "serviceaccount*", "vault_pass*", "private_key*", "private-key*"),
 )
 """What such a file is called, also behind `prod-` or before `.local`."""
@@ -28,7 +39,7 @@ SECRET_NAMES = (
     ".htpasswd", "htpasswd", ".git-credentials", ".dockercfg", ".dockerconfigjson", ".vault-token", ".vault_pass*",
     "vault_pass*", ".vault-pass*", ".s3cfg", ".boto", ".passwd-s3fs", ".rclone.conf", "rclone.conf", ".terraformrc",
     "terraform.rc", "kubeconfig", "kubeconfig.*", "*.kubeconfig", ".databrickscfg", ".snowsql", ".pgpass",
-    "wp-config.php", "secring.*", "shadow", "master.key",
+    "kube.config", "local.settings.json", "wallet.dat", "wp-config.php", "secring.*", "shadow", "master.key",
     "*.tfvars", "*.tfvars.json", "*.tfstate", "*.tfstate.*", "*.ppk", "*.p8", "*.ovpn", "*.mobileprovision",
     "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "identity", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks",
     "*.keystore", "*.kdb", "*.kdbx", "*.agekey", "*.crt", "*.cer", "*.der", "*.asc", "*.gpg", "*.pgp",
@@ -48,6 +59,8 @@ SECRET_FOLDERS = (".ssh", ".gnupg", ".password-store", ".aws", ".azure", ".kube"
 """Folders whose files are secrets whatever they are called, but for the kinds of code."""
 CODE = re.compile(r"\.(py|pyi|java|js|ts|go|rs|c|h|cc|cpp|rb|php|md|sh|html|css)\Z")
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")
+BACKUP = re.compile(r"(?<=.)(~|\.(bak|backup|old|orig|save|sav|swp|swo|tmp|copy|dist|\d+))+\Z")
+"""What editors and people put behind a copy's name."""
 STREAM = re.compile(r"(?<=.):[^/]*\Z")
 """Of a file of Windows: `.env::$DATA` is `.env`."""
 
@@ -73,7 +86,8 @@ def _is_secret(path: str) -> bool:
     folder, _, name = path.rpartition("/")
     name = STREAM.sub("", name).strip(" .\t") if name.strip(" .\t") else name
     name = "." + name if path.rpartition("/")[2].lstrip(" \t").startswith(".") else name
-    if any(fnmatchcase(name, pattern) for pattern in SECRET_NAMES):
+    names = dict.fromkeys((name, BACKUP.sub("", name)))
+    if any(fnmatchcase(each, pattern) for each in names for pattern in SECRET_NAMES):
         return True
     parts = folder.split("/")
     if any(part in SECRET_FOLDERS for part in parts) and not CODE.search(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -15,8 +16,8 @@ from greencode_lsp.models.contents import MAX_TOKENIZER_BYTES, read_file
 from greencode_lsp.prompt.fim import Fim
 
 TOKENIZER_NAME = "tokenizer.json"
-REMEMBERED_TEXTS = 4096
-"""A line of code and its ids take about half a kilobyte; they go with the tokenizer."""
+REMEMBERED_TEXTS = 2048
+"""A line of code and its ids take about a fifth of a kilobyte; they go with the tokenizer."""
 MAX_VOCABULARY = 1 << 20
 """A list of so many texts is made, whatever ids the file names."""
 _MARK = re.compile(r"<[^\s<>]+>|\[[A-Z_]+\]|▁<[A-Z]+>")
@@ -46,7 +47,7 @@ class CodeTokenizer:
         self._tokenizer.encode_special_tokens = True
         self.special_ids = frozenset(marks)
         self._bytes = self._read_vocabulary({token_id: token.content for token_id, token in added.items()})
-        self._again = lru_cache(REMEMBERED_TEXTS)(lambda text: tuple(self.encode(text)))
+        self._again = lru_cache(REMEMBERED_TEXTS)(lambda text: array("I", self.encode(text)))
 
     @classmethod
     def of(cls, checkpoint: Path) -> CodeTokenizer:

@@ -1,6 +1,6 @@
 """One prompt under any policy and threshold, for little more than the cost of one completion.
 
-With exact KV (design, invariant I1) what every exit would say at a position depends on the ids before it alone. So the
+With exact KV (I1) what every exit would say at a position depends on the ids before it alone. So the
 completions of one prompt form a tree keyed by the emitted ids: a node holds one full-depth pass, made when a completion
 first comes by, and the engine's own decode loop runs over a `DecoderState` whose layers are the recorded ones.
 

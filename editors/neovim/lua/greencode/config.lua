@@ -38,7 +38,16 @@ local given = {}
 local PROJECT_FILES = { ['.nvim.lua'] = true, ['.nvimrc'] = true, ['.exrc'] = true }
 --- What chooses a program or what it loads; a project has no say in it.
 local MACHINE_OPTIONS = { 'cmd' }
-local MACHINE_SETTINGS = { 'model', 'latencyTarget', 'device', 'precision', 'numeric' }
+local MACHINE_SETTINGS = {
+  'model',
+  'latencyTarget',
+  'device',
+  'precision',
+  'numeric',
+  'unloadAfter',
+  'sharedEngine',
+  'remote',
+}
 
 --- Return whether a file of a project is what calls.
 ---@return boolean

@@ -1,0 +1,153 @@
+"""The team's engine on Ray Serve: the only file that knows Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import RayActorError, RayError
+from ray.serve.config import AutoscalingConfig, HTTPOptions
+from ray.serve.metrics import Counter, Histogram
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from greencode_lsp.completion.model import CompletingModel
+from greencode_lsp.settings import Settings
+from greencode_lsp.team.gate import Copies, Gate, LostReplicaError, bounded
+from greencode_lsp.team.replica import Replica
+from greencode_lsp.team.users import Accounts
+
+APPLICATION = "greencode"
+ONGOING = 4
+"""Requests at one copy of the model, one of which runs: more would wait longer than an editor does."""
+BOUNDS_MS = [5, 10, 20, 50, 100, 200, 300, 400, 500, 750, 1000, 2000]
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentPlan:
+    """How the engine is deployed."""
+
+    settings: Settings
+    """Of which model, device and precision count."""
+    replicas: int = 1
+    max_replicas: int = 1
+    """More than `replicas`: between the two, by how many requests wait."""
+    cpus: float = 1.0
+    gpus: float = 0.0
+    """Of each copy of the model."""
+    users: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8750
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class PrometheusMeters:
+    """Counts for Prometheus, by user and outcome; no text."""
+
+    def __init__(self) -> None:
+        by = ("user", "outcome")
+        self._requests = Counter("greencode_requests_total", description="Requests.", tag_keys=by)
+        self._tokens = Counter("greencode_tokens_total", description="Tokens made.", tag_keys=("user",))
+        self._energy = Counter("greencode_energy_joules_total", description="Energy attributed.", tag_keys=("user",))
+        self._elapsed = Histogram(
+            "greencode_elapsed_ms", description="To the answer.", boundaries=BOUNDS_MS, tag_keys=by
+        )
+
+    def count(self, user: str, outcome: str, elapsed_ms: float, tokens: int, energy_j: float) -> None:
+        """See `Meters`."""
+        self._requests.inc(tags={"user": user, "outcome": outcome})
+        self._elapsed.observe(elapsed_ms, tags={"user": user, "outcome": outcome})
+        if tokens:
+            self._tokens.inc(tokens, tags={"user": user})
+        if energy_j > 0:
+            self._energy.inc(energy_j, tags={"user": user})
+
+
+class ModelCopy(Replica):
+    """A replica's process."""
+
+    def __init__(self, load: Callable[[], CompletingModel]) -> None:
+        super().__init__(load())
+
+
+class Door:
+    """The gate's process."""
+
+    def __init__(self, copies: Any, users: Path | None) -> None:  # noqa: ANN401 - Ray's handle
+        async def complete(body: bytes) -> bytes:
+            try:
+                made: bytes = await copies.complete.remote(body)
+            except (RayActorError, RayError) as error:
+                raise LostReplicaError(type(error).__name__) from None
+            return made
+
+        async def facts() -> bytes:
+            try:
+                made: bytes = await copies.facts.remote()
+            except RayError as error:
+                raise LostReplicaError(type(error).__name__) from None
+            return made
+
+        self._gate = Gate(Copies(complete, facts), Accounts(users), PrometheusMeters())
+
+    async def __call__(self, request: HttpRequest) -> Response:
+        """Answer one HTTP request."""
+        authorization = request.headers.get("authorization", "")
+        reply = await self._gate.answer(
+            request.method, request.url.path, authorization, lambda: bounded(request.stream())
+        )
+        return Response(reply.body, reply.status, dict(reply.headers), "application/json")
+
+
+def load_for_team(settings: Settings) -> Callable[[], CompletingModel]:
+    """Return what loads the model in a replica: at the normal priority, for nobody types at that machine."""
+
+    def load() -> CompletingModel:
+        from greencode_lsp.completion.backend import load_backend
+        from greencode_lsp.completion.model import LoadedModel
+        from greencode_lsp.energy.detect import detect
+
+        backend = load_backend(settings)
+        return LoadedModel(backend, detect(backend.engine.device, lambda sentence: None, backend.checkpoint))
+
+    return load
+
+
+def start(address: str | None, plan: DeploymentPlan) -> None:
+    """Begin a Ray cluster here, or join one; nothing is reported to Ray's makers (I5)."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    tls = {} if plan.certificate is None else {"ssl_certfile": str(plan.certificate), "ssl_keyfile": str(plan.key)}
+    serve.start(http_options=HTTPOptions(host=plan.host, port=plan.port, **tls))
+
+
+def deploy(plan: DeploymentPlan, load: Callable[[], CompletingModel] | None = None) -> None:
+    """Deploy the engine, or roll a changed plan out: each copy is replaced when its successor serves."""
+    options: dict[str, Any] = {"num_cpus": plan.cpus, "num_gpus": plan.gpus}
+    scaling: dict[str, Any] = (
+        {"num_replicas": plan.replicas}
+        if plan.max_replicas <= plan.replicas
+        else {
+            "autoscaling_config": AutoscalingConfig(
+                min_replicas=plan.replicas, max_replicas=plan.max_replicas, target_ongoing_requests=1
+            )
+        }
+    )
+    copies = serve.deployment(
+        ModelCopy, name="model", max_ongoing_requests=ONGOING, ray_actor_options=options, **scaling
+    )
+    door = serve.deployment(Door, name="door", max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0})
+    model = copies.bind(load or load_for_team(plan.settings))
+    serve.run(door.bind(model, plan.users), name=APPLICATION, route_prefix="/")
+
+
+def stop() -> None:
+    """End the engine, and the cluster where this process began it."""
+    serve.shutdown()
+    ray.shutdown()
