@@ -123,9 +123,8 @@ class Settings:
         "context",
         "file",
         kinds.one_of("file", "open", "project"),
-        "what a suggestion is made from besides the file: nothing, other `open` files, or those and the `project`'s "
-        "files near it; 128 to 1,024 more tokens of prompt, by `preference`, which the model reads again when you go "
-        "elsewhere",
+        "what a suggestion is made from besides the file: nothing, other `open` files, or the `project`'s near it too; "
+        "128 to 1,024 more tokens of prompt, by `preference`, which the model reads again when you go elsewhere",
         scoped=True,
     )
     debounce_ms: int | str = _setting(

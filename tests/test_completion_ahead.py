@@ -127,5 +127,6 @@ def _wait(control: object) -> None:
 
 
 def test_the_place_after_a_suggestion_has_the_documents_line_ends() -> None:
-    after = request_after(Request("a\r\nb", 4, "python", invoked=True), "\nc")
+    before = Request("a\r\nb", 4, "python", invoked=True)
+    after = request_after(before, "\nc", before)
     assert (after.text, after.offset, after.invoked) == ("a\r\nb\r\nc", 7, False)

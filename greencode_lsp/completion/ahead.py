@@ -60,10 +60,11 @@ def is_worth(suggested: Suggested, request: Request, preference: float, power: P
     return is_allowed and bool(suggested.text) and suggested.probability >= LIKELY and not request.previewed
 
 
-def request_after(request: Request, text: str) -> Request:
-    """Return what an editor asks by itself once a suggestion is taken."""
+def request_after(request: Request, text: str, asked: Request) -> Request:
+    """Return what an editor asks by itself once a suggestion is taken, with the other files of what was asked."""
     first_end = request.text.find("\n")
     is_windows = first_end > 0 and request.text[first_end - 1] == "\r"
     inserted = text.replace("\n", "\r\n") if is_windows else text
     taken = request.text[: request.offset] + inserted + request.text[request.offset :]
-    return replace(request, text=taken, offset=request.offset + len(inserted), invoked=False)
+    after = replace(request, text=taken, offset=request.offset + len(inserted), invoked=False)
+    return replace(after, others=asked.others, repository=asked.repository)

@@ -35,7 +35,6 @@ from greencode_lsp.models.store import AUTO, ledger_path
 from greencode_lsp.power import PowerState
 from greencode_lsp.preference import CompletionBudget, completion_budget
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
-from greencode_lsp.prompt.other_files import Chunk
 from greencode_lsp.settings import Settings
 
 
@@ -55,15 +54,14 @@ class CompletionService:
         self._status = StatusReporter(report, self._notifier, self.scoped, parts.power)
         self._jobs = CompletionJobs(self._worker, self._host, self._recorder, self._notifier, self._status)
         self._suggestions, self._outcomes = Suggestions(), Outcomes()
-        self._rejections, self._rhythm = gate.Rejections(), gate.Rhythm()
+        self._rejections, self._rhythm, self._ahead = gate.Rejections(), gate.Rhythm(), Ahead()
         self._ignored, self.neighbours = IgnoreCheck(), Neighbours()
         self._last_power: PowerState = "unknown"
         self._running: dict[str, RunningCompletion] = {}
         self._alternatives: dict[int, tuple[str, Suggested, Request]] = {}
         """Shown last beside a first one, by number."""
-        self._others: dict[str, tuple[Chunk, ...]] = {}
-        """What went with the latest request of each document."""
-        self._ahead = Ahead()
+        self._asked: dict[str, Request] = {}
+        """The latest request of each document, with what goes with it of other files."""
         self._newest: dict[str, object] = {}
         self._numbers = itertools.count(1)
 
@@ -167,8 +165,9 @@ class CompletionService:
     async def _with_others(self, document: str, request: Request, settings: Settings) -> Request:
         """Return the request with what goes with it of other files."""
         roots = self.scoped.roots
-        others = self._others[document] = await self.neighbours.choose(document, request, settings, roots)
-        return replace(request, others=others, repository=repository(request.path, roots)) if others else request
+        others = await self.neighbours.choose(document, request, settings, roots)
+        self._asked[document] = replace(request, others=others, repository=repository(request.path, roots))
+        return self._asked[document]
 
     async def _known(self, document: str, request: Request) -> Suggested | None:
         """Return what an earlier generation has to say, waiting for one that runs and may fit; None for nothing."""
@@ -201,7 +200,7 @@ class CompletionService:
         settings = self.scoped.resolve(request.path, request.language, power)
         if self._rejections.is_any or not is_worth(suggested, request, settings.preference, power):
             return
-        after = request_after(replace(request, others=self._others.get(document, ())), suggested.text)
+        after = request_after(request, suggested.text, self._asked.get(document, request))
         budget = completion_budget(settings.preference)
         if gate.refuse_text(after, settings) or not self._is_worth_starting(document, after, budget):
             return
@@ -340,7 +339,7 @@ class CompletionService:
         self._suggestions.forget(document)
         self.neighbours.closed(document)
         self._settle(document, self._outcomes.forget(document))
-        for kept in (self._running, self._newest, self._others):
+        for kept in (self._running, self._newest, self._asked):
             kept.pop(document, None)
         self._ahead.stop()
 
