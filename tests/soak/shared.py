@@ -123,6 +123,13 @@ async def killed(wires: list[Wire], count: int) -> list[Figure]:
     ]
 
 
+def wakes(process: psutil.Process) -> int:
+    """Return how often the threads of a process went to sleep so far; 0 where the system does not say."""
+    tasks = Path(f"/proc/{process.pid}/task")
+    statuses = [task.joinpath("status").read_text() for task in tasks.iterdir()] if tasks.exists() else []
+    return sum(int(line.split()[1]) for one in statuses for line in one.splitlines() if line.startswith("voluntary"))
+
+
 async def rest(home: Path, scale: float) -> list[Figure]:
     """Let an engine idle with its model, then rest, then be asked again."""
     options = {"greencode": {"model": "bundled", "unloadAfter": 1}}
@@ -130,17 +137,15 @@ async def rest(home: Path, scale: float) -> list[Figure]:
         await typed_ms(wire, 5, "file:///a.py")
         processes = {"server": psutil.Process(wire.process.pid), "engine": engine_of(wire)}
         await asyncio.sleep(2)
-        before = {name: (sum(p.cpu_times()[:2]), p.num_ctx_switches()) for name, p in processes.items()}
+        before = {name: (sum(p.cpu_times()[:2]), wakes(p)) for name, p in processes.items()}
         idle_s = max(2.0, (IDLE_S - 5) * scale)
         await asyncio.sleep(idle_s)
         figures = []
         for name, process in processes.items():
-            cpu_s, switches = before[name]
+            cpu_s, woken = before[name]
             used_s = sum(process.cpu_times()[:2]) - cpu_s
-            now = process.num_ctx_switches()
-            wakes = now.voluntary + now.involuntary - switches.voluntary - switches.involuntary
             figures.append(Figure(f"CPU of the idle {name} (%)", 100 * used_s / idle_s, 0.05))
-            figures.append(Figure(f"wake-ups of the idle {name}, a second", wakes / idle_s, 3.0))
+            figures.append(Figure(f"wake-ups of the idle {name}, a second", (wakes(process) - woken) / idle_s, 0.1))
         if scale < 1:
             return figures
         engine, loaded_mb = processes["engine"], processes["engine"].memory_info().rss / 1e6
