@@ -177,8 +177,10 @@ def test_an_error_comes_as_it_would_in_an_own_process() -> None:
     def load(settings: Settings, notify: object) -> LoadedModel:
         raise ModelNotFoundError("There is no model here.")
 
-    with running(load=load) as engine, pytest.raises(ModelNotFoundError, match="There is no model here"):
-        shared(engine.meeting)
+    with running(load=load) as engine:
+        with pytest.raises(ModelNotFoundError, match="There is no model here"):
+            shared(engine.meeting)
+        assert engine.has_ended()  # with nobody left: the connection is closed
 
 
 def test_an_unforeseen_error_says_nothing_of_the_text() -> None:

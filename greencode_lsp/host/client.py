@@ -80,7 +80,11 @@ class SharedModel:
         self._own: CompletingModel | None = None
         """The model in this process."""
         self._is_closed = False
-        self._with_engine(lambda wire: None, lambda own: None)
+        try:
+            self._with_engine(lambda wire: None, lambda own: None)
+        except BaseException:  # the engine need not wait for what nobody has
+            self._hang_up()
+            raise
 
     @property
     def facts(self) -> ModelFacts:
