@@ -160,3 +160,133 @@ def test_a_links_target_is_asked_too(tmp_path: Path) -> None:
     for name in ("soft.py", "hard.py"):
         assert "secrets" in (Rules().denied(str(tmp_path / name), [str(tmp_path)], ()) or "")
     assert Rules().denied(str(tmp_path / "link.py"), [str(tmp_path)], ()) == ".gitignore names it"
+
+
+def trap_in(folder: Path) -> tuple[Path, Path]:
+    """Return a program, and the file that is there once it has run."""
+    trap, sprung = folder / "trap.sh", folder / "sprung"
+    trap.write_text(f"#!/bin/sh\ntouch {sprung}\n")
+    trap.chmod(0o755)
+    return trap, sprung
+
+
+def run_git(repository: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(repository), *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_an_ignore_file_missing_from_a_partial_clone_is_not_fetched_by_the_repositorys_program(
+    repository: Path, tmp_path: Path
+) -> None:
+    trap, sprung = trap_in(tmp_path)
+    run_git(repository, "add", "-f", "src/.gitignore")
+    run_git(repository, "update-index", "--skip-worktree", "src/.gitignore")
+    blob = run_git(repository, "rev-parse", ":src/.gitignore")
+    (repository / "src" / ".gitignore").unlink()
+    (repository / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    with (repository / ".git" / "config").open("a") as file:
+        file.write(
+            f"[core]\n\trepositoryformatversion = 1\n\tsshCommand = {trap}\n[extensions]\n\tpartialClone = origin\n"
+            f'[remote "origin"]\n\turl = ssh://x/y\n\tpromisor = true\n\tuploadpack = {trap}\n'
+        )
+    Rules().denied(str(repository / "src" / "main.py"), [str(repository)], ())
+    assert not sprung.exists()
+
+
+def test_a_git_file_that_leads_to_another_configuration_executes_nothing_of_it(
+    repository: Path, tmp_path: Path
+) -> None:
+    trap, sprung = trap_in(tmp_path)
+    elsewhere = tmp_path / "elsewhere.git"
+    (repository / ".git").rename(elsewhere)
+    (repository / ".git").write_text(f"gitdir: {elsewhere}\n")
+    (elsewhere / "more").write_text(f"[core]\n\tfsmonitor = {trap}\n\thooksPath = {tmp_path}\n")
+    with (elsewhere / "config").open("a") as file:
+        file.write(f"[include]\n\tpath = more\n[core]\n\tworktree = {repository}\n")
+    assert Rules().denied(str(repository / "t.log"), [str(repository)], ()) == ".gitignore names it"
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize("said", ["gitdir: \0", "gitdir: /no/such", "gitdir: ../../..", "nonsense", "", "x" * 5000])
+def test_a_git_file_that_leads_nowhere_leaves_the_rules_to_be_read_here(
+    repository: Path, tmp_path: Path, said: str
+) -> None:
+    shutil.rmtree(repository / ".git")
+    (repository / ".git").write_text(said)
+    rules = Rules()
+    assert rules.denied(str(repository / "t.log"), [str(repository)], ()) == ".gitignore names it"
+    assert rules.denied(str(repository / "ordinary.py"), [str(repository)], ()) is None
+
+
+def test_rules_of_a_work_tree_elsewhere_do_not_lift_those_that_are_here(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with (repository / ".git" / "config").open("a") as file:
+        file.write(f"[core]\n\tworktree = {tmp_path / 'empty'}\n")
+    assert Rules().denied(str(repository / "t.log"), [str(repository)], ()) == ".gitignore names it"
+
+
+@pytest.mark.parametrize("line", ["[core]\n\texcludesFile = {pipe}\n", "[include]\n\tpath = {pipe}\n"])
+def test_a_git_that_hangs_is_given_up_and_the_rules_are_read_here(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr(git, "GIT_S", 0.5)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with (repository / ".git" / "config").open("a") as file:
+        file.write(line.format(pipe=pipe))
+    assert Rules().denied(str(repository / "t.log"), [str(repository)], ()) == ".gitignore names it"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give a file away")
+def test_a_repository_of_another_user_that_git_refuses_is_ruled_by_its_files(repository: Path) -> None:
+    for path in (repository, repository / ".git"):
+        os.chown(path, 12345, 12345)
+    assert Rules().denied(str(repository / "t.log"), [str(repository)], ()) == ".gitignore names it"
+    assert Rules().denied(str(repository / "ordinary.py"), [str(repository)], ()) is None
+
+
+def test_a_linked_worktree_shares_the_excludes_of_its_repository(repository: Path, tmp_path: Path) -> None:
+    run_git(repository, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "first")
+    linked = tmp_path / "linked"
+    run_git(repository, "worktree", "add", "-q", str(linked))
+    for find_git in (git.find, lambda roots: None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(git, "find", find_git)
+            assert Rules().denied(str(linked / "excluded.py"), [str(linked)], ()) == "exclude names it"
+            assert Rules().denied(str(linked / "ordinary.py"), [str(linked)], ()) is None
+
+
+def test_a_submodule_is_ruled_by_its_own_files(repository: Path) -> None:
+    inner = repository / "vendored"
+    (repository / ".git" / "modules").mkdir()
+    subprocess.run(["git", "init", "-q", f"--separate-git-dir={repository}/.git/modules/vendored", inner], check=True)
+    (inner / ".gitignore").write_text("made.py\n")
+    rules = Rules()
+    assert rules.denied(str(inner / "made.py"), [str(repository)], ()) == ".gitignore names it"
+    assert rules.denied(str(inner / "t.log"), [str(repository)], ()) is None
+
+
+def test_case_is_ignored_where_the_repository_says_so(repository: Path) -> None:
+    with (repository / ".git" / "config").open("a") as file:
+        file.write("[core]\n\tignorecase = true\n")
+    assert Rules().denied(str(repository / "T.LOG"), [str(repository)], ()) == ".gitignore names it"
+
+
+def test_a_loop_of_links_gives_an_answer(repository: Path) -> None:
+    (repository / "loop").symlink_to("loop")
+    (repository / "round").symlink_to(".")
+    rules = Rules()
+    rules.denied(str(repository / "loop" / "a.py"), [str(repository)], ())
+    assert rules.denied(str(repository / "round" / "round" / "t.log"), [str(repository)], ()) == ".gitignore names it"
+
+
+def test_git_inside_the_workspace_is_not_run_by_the_name_of_a_link_either(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap, _ = trap_in(tmp_path)
+    (repository / "git").symlink_to(trap)
+    (tmp_path / "link").symlink_to(repository)
+    monkeypatch.setenv("PATH", str(tmp_path / "link"))
+    assert git.find([str(repository)]) is None
+    monkeypatch.setenv("PATH", str(repository))
+    assert git.find([str(tmp_path / "link")]) is None

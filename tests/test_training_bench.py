@@ -19,10 +19,11 @@ from training.evaluation.llamacpp_peer import LlamaCpp
 FIRST = "def first(a, b):\n    return [a, b('x')]\n" * 40
 SECOND = "SECOND = 1\n" * 200
 KEYS = (
-    *("full_vs_hf", "full_vs_llamacpp_q8", "step8_vs_llamacpp_q8", "prompt_vs_llamacpp_q8", "default_vs_full"),
+    *("full_vs_hf", "full_vs_llamacpp_q8", "step8_vs_llamacpp_q8", "prompt_vs_llamacpp_q8"),
+    *("prompt_vs_hf", "default_vs_full"),
     *("layer_equivalents_ratio", "never_exit_vs_no_exits", "verified_vs_full", "verified_vs_full_copied"),
     *("second_keystroke_vs_first", "prompt_reused", "exit_check_us"),
-    *("rss_mb", "initialize_s", "first_completion_s", "threads", "cpu", "isa", "qwen", "install_mb"),
+    *("rss_mb", "initialize_s", "first_completion_s", "threads", "cpu", "isa", "qwen", "install_mb", "times_ms"),
 )
 
 
@@ -76,6 +77,7 @@ def test_the_last_line_has_the_promised_keys(monkeypatch: pytest.MonkeyPatch, ca
     assert figures["full_vs_llamacpp_q8"] is None
     assert figures["qwen"] == dict.fromkeys(("step_vs_llamacpp_q4", "step8_vs_llamacpp_q4", "prompt_vs_llamacpp_q4"))
     assert 0 < figures["prompt_reused"] <= 1
+    assert figures["times_ms"]["random_weights"]["greencode int8"]["step"] > 0
 
 
 @pytest.mark.skipif(

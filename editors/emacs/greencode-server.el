@@ -77,11 +77,7 @@
            :notification-dispatcher #'greencode--notified
            :request-dispatcher #'greencode--requested
            :on-shutdown #'greencode--ended
-           :process (lambda ()
-                      (let ((default-directory (greencode-own-folder)))
-                        (make-process :name "greencode" :command (greencode-program) :connection-type 'pipe
-                                      :coding 'utf-8-emacs-unix :noquery t
-                                      :stderr (get-buffer-create "*greencode stderr*")))))))
+           :process #'greencode-make-process)))
     (setf (greencode--folders connection) (list root))
     (greencode-take-status connection '(:state "loading"))
     (greencode-request

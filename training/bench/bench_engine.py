@@ -112,6 +112,14 @@ def of_peer(times: Times, start: str, figure: str) -> float | None:
     return min(medians_s, default=None)
 
 
+def medians_ms(times: Times) -> dict[str, dict[str, float]]:
+    """Return milliseconds by peer and figure."""
+    return {
+        name: {figure: round(1000 * statistics.median(seconds), 3) for figure, seconds in figures.items()}
+        for name, figures in times.items()
+    }
+
+
 def share(ours: float | None, theirs: float | None) -> float | None:
     """Return ours over theirs, None where either is missing."""
     return None if ours is None or not theirs else ours / theirs
@@ -134,11 +142,16 @@ class AgainstPeers:
             "full_vs_llamacpp_q8": _share_of(self.random, "llama.cpp", ONE),
             "step8_vs_llamacpp_q8": _share_of(self.random, "llama.cpp", MANY),
             "prompt_vs_llamacpp_q8": _share_of(self.random, "llama.cpp", PREFILL),
+            "prompt_vs_hf": _share_of(self.random, "Hugging Face", PREFILL),
         }
 
     def gguf_figures(self) -> dict[str, float | None]:
         """Return this engine's shares of llama.cpp's times, on the file."""
         return {name: _share_of(self.gguf, "llama.cpp", figure) for name, figure in QWEN_FIGURES.items()}
+
+    def times_ms(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Return medians in milliseconds by weights, peer and figure."""
+        return {"random_weights": medians_ms(self.random), "gguf": medians_ms(self.gguf)}
 
 
 def _share_of(times: Times, peer: str, figure: str) -> float | None:
@@ -207,6 +220,7 @@ def run(options: BenchOptions) -> dict[str, Any]:
         "isa": isa,
         "qwen": peers.gguf_figures(),
         "install_mb": install_mb(),
+        "times_ms": peers.times_ms(),
     }
 
 

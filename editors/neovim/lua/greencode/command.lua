@@ -1,5 +1,6 @@
 --- `:GreenCode`.
 
+local config = require('greencode.config')
 local server = require('greencode.server')
 local status = require('greencode.status')
 
@@ -98,7 +99,7 @@ local function show_output(title, arguments)
   local bufnr = open_page(title, { table.concat(command, ' ') .. ' …' })
   vim.system(
     command,
-    { text = true, cwd = require('greencode.config').own_folder() },
+    { text = true, cwd = config.own_folder(), env = config.ENVIRONMENT },
     vim.schedule_wrap(function(done)
       M.fill_page(bufnr, vim.split(vim.trim(done.stdout .. done.stderr), '\n', { plain = true }))
     end)

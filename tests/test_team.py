@@ -1,0 +1,450 @@
+"""A team's engine without Ray: who may ask, how much, what is counted; and the editor's side of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from greencode_lsp.completion.request import Request
+from greencode_lsp.errors import TeamError
+from greencode_lsp.host.messages import BadMessageError
+from greencode_lsp.limits import TEAM_ANSWER_S
+from greencode_lsp.models.store import data_home
+from greencode_lsp.settings import Settings
+from greencode_lsp.team import remote
+from greencode_lsp.team.__main__ import build_parser, check, main
+from greencode_lsp.team.gate import TRIES, Copies, Gate, LostReplicaError, Reply, bounded
+from greencode_lsp.team.messages import COMPLETE_PATH, USAGE_PATH, Asked
+from greencode_lsp.team.remote import Address, TeamModel
+from greencode_lsp.team.replica import Replica
+from greencode_lsp.team.simulation import Load, copies_needed
+from greencode_lsp.team.users import Accounts, User, add_user
+from tests.fakes import FakeEngine
+from tests.host_engine import ignore, live, local_model, request
+
+
+@dataclass
+class Counted:
+    rows: list[tuple[str, str, int]] = field(default_factory=list)
+
+    def count(self, user: str, outcome: str, elapsed_ms: float, tokens: int, energy_j: float) -> None:
+        self.rows.append((user, outcome, tokens))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+BODY = msgspec.json.encode(Asked.of(request(), Settings()))
+
+
+async def a_body(data: bytes = BODY) -> bytes:
+    return data
+
+
+def copies(engine: FakeEngine | None = None, losses: int = 0) -> Copies:
+    replica, left = Replica(local_model(engine)), [losses]
+
+    async def complete(body: bytes) -> bytes:
+        if left[0]:
+            left[0] -= 1
+            raise LostReplicaError
+        return await replica.complete(body)
+
+    async def facts() -> bytes:
+        return replica.facts()
+
+    return Copies(complete, facts)
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    return tmp_path / "users.json"
+
+
+def ask(
+    gate: Gate,
+    token: str = "",
+    method: str = "POST",
+    path: str = COMPLETE_PATH,
+    body: Callable[[], Awaitable[bytes]] = a_body,
+) -> Reply:
+    return asyncio.run(gate.answer(method, path, f"Bearer {token}", body))
+
+
+def test_a_users_token_opens_the_gate(users: Path) -> None:
+    token, counted = add_user(users, "anna"), Counted()
+    reply = ask(Gate(copies(), Accounts(users), counted), token)
+    assert reply.status == 200
+    assert json.loads(reply.body)["text"] == local_model().complete(request(), live(), ignore).text
+    assert counted.rows[0][:2] == ("anna", "completed")
+
+
+@pytest.mark.parametrize("token", ["", "x", "Bearer", "a" * 10_000, "é"])
+def test_nobody_elses_token_does(token: str, users: Path) -> None:
+    add_user(users, "anna")
+    assert ask(Gate(copies(), Accounts(users), Counted()), token).status == 401
+
+
+def test_a_body_is_read_of_who_may_ask_alone(users: Path) -> None:
+    add_user(users, "anna")
+
+    async def body() -> bytes:
+        raise AssertionError
+
+    assert ask(Gate(copies(), Accounts(users), Counted()), "x", body=body).status == 401
+
+
+def test_a_token_is_kept_nowhere(users: Path) -> None:
+    token = add_user(users, "anna")
+    assert token not in users.read_text()
+    assert users.stat().st_mode & 0o077 == 0
+
+
+def test_a_new_token_takes_the_old_ones_place(users: Path) -> None:
+    old, new = add_user(users, "anna"), add_user(users, "anna")
+    accounts = Accounts(users)
+    assert accounts.user_of(f"Bearer {old}") is None
+    assert accounts.user_of(f"Bearer {new}") is not None
+
+
+def test_a_user_that_is_added_is_known_soon(users: Path) -> None:
+    clock = Clock()
+    accounts = Accounts(users, clock_s=clock)
+    add_user(users, "anna")
+    accounts.user_of("")
+    token = add_user(users, "ben")
+    clock.now_s += 10
+    assert accounts.user_of(f"Bearer {token}") is not None
+
+
+def test_a_users_file_damaged_later_shuts_nobody_out(users: Path) -> None:
+    clock, token = Clock(), add_user(users, "anna")
+    accounts = Accounts(users, clock_s=clock)
+    assert accounts.user_of(f"Bearer {token}") is not None
+    users.write_text("{")
+    clock.now_s += 10
+    assert accounts.user_of(f"Bearer {token}") is not None
+
+
+def test_a_quota_is_a_users_own_and_fills_again(users: Path) -> None:
+    clock = Clock()
+    anna, ben = User("anna", "", per_minute=60), User("ben", "", per_minute=60)
+    accounts = Accounts(None, clock_s=clock)
+    while accounts.wait_s(anna) == 0:
+        pass
+    assert 0 < accounts.wait_s(anna) <= 1
+    assert accounts.wait_s(ben) == 0
+    clock.now_s += 1.01
+    assert accounts.wait_s(anna) == 0
+
+
+def test_a_quota_of_joules_is_a_days() -> None:
+    clock = Clock()
+    user = User("anna", "", energy_j_per_day=10.0)
+    accounts = Accounts(None, clock_s=clock)
+    accounts.wait_s(user)
+    accounts.charge(user, 5, 10.0)
+    assert accounts.wait_s(user) > 3600
+    clock.now_s += 86400
+    assert accounts.wait_s(user) == 0
+
+
+def test_a_used_up_quota_is_said_with_when_to_come_again(users: Path) -> None:
+    token = add_user(users, "anna", per_minute=1)
+    gate = Gate(copies(), Accounts(users), Counted())
+    assert ask(gate, token).status == 200
+    reply = ask(gate, token)
+    assert (reply.status, reply.headers[0][0]) == (429, "Retry-After")
+
+
+def test_what_completions_took_is_reported_to_their_user() -> None:
+    gate = Gate(copies(), Accounts(None), Counted())
+    ask(gate)
+    usage = json.loads(ask(gate, method="GET", path=USAGE_PATH).body)
+    assert usage["completions"] == 1
+    assert usage["energy_j"] > 0
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"[" * 100_000, b'{"request": 1}', BODY.replace(b"0.5", b"7.5")])
+def test_what_is_no_request_is_refused_before_a_copy_of_the_model_sees_it(body: bytes) -> None:
+    engine = FakeEngine()
+    assert ask(Gate(copies(engine), Accounts(None), Counted()), body=lambda: a_body(body)).status == 400
+    assert not engine.prompts
+
+
+def test_a_body_without_end_is_not_read_to_it() -> None:
+    read = []
+
+    async def chunks() -> Any:
+        for number in range(10_000):
+            read.append(number)
+            yield bytes(1 << 16)
+
+    with pytest.raises(BadMessageError):
+        asyncio.run(bounded(chunks()))
+    assert len(read) < 200
+
+
+def test_a_lost_copy_of_the_model_loses_no_request() -> None:
+    assert ask(Gate(copies(losses=TRIES - 1), Accounts(None), Counted())).status == 200
+
+
+def test_no_copy_left_is_said() -> None:
+    counted = Counted()
+    assert ask(Gate(copies(losses=TRIES), Accounts(None), counted)).status == 503
+    assert counted.rows[0][1] == "lost"
+
+
+def test_an_error_says_nothing_of_the_text() -> None:
+    def fail(control: Any, prefix: str) -> None:
+        raise KeyError(prefix)
+
+    reply = ask(Gate(copies(FakeEngine(before_token=fail)), Accounts(None), Counted()))
+    assert reply.status == 422
+    assert b"append_items" not in reply.body
+
+
+@pytest.mark.parametrize("path", ["/", "/v2/complete", "/v1/complete/../x"])
+def test_other_paths_lead_nowhere(path: str) -> None:
+    assert ask(Gate(copies(), Accounts(None), Counted()), path=path).status == 404
+
+
+def test_a_files_folder_stays_at_home() -> None:
+    assert b"/home/me" not in BODY
+    assert b"code.py" in BODY
+
+
+def test_who_hangs_up_stops_the_completion() -> None:
+    seen = threading.Event()
+
+    def wait(control: Any, prefix: str) -> None:
+        while not control.cancelled():
+            time.sleep(0.001)
+        seen.set()
+
+    async def leave() -> None:
+        task = asyncio.create_task(Replica(local_model(FakeEngine(before_token=wait))).complete(BODY))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    assert seen.wait(10)
+
+
+# ---- the editor's side
+
+
+@contextmanager
+def serving(gate: Gate, delay_s: float = 0.0, nonsense: bytes | None = None) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def do_POST(self) -> None:
+            data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.path == COMPLETE_PATH:
+                threading.Event().wait(delay_s)
+            authorization = self.headers.get("Authorization", "")
+            reply = asyncio.run(gate.answer(self.command, self.path, authorization, lambda: a_body(data)))
+            body = reply.body if nonsense is None or self.path != COMPLETE_PATH else nonsense
+            self.send_response(reply.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with suppress(OSError):
+                self.wfile.write(body)
+
+        def finish(self) -> None:
+            with suppress(OSError):  # the editor has hung up
+                super().finish()
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def open_gate() -> Gate:
+    return Gate(copies(), Accounts(None), Counted())
+
+
+def team_model(url: str, notices: list[str] | None = None) -> TeamModel:
+    return TeamModel(Address.of(url), local_model(), (notices if notices is not None else []).append)
+
+
+def test_a_team_that_answers_answers() -> None:
+    with serving(open_gate()) as url:
+        model = team_model(url)
+        made = model.complete(request(), live(), ignore)
+    assert made.text == local_model().complete(request(), live(), ignore).text
+    assert (model.answered_by, made.device, made.energy.devices) == ("team", "team cpu", ("team cpu",))
+
+
+def test_a_connection_is_kept_between_requests() -> None:
+    with serving(open_gate()) as url:
+        model = team_model(url)
+        model.complete(request(), live(), ignore)
+        first = model._connection
+        model.complete(request(), live(), ignore)
+        assert first is not None
+        assert model._connection is first
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"{}", b"[" * 100_000, b'{"type": "Completed"}', bytes(1000)])
+def test_a_team_that_answers_nonsense_is_told_once_and_the_own_engine_completes(nonsense: bytes) -> None:
+    notices: list[str] = []
+    with serving(open_gate(), nonsense=nonsense) as url:
+        model = team_model(url, notices)
+        for _ in range(2):
+            assert model.complete(request(), live(), ignore).text
+    assert model.answered_by == "server"
+    assert len(notices) == 1
+
+
+def test_a_slow_team_is_not_waited_for() -> None:
+    notices: list[str] = []
+    with serving(open_gate(), delay_s=5.0) as url:
+        model = team_model(url, notices)
+        start_s = time.monotonic()
+        assert model.complete(request(), live(), ignore).text
+        first_s = time.monotonic() - start_s
+        model.complete(request(), live(), ignore)
+        both_s = time.monotonic() - start_s
+    assert first_s < 3 * TEAM_ANSWER_S
+    assert both_s - first_s < TEAM_ANSWER_S  # it is left alone for a while
+    assert len(notices) == 1
+
+
+def test_a_team_that_is_away_is_no_obstacle() -> None:
+    notices: list[str] = []
+    model = team_model("http://127.0.0.1:1", notices)
+    assert model.complete(request(), live(), ignore).text
+    assert len(notices) == 1
+    assert "your own engine completes meanwhile" in notices[0]
+
+
+def test_a_team_that_is_back_answers_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "TEAM_AWAY_S", 0.0)
+    with serving(open_gate()) as url:
+        model = team_model("http://127.0.0.1:1")
+        model._address = Address.of(url)
+        model.complete(request(), live(), ignore)
+        assert model.answered_by == "team"
+
+
+def test_a_wrong_token_is_one_sentence(users: Path) -> None:
+    add_user(users, "anna")
+    notices: list[str] = []
+    with serving(Gate(copies(), Accounts(users), Counted())) as url:
+        model = team_model(url, notices)
+        for _ in range(3):
+            assert model.complete(request(), live(), ignore).text
+    assert len(notices) == 1
+    assert "it does not know your token" in notices[0]
+
+
+def test_a_cancelled_request_is_hung_up_on() -> None:
+    stop = threading.Event()
+    with serving(open_gate(), delay_s=5.0) as url:
+        model = team_model(url)
+        threading.Timer(0.05, stop.set).start()
+        start_s = time.monotonic()
+        assert model.complete(request(), live(cancelled=stop.is_set), ignore).text == ""
+        assert time.monotonic() - start_s < TEAM_ANSWER_S
+
+
+def test_a_teams_completion_is_not_audited_here() -> None:
+    with serving(open_gate()) as url:
+        model = team_model(url)
+        made = model.complete(request(), live(), ignore)
+        assert model.audit(made, lambda: False).agreed is None
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org", "ftp://example.org", "example.org", "https://", "https://h:99999", "https://h/x"]
+)
+def test_an_address_that_is_none_or_unsafe_is_refused(url: str) -> None:
+    with pytest.raises(TeamError, match=r"greencode\.remote must"):
+        Address.of(url)
+
+
+def test_a_token_is_read_from_the_users_data_folder() -> None:
+    (data_home() / "remote.token").write_text("secret\n")
+    assert Address.of("https://example.org").token == "secret"
+
+
+# ---- running one
+
+
+def arguments(*given: str) -> Any:
+    return build_parser().parse_args(list(given))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--host", "0.0.0.0", "--no-users"], "--tls-cert and --tls-key"),
+        (["--tls-cert", "/etc/hostname"], "needs both"),
+        (["--tls-cert", "/nowhere", "--tls-key", "/nowhere"], "no file"),
+        (["--users", "/nowhere"], "greencode-serve user"),
+        (["--no-users", "--replicas", "0"], "--replicas"),
+    ],
+)
+def test_what_would_be_unsafe_is_refused(given: list[str], sentence: str) -> None:
+    with pytest.raises(TeamError, match=sentence):
+        check(arguments(*given))
+
+
+def test_a_users_token_is_printed_once(users: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--users", str(users), "user", "anna"]) == 0
+    token = capsys.readouterr().out.strip()
+    assert Accounts(users).user_of(f"Bearer {token}") is not None
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "../x"])
+def test_a_name_that_is_none_is_refused(name: str, users: Path) -> None:
+    with pytest.raises(TeamError):
+        add_user(users, name)
+
+
+def test_more_users_need_more_copies() -> None:
+    times = [20.0, 40.0, 60.0]
+    few, many = (copies_needed(Load(users), times, 200.0) for users in (100, 1000))
+    assert 1 <= few < many
+    assert many >= Load(1000).requests_per_s * 40 / 1000
+
+
+def test_a_model_slower_than_what_is_wanted_is_said() -> None:
+    with pytest.raises(TeamError, match="no number of copies"):
+        copies_needed(Load(10), [900.0], 500.0)
+
+
+def test_a_long_document_crosses_in_part() -> None:
+    whole = Request("x = 1\n" * 100_000, 300_000, "python")
+    assert len(msgspec.json.encode(Asked.of(whole, replace(Settings(), max_prompt_tokens=100)))) < 200_000

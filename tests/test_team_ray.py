@@ -1,0 +1,98 @@
+"""A team's engine on a Ray cluster of two nodes' processes: answers, counts, and loses no request with a copy of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from greencode_lsp.completion.model import LoadedModel
+from greencode_lsp.records import Control
+from greencode_lsp.settings import Settings
+from greencode_lsp.team import remote
+from greencode_lsp.team.remote import Address, TeamModel
+from greencode_lsp.team.users import add_user
+from tests.fakes import SAMPLE, FakeEngine
+from tests.host_engine import ignore, live, local_model, request
+
+ray: Any = pytest.importorskip("ray", reason="a team's engine needs the extra serve (ray is not installed)")
+pytest.importorskip("aiohttp", reason="the load test needs the extra serve (aiohttp is not installed)")
+
+TOKEN_S = 0.02
+
+
+def before_token(control: Control, prefix: str) -> None:
+    """Take a while, so that a copy of the model is lost in the middle of something."""
+    threading.Event().wait(TOKEN_S)
+
+
+def load() -> LoadedModel:
+    """Load the fake in a replica."""
+    return local_model(FakeEngine((SAMPLE,), before_token))
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from ray.cluster_utils import Cluster
+
+    from greencode_lsp.team import deployment
+
+    users = tmp_path_factory.mktemp("team") / "users.json"
+    os.environ["GREENCODE_REMOTE_TOKEN"] = add_user(users, "anna", per_minute=1_000_000)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    cluster.add_node(num_cpus=2)
+    plan = deployment.DeploymentPlan(Settings(), replicas=2, cpus=1.0, users=Path(users), port=port)
+    deployment.start(cluster.address, plan)
+    try:
+        deployment.deploy(plan, load)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        del os.environ["GREENCODE_REMOTE_TOKEN"]
+        deployment.stop()
+        cluster.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a machine that does other things too."""
+    monkeypatch.setattr(remote, "TEAM_ANSWER_S", 20.0)
+
+
+def test_an_editor_is_answered_by_the_team(url: str) -> None:
+    model = TeamModel(Address.of(url), local_model(), ignore)
+    made = model.complete(request(), live(), ignore)
+    assert made.text == local_model().complete(request(), live(), ignore).text
+    assert model.answered_by == "team"
+
+
+def test_a_copy_killed_under_load_loses_no_request(url: str) -> None:
+    from greencode_lsp.team.load import measure
+
+    def kill() -> None:
+        names = [one for one in ray.util.list_named_actors(all_namespaces=True) if "#model#" in one["name"]]
+        ray.kill(ray.get_actor(names[0]["name"], namespace=names[0]["namespace"]))
+
+    with ThreadPoolExecutor(1) as executor:
+        measuring = executor.submit(lambda: asyncio.run(measure(url, 8, 6.0)))
+        threading.Event().wait(2.0)
+        kill()
+        found = measuring.result()
+    assert found.problems == {}
+    assert len(found.waited_ms) > 8
+
+
+def test_a_wrong_token_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREENCODE_REMOTE_TOKEN", "wrong")
+    notices: list[str] = []
+    TeamModel(Address.of(url), local_model(), notices.append)
+    assert "does not know your token" in notices[0]
