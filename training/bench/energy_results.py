@@ -12,10 +12,8 @@ from typing import Any
 
 from scipy import stats
 
-from training.markdown import table
-
 LEAST_WINDOW_S = 5.0
-"""A shorter window is not called measured (I7)."""
+"""A shorter window is not called measured (design, I7)."""
 NEW_TOKENS = 15
 """As in the paper."""
 UNCACHED, FULL = "Hugging Face, no cache", "full depth"
@@ -130,13 +128,13 @@ def to_markdown(study: dict[str, Any]) -> str:
             f"{options['repeats']} windows of at least {options['window_s']:g} s a method, in turns, the order "
             f"shuffled by seed {options['seed']}; each cell is a completion's mean, with its 95 % interval. "
             f"{_joules_are(study)}",
-            table(*_methods(study)),
+            _table(*_methods(study)),
             "Edit similarity (with the rest of the line) and agreement (with this engine's full depth after "
             f"the same tokens) are over {study['quality_lines']} held-out Python lines; Hugging Face runs the same "
             "weights in float32.",
             *_modelled_time(study["modelled_time"]),
             "## The paper's own figures",
-            table(["method", "energy, J", "of no cache", "CodeBLEU"], paper),
+            _table(["method", "energy, J", "of no cache", "CodeBLEU"], paper),
             "GREEN-CODE, Llama-3.2-3B on JavaCorpus, context 0.3, 15 new tokens, float32 on one GPU, gross, one run. "
             "Its savings are published against a model whose cache is off; compare the ratios of the two tables, not "
             "their joules.",
@@ -188,6 +186,11 @@ def _modelled_time(comparison: dict[str, float] | None) -> list[str]:
         f"held-out lines: median {comparison['ratio']:.3f}, {comparison['within_15_percent']:.0%} of them within 15 %; "
         f"the share saved is off by {comparison['saved_share_error']:.1%} of full depth."
     ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _span(bounds: Sequence[float], scale: float, digits: int) -> str:

@@ -21,7 +21,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -234,12 +233,6 @@ def quality(
     return out
 
 
-def _library(device: str) -> str:
-    """Return what computes on a device, with its version: figures of another engine say nothing of this one."""
-    name = "onnxruntime" if device == "cpu" else "torch"
-    return f"{name} {version(name)}"
-
-
 def run(options: StudyOptions, runs: Path) -> dict[str, Any]:
     """Measure everything, write `energy-study.{json,md,png}` into RUNS/<model>, and return the figures."""
     if options.repeats < 2 or options.window_s <= 0:
@@ -258,7 +251,6 @@ def run(options: StudyOptions, runs: Path) -> dict[str, Any]:
         "model": engine.manifest.name,
         "device": engine.device,
         "device_name": profile.device_name,
-        "engine": _library(engine.device),
         "precision": engine.precision,
         "threads": usable_threads(),
         "power_w": ACTIVE_POWER_W[engine.device],
