@@ -88,7 +88,7 @@ def reference_generate(model: Any, prompt: list[int], count: int) -> list[int]:
 
 @torch.no_grad()
 def reference_exit_logits(model: Any, ids: list[int]) -> list[torch.Tensor]:
-    """Logits [T, V] after every layer count 1 .. L (I3)."""
+    """Logits [T, V] after every layer count 1 .. L (design, I3)."""
     out = model(torch.tensor([ids]), output_hidden_states=True)
     body = model.model.decoder if model.config.model_type == "opt" else model.model
     norm = (body.final_layer_norm or torch.nn.Identity()) if model.config.model_type == "opt" else body.norm

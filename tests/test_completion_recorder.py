@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from greencode_lsp.completion.model import LoadedModel
 from greencode_lsp.completion.outcomes import Settled
 from greencode_lsp.completion.pipeline import LiveControl, complete
 from greencode_lsp.completion.recorder import MAX_INTERRUPTIONS, REMEMBERED, CompletionRecorder
 from greencode_lsp.completion.request import Request
 from greencode_lsp.energy.ledger import Ledger
 from greencode_lsp.energy.rows import LedgerRow
-from greencode_lsp.records import Completion
+from greencode_lsp.errors import CancelledError
+from greencode_lsp.records import Completion, FixedControl
 from greencode_lsp.settings import Settings
 from tests.fakes import MANIFEST, ROWS, FakeEngine, Never, backend, meter
 
@@ -63,7 +63,7 @@ def test_a_completion_long_gone_is_not_settled(recorder: CompletionRecorder) -> 
 def test_an_audit_goes_over_the_same_prompt_and_is_recorded_apart(recorder: CompletionRecorder) -> None:
     engine = FakeEngine()
     recorder.draw(completion(recorder, engine), "python", 0.5)
-    recorder.audit(LoadedModel(backend(engine), meter()), lambda: False)
+    recorder.audit(backend(engine), meter(), FixedControl())
     [row] = rows(recorder)
     assert engine.audited == [engine.prompts[0]]
     assert (row.outcome, row.promised, row.full_depth_j, row.energy_j) == ("audit", 0.98, 0.0, 10.0)
@@ -75,7 +75,8 @@ def test_an_audit_goes_over_the_same_prompt_and_is_recorded_apart(recorder: Comp
 def test_an_audit_that_a_request_interrupts_is_due_still(recorder: CompletionRecorder) -> None:
     engine = FakeEngine()
     recorder.draw(completion(recorder, engine), "python", 0.5)
-    recorder.audit(LoadedModel(backend(engine), meter()), lambda: True)
+    with pytest.raises(CancelledError):
+        recorder.audit(backend(engine), meter(), FixedControl(is_cancelled=lambda: True))
     [row] = rows(recorder)
     assert (len(recorder.due), row.outcome, row.energy_j, row.audit) == (1, "audit", 10.0, None)
 
@@ -84,7 +85,8 @@ def test_an_audit_that_is_always_interrupted_is_given_up(recorder: CompletionRec
     engine = FakeEngine()
     recorder.draw(completion(recorder, engine), "python", 0.5)
     for _ in range(MAX_INTERRUPTIONS + 1):
-        recorder.audit(LoadedModel(backend(engine), meter()), lambda: True)
+        with pytest.raises(CancelledError):
+            recorder.audit(backend(engine), meter(), FixedControl(is_cancelled=lambda: True))
     assert not recorder.due
 
 
@@ -93,7 +95,7 @@ def test_an_audit_of_a_row_that_serves_no_more_moves_nothing(recorder: Completio
     for _ in range(200):
         recorder.draw(completion(recorder, engine), "python", 0.5)
     while recorder.due:
-        recorder.audit(LoadedModel(backend(engine), meter()), lambda: False)
+        recorder.audit(backend(engine), meter(), FixedControl())
     assert recorder.choose(ROWS, 0.98) == ROWS[0]
 
 
@@ -118,5 +120,5 @@ def test_audits_that_break_a_promise_let_a_more_conservative_row_serve(
     engine = FakeEngine()
     while recorder.choose(ROWS, 0.98) == before:  # the full model disagrees with the first token of each
         recorder.draw(completion(recorder, engine), "python", 0.5)
-        recorder.audit(LoadedModel(backend(engine), meter()), lambda: False)
+        recorder.audit(backend(engine), meter(), FixedControl())
     assert (before, recorder.choose(ROWS, 0.98)) == (ROWS[1], ROWS[0])

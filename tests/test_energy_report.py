@@ -7,7 +7,6 @@ import io
 import json
 import re
 import sqlite3
-import tempfile
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -46,12 +45,11 @@ AUDIT = replace(ROW, outcome="audit", tokens=10, agreed_tokens=9, promised=0.98,
 
 
 def reported(*found: LedgerRow, scope: str = "all", carbon_intensity: float | None = None) -> EnergyReport:
+    ledger = Ledger(Path(":memory:"))
+    for row in found:
+        ledger.add(row)
     assert scope in SCOPES
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger(Path(folder) / "ledger.sqlite")
-        for row in found:
-            ledger.add(row)
-        return report(ledger, scope, carbon_intensity, NOON)
+    return report(ledger, scope, carbon_intensity, NOON)
 
 
 def test_spent_and_saved_are_sums_over_rows() -> None:

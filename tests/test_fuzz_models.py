@@ -17,12 +17,3 @@ def test_a_mutated_model_is_served_or_refused(tmp_path: Path) -> None:
     assert outcomes.total() == 60
     assert outcomes["ModelDamagedError"] > 10
     assert outcomes["served"] > 5
-
-
-@pytest.mark.skipif(os.name != "posix", reason="counts memory as POSIX does")
-def test_a_mutated_gguf_file_is_served_or_refused(tmp_path: Path) -> None:
-    outcomes, failures, _ = fuzz(first=0, count=60, home=tmp_path, form="gguf")
-    assert failures == {}
-    assert outcomes.total() == 60
-    assert outcomes["ModelDamagedError"] > 10
-    assert outcomes["served"] > 5

@@ -8,16 +8,16 @@ from typing import Any
 import psutil
 import pytest
 
-from greencode_lsp.power import KEEP_S, Power, PowerState, read_battery, read_power
+from greencode_lsp.power import KEEP_S, Power, PowerState, read_power
 
 
 @pytest.mark.parametrize(
     ("battery", "expected"),
     [
         (None, "unknown"),
-        (SimpleNamespace(percent=80, power_plugged=True), "mains"),
-        (SimpleNamespace(percent=80, power_plugged=False), "battery"),
-        (SimpleNamespace(percent=80, power_plugged=None), "unknown"),
+        (SimpleNamespace(power_plugged=True), "mains"),
+        (SimpleNamespace(power_plugged=False), "battery"),
+        (SimpleNamespace(power_plugged=None), "unknown"),
     ],
     ids=["no battery", "plugged in", "unplugged", "a battery that does not say"],
 )
@@ -41,14 +41,3 @@ def test_the_state_is_read_again_once_it_is_old() -> None:
     assert [power.state(), power.state()] == ["mains", "mains"]
     now_s[0] = KEEP_S
     assert power.state() == "battery"
-
-
-@pytest.mark.parametrize(("percent", "plugged", "low"), [(19, False, True), (20, False, False), (19, True, False)])
-def test_a_battery_is_low_below_a_fifth_while_it_feeds_the_machine(
-    monkeypatch: pytest.MonkeyPatch, percent: float, plugged: bool, low: bool
-) -> None:
-    found = SimpleNamespace(percent=percent, power_plugged=plugged)
-    monkeypatch.setattr(psutil, "sensors_battery", lambda: found, raising=False)
-    battery = read_battery()
-    assert battery is not None
-    assert battery.is_low is low

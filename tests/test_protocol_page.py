@@ -21,7 +21,7 @@ from greencode_lsp.lsp.requests import Place, make_converter
 from greencode_lsp.lsp.server import create_server
 from greencode_lsp.preference import Choice
 from greencode_lsp.records import Completion, EnergyReading, Step, Work
-from greencode_lsp.settings import CLIENT_KEYS, OLD_KEYS, SETTINGS, Settings
+from greencode_lsp.settings import CLIENT_KEYS, SETTINGS, Settings
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "editors" / "PROTOCOL.md").read_text(encoding="utf8")
@@ -105,12 +105,12 @@ def test_every_method_that_the_server_sends_is_named() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
             if isinstance(node, ast.Attribute):
                 sent.add(STANDARD.get(node.attr.removesuffix("_async"), ""))
-    sent -= {"", "shutdown", "exit"}  # the server's own methods are called so too
+    sent -= {"", "shutdown"}
     assert "window/showMessage" in sent
     assert sent - NAMED == set()
 
 
 def test_every_command_and_method_of_ours_that_is_named_is_there() -> None:
     ours = {name for name in NAMED if re.fullmatch(r"greencode[./][\w.]+", name)}
-    settings = {f"greencode.{key}" for key in (*SETTINGS, *OLD_KEYS, *CLIENT_KEYS)}
+    settings = {f"greencode.{key}" for key in (*SETTINGS, *CLIENT_KEYS)}
     assert ours - settings - {protocol.STATUS_METHOD} - registered() == set()

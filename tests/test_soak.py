@@ -11,7 +11,7 @@ import pytest
 from greencode_lsp.completion.backend import load_backend
 from greencode_lsp.settings import Settings
 from tests.fake_server import SLOW
-from tests.soak import cancels, large, malformed, trace, traffic
+from tests.soak import cancels, malformed, trace, traffic
 from tests.soak.document import Document, settle
 from tests.soak.figures import Figure, generations, percentile
 from tests.soak.trace import Asked, stale, typed_through
@@ -52,19 +52,6 @@ async def test_broken_messages_change_nothing_for_the_requests_after_them(make: 
         is_well, owed = await malformed.storm(wire, probe, make, round(malformed.MESSAGES * SCALE))
         assert is_well
         assert all(len(call.answers) <= 1 for call in owed)
-
-
-async def test_a_line_of_a_megabyte_is_refused_with_a_reason_and_another_document_answered(
-    home: Path,
-) -> None:
-    figures = await large.run(home, SCALE)
-    wanted = (
-        "other document's answers that were wrong",
-        "the long line's answers with a suggestion",
-        "the long line was not refused with a reason",
-        "exit code",
-    )
-    assert values(figures, *wanted) == [0, 0, 0, 0]
 
 
 async def test_a_message_in_two_pieces_is_one_message(home: Path) -> None:

@@ -80,25 +80,6 @@ A project's own value is ignored."
   :type 'integer
   :risky t)
 
-(defcustom greencode-unload-after 10
-  "Minutes without a request after which the model goes from memory.
-Or \"never\".  A project's own value is ignored."
-  :type '(choice integer (const "never"))
-  :risky t)
-
-(defcustom greencode-shared-engine t
-  "Non-nil: all your editors share one engine, instead of one each.
-A project's own value is ignored."
-  :type 'boolean
-  :risky t)
-
-(defcustom greencode-remote ""
-  "The address of your team's engine, such as \"https://HOST:8750\".
-Your own engine completes where it does not answer.  A project's own
-value is ignored."
-  :type 'string
-  :risky t)
-
 (defcustom greencode-max-new-tokens 32
   "Upper bound on the tokens of one completion, from 1 to 512."
   :type 'integer
@@ -179,9 +160,6 @@ setting to its value: ((java . ((preference . \"energy\"))))."
     (greencode-precision "precision" identity)
     (greencode-model "model" identity)
     (greencode-latency-target "latencyTarget" identity)
-    (greencode-unload-after "unloadAfter" identity)
-    (greencode-shared-engine "sharedEngine" greencode--json-boolean)
-    (greencode-remote "remote" identity)
     (greencode-max-new-tokens "maxNewTokens" identity)
     (greencode-max-prompt-tokens "maxPromptTokens" identity)
     (greencode-debounce-ms "debounceMs" identity)
@@ -197,14 +175,9 @@ setting to its value: ((java . ((preference . \"energy\"))))."
   "Each variable, the server's name of it, and the function that makes JSON of it.")
 
 (defconst greencode-machine-settings
-  '(greencode-device greencode-precision greencode-model greencode-latency-target
-    greencode-unload-after greencode-shared-engine greencode-remote)
-  "Settings that choose what is loaded, and who is sent the text.
+  '(greencode-device greencode-precision greencode-model greencode-latency-target)
+  "Settings that choose what is loaded.
 Buffer-local values, which a project may bring, do not count.")
-
-(defconst greencode-machine-keys
-  '(:model :device :precision :numeric :latencyTarget :unloadAfter :sharedEngine :remote)
-  "The server's names of what a project has no say in.")
 
 (defun greencode-program ()
   "Return the user's `greencode-command', whatever the current project says."
@@ -215,19 +188,6 @@ Buffer-local values, which a project may bring, do not count.")
   (let ((folder (file-name-as-directory (locate-user-emacs-file "greencode"))))
     (unless (file-directory-p folder) (with-file-modes #o700 (make-directory folder t)))
     folder))
-
-(defun greencode-environment ()
-  "Return the server's environment, by which Python imports nothing of a project.
-PYTHONPATH may name one; `python -m' imports from the current folder."
-  `("PYTHONPATH" "PYTHONSAFEPATH=1" ,@(default-value 'process-environment)))
-
-(defun greencode-make-process ()
-  "Start the server and return its process."
-  (let ((default-directory (greencode-own-folder))
-        (process-environment (greencode-environment)))
-    (make-process :name "greencode" :command (greencode-program) :connection-type 'pipe
-                  :coding 'utf-8-emacs-unix :noquery t
-                  :stderr (get-buffer-create "*greencode stderr*"))))
 
 (defvar greencode--changed nil
   "The settings that have differed from their default in this session.

@@ -55,7 +55,7 @@
                             (when (listp section)
                               (cl-loop for (key value) on section by #'cddr
                                        ;; a project's .dir-locals.el sets it without a question
-                                       unless (memq key greencode-machine-keys)
+                                       unless (memq key '(:model :device :precision :numeric))
                                        do (puthash (substring (symbol-name key) 1) value merged)))
                             merged))
                         items theirs))))

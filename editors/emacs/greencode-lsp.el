@@ -80,7 +80,6 @@ ON-RESULT and ON-ERROR are those of the generic function."
 (lsp-register-client
  (make-lsp-client
   :new-connection (lsp-stdio-connection #'greencode-program)
-  :environment-fn (lambda () '(("PYTHONPATH" . "") ("PYTHONSAFEPATH" . "1"))) ; nothing of a project is imported
   :activation-fn (lambda (file mode)
                    (and (null (file-remote-p file))
                         (null (greencode-refusal))

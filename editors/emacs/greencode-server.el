@@ -77,7 +77,11 @@
            :notification-dispatcher #'greencode--notified
            :request-dispatcher #'greencode--requested
            :on-shutdown #'greencode--ended
-           :process #'greencode-make-process)))
+           :process (lambda ()
+                      (let ((default-directory (greencode-own-folder)))
+                        (make-process :name "greencode" :command (greencode-program) :connection-type 'pipe
+                                      :coding 'utf-8-emacs-unix :noquery t
+                                      :stderr (get-buffer-create "*greencode stderr*")))))))
     (setf (greencode--folders connection) (list root))
     (greencode-take-status connection '(:state "loading"))
     (greencode-request

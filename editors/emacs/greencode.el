@@ -268,7 +268,6 @@ With a prefix argument ask for SCOPE, and show the page IN-BROWSER."
   "Show what works and what does not, in Emacs and in the server."
   (interactive)
   (let* ((default-directory (greencode-own-folder))
-         (process-environment (greencode-environment))
          (program (car (greencode-program)))
          (found (executable-find program))
          (server (greencode--running-server))
@@ -306,7 +305,7 @@ With a prefix argument ask for SCOPE, and show the page IN-BROWSER."
   (with-eval-after-load 'eglot
     (require 'greencode-eglot)
     (defvar eglot-server-programs)
-    (add-to-list 'eglot-server-programs (cons modes '(greencode-eglot-server :process greencode-make-process)))))
+    (add-to-list 'eglot-server-programs (cons modes (cons 'greencode-eglot-server (greencode-program))))))
 
 (provide 'greencode)
 ;;; greencode.el ends here

@@ -8,7 +8,6 @@
 
 (ert-deftest ordinary-files-of-a-prepared-repository-are-completed-and-nothing-of-it-runs ()
   (setq greencode-command test-real)
-  (setenv "PYTHONPATH" test-repository)
   (let ((default-directory (file-name-as-directory test-repository))
         (path exec-path))
     (switch-to-buffer (find-file-noselect (expand-file-name "ordinary.py" test-repository)))

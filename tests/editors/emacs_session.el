@@ -18,13 +18,8 @@
 (defconst test-deadline (string-to-number (or (getenv "GREENCODE_TEST_DEADLINE") "30"))
   "Seconds after which a wait fails.")
 (defconst test-python (getenv "GREENCODE_TEST_PYTHON"))
-(defun test-start (module &rest arguments)
-  "Return the command that runs the Python MODULE with ARGUMENTS: the package takes PYTHONPATH away."
-  `(,test-python "-c" ,(format "import runpy, sys; sys.path.append('%s'); runpy.run_module('%s', run_name='__main__')"
-                               (getenv "PYTHONPATH") module)
-                 ,@arguments))
-(defconst test-fake (test-start "tests.fake_server"))
-(defconst test-real (test-start "greencode_lsp" "--stdio"))
+(defconst test-fake (list test-python "-m" "tests.fake_server"))
+(defconst test-real (list test-python "-m" "greencode_lsp" "--stdio"))
 (defvar test-folder (file-name-as-directory (make-temp-file "greencode-emacs-" t)))
 (defvar test-number 0)
 (defvar test-messages nil "What was said in the echo area, latest first.")

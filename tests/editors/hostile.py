@@ -7,10 +7,7 @@ from pathlib import Path
 
 from tests.tiny_models import LLAMA, write_folder
 
-MODULES = (
-    *("greencode_lsp", "numpy", "onnxruntime", "torch", "tokenizers", "pygls", "psutil"),
-    *("json", "re", "__future__", "functools", "sitecustomize", "usercustomize"),
-)
+MODULES = ("greencode_lsp", "numpy", "onnxruntime", "tokenizers", "pygls", "json", "sitecustomize", "usercustomize")
 TEXT = "import csv\n\n\ndef write_rows(path, rows):\n    with open(path, 'w') as handle:\n        writer = csv.wri\n"
 """Of the ordinary file `ordinary.py`."""
 MODEL = "acme/coder"
@@ -33,7 +30,6 @@ def prepare(folder: Path) -> Path:
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(f"#!/bin/sh\necho {place} >> '{ran}'\n")
         program.chmod(0o755)
-        (program.parent / "python").symlink_to("greencode-lsp")
     for model in (MODEL, "bundled", "coder"):
         write_folder(folder / model, LLAMA)
     _settings(folder, ran)
@@ -53,9 +49,6 @@ def _settings(folder: Path, ran: Path) -> None:
         "greencode.server.path": str(folder / "greencode-lsp"),
         "greencode.model": str(folder / MODEL),
         "greencode.device": "cuda",
-        "greencode.precision": "float32",
-        "python.defaultInterpreterPath": str(folder / ".venv/bin/python"),
-        "terminal.integrated.env.linux": {"PYTHONPATH": str(folder)},
     }
     (folder / ".vscode").mkdir()
     (folder / ".vscode" / "settings.json").write_text(json.dumps(settings))

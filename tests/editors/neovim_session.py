@@ -16,10 +16,8 @@ import pynvim
 from tests.editors.cache import ROOT
 
 PLUGIN = ROOT / "editors/neovim"
-START = f"import runpy, sys; sys.path.append({str(ROOT)!r}); runpy.run_module({{!r}}, run_name='__main__')"
-"""The plugin takes PYTHONPATH away."""
-FAKE_SERVER = (sys.executable, "-c", START.format("tests.fake_server"))
-BUNDLED_SERVER = (sys.executable, "-c", START.format("greencode_lsp"), "--stdio")
+FAKE_SERVER = (sys.executable, "-m", "tests.fake_server")
+BUNDLED_SERVER = (sys.executable, "-m", "greencode_lsp", "--stdio")
 DEADLINE_S = 60.0
 SCRIPTED = """
 server = require('neovim_server')

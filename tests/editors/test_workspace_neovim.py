@@ -63,11 +63,7 @@ def test_in_a_repository_prepared_with_everything_ordinary_files_are_completed_a
 ) -> None:
     repository = hostile.prepare(tmp_path / "repository")
     before = set(repository.rglob("*"))
-    setup = (
-        "vim.g.loaded_python3_provider = 0\n"  # Neovim's own, which asks every Python it finds for its version
-        f"vim.env.PYTHONPATH = '{repository}'\n"
-        f"require('greencode').setup({{ cmd = {quote(BUNDLED_SERVER)} }})"
-    )
+    setup = f"require('greencode').setup({{ cmd = {quote(BUNDLED_SERVER)} }})"
     with neovim(neovim_executable, tmp_path / "user", setup) as editor:
         editor.command(f"cd {repository}")
         for name in (".nvim.lua", ".exrc"):

@@ -1,11 +1,10 @@
-"""`python -m tests.fuzz [documents|lsp|models|gguf] [--scale 0.01] [--seed 1]`: prints a table; 1 on a broken limit."""
+"""`python -m tests.fuzz [documents|lsp] [--scale 0.01] [--seed 1]`: prints a table; exits with 1 on a broken limit."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable
-from functools import partial
 
 from tests.fuzz import documents, messages, models
 from tests.soak.figures import Figure, table
@@ -14,7 +13,6 @@ PARTS: dict[str, Callable[[float, int], list[Figure]]] = {
     "documents": documents.run,
     "lsp": messages.run,
     "models": models.run,
-    "gguf": partial(models.run, form="gguf"),
 }
 """Name -> from the share of the full size and a seed to figures; another kind of input is another line."""
 

@@ -31,7 +31,6 @@ from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.models.manifest import MANIFEST_NAME, CalibrationRow, Manifest, sha256, write_manifest
 from greencode_lsp.settings import Settings
 from tests.fakes import meter
-from tests.fuzz import gguf_files
 from tests.soak.figures import Figure
 from tests.tiny_models import CONFIGS, write_folder
 
@@ -132,31 +131,18 @@ def encode(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def prepare_folder(number: int, home: Path) -> tuple[Path, str]:
-    """Make a mutated folder; return it and what was mutated."""
+def run_case(number: int, home: Path) -> str:
+    """Run one case and return what became of it: `served`, or the error's class."""
     rng = random.Random(number)
     family = rng.choice(tuple(CONFIGS))
     folder = home / "case"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(home / family, folder)
-    return folder, mutate(folder, rng)
-
-
-def prepare_gguf(number: int, home: Path) -> tuple[Path, str]:
-    """Make a mutated GGUF file; return it and how it was mutated."""
-    path = home / "case.gguf"
-    return path, gguf_files.mutate(home, path, random.Random(number))
-
-
-PREPARE = {"folder": prepare_folder, "gguf": prepare_gguf}
-
-
-def run_case(number: int, home: Path, form: str = "folder") -> str:
-    """Run one case and return what became of it: `served`, or the error's class."""
-    model, name = PREPARE[form](number, home)
-    precision = random.Random(number).choice(("float32", "int8"))
+    name = mutate(folder, rng)
     try:
-        settings = Settings(model=str(model), device="cpu", precision=precision, max_new_tokens=4)
+        settings = Settings(
+            model=str(folder), device="cpu", precision=rng.choice(("float32", "int8")), max_new_tokens=4
+        )
         backend = load_backend(settings)
         control = LiveControl.of(settings, backend.manifest, "python")
         complete(backend, Request("def f(x):\n    return x", 22, "python", invoked=True), control, meter())
@@ -166,14 +152,14 @@ def run_case(number: int, home: Path, form: str = "folder") -> str:
     return "served"
 
 
-def work(numbers: Sequence[int], home: Path, form: str, pipe: Connection) -> None:
+def work(numbers: Sequence[int], home: Path, cache: Path, pipe: Connection) -> None:
     """Run cases in a process of their own, and tell of each as it ends."""
-    os.environ["GREENCODE_CACHE"] = os.environ["GREENCODE_HOME"] = str(home / "cache")
+    os.environ["GREENCODE_CACHE"], os.environ["GREENCODE_HOME"] = str(cache), str(cache)
     for number in numbers:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         pipe.send(("began", number, ""))
         try:
-            outcome = run_case(number, home, form)
+            outcome = run_case(number, home)
         except BaseException as error:  # noqa: BLE001 - a panic of a library is no Exception
             outcome = f"FAILED {type(error).__name__}: {str(error)[:300]}"
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
@@ -187,13 +173,10 @@ def _resident_kb() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
 
-def fuzz(first: int, count: int, home: Path, form: str = "folder") -> tuple[Counter[str], dict[int, str], list[int]]:
+def fuzz(first: int, count: int, home: Path) -> tuple[Counter[str], dict[int, str], list[int]]:
     """Run cases; return how many ended how, the failures by their case, and the resident kB at each process's end."""
-    if form == "gguf":
-        gguf_files.make_bases(home)
-    else:
-        for family in CONFIGS:
-            make_base(home / family, family)
+    for family in CONFIGS:
+        make_base(home / family, family)
     outcomes: Counter[str] = Counter()
     failures: dict[int, str] = {}
     resident: list[int] = []
@@ -201,7 +184,7 @@ def fuzz(first: int, count: int, home: Path, form: str = "folder") -> tuple[Coun
     context = multiprocessing.get_context("spawn")
     while left:
         here, there = context.Pipe(duplex=False)
-        process = context.Process(target=work, args=(left, home, form, there))
+        process = context.Process(target=work, args=(left, home, home / "cache", there))
         process.start()
         there.close()
         current = left[0]
@@ -231,12 +214,10 @@ def fuzz(first: int, count: int, home: Path, form: str = "folder") -> tuple[Coun
     return outcomes, failures, resident
 
 
-def run(scale: float, seed: int, form: str = "folder") -> list[Figure]:
+def run(scale: float, seed: int) -> list[Figure]:
     """Run the cases of a seed for `python -m tests.fuzz models`; the full size is `CASES`."""
     with tempfile.TemporaryDirectory(prefix="greencode-fuzz-") as home:
-        outcomes, failures, resident = fuzz((seed - 1) * CASES, max(1, round(CASES * scale)), Path(home), form)
-    for number, failure in failures.items():
-        print(f"case {number}: {failure}")  # noqa: T201 - a command prints
+        outcomes, failures, resident = fuzz((seed - 1) * CASES, max(1, round(CASES * scale)), Path(home))
     ended = [Figure(outcome, count) for outcome, count in outcomes.most_common()]
     return [*ended, Figure("failures", len(failures), 0), Figure("resident at the end, MB", max(resident) / 1000)]
 
@@ -246,11 +227,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.models", description=__doc__)
     parser.add_argument("--count", type=int, default=CASES)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--gguf", action="store_const", const="gguf", default="folder", help="GGUF files, not folders")
     options = parser.parse_args(argv)
     begun_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="greencode-fuzz-") as home:
-        outcomes, failures, resident = fuzz(options.first, options.count, Path(home), options.gguf)
+        outcomes, failures, resident = fuzz(options.first, options.count, Path(home))
     for number, failure in failures.items():
         print(f"case {number}: {failure}")  # noqa: T201 - a command prints
     summary = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())

@@ -188,14 +188,10 @@ class Wire:
 
 @asynccontextmanager
 async def launch(
-    home: Path,
-    command: Sequence[str] = SERVE,
-    stderr: IO[bytes] | None = None,
-    cwd: Path = ROOT,
-    python_path: str = str(ROOT),
+    home: Path, command: Sequence[str] = SERVE, stderr: IO[bytes] | None = None, cwd: Path = ROOT
 ) -> AsyncIterator[Wire]:
     """Start a server and say nothing; whatever happens it is gone afterwards."""
-    environment = {**os.environ, "GREENCODE_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": python_path}
+    environment = {**os.environ, "GREENCODE_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *command),
         stdin=asyncio.subprocess.PIPE,

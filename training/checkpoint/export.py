@@ -1,4 +1,4 @@
-"""`python -m training export`: a trained Hugging Face folder -> a checkpoint folder.
+"""`python -m training export`: a trained Hugging Face folder -> a checkpoint folder (design, section 6).
 
     python -m training export --preset mini                     # WORK/lite -> WORK/out
     python -m training export --dequantise FOLDER OUT           # "the same weights" for transformers and benchmarks

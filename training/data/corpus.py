@@ -1,4 +1,4 @@
-"""Source files by package, with licence and version, split BY PACKAGE.
+"""Source files by package, with licence and version, split BY PACKAGE (design, section 7.1).
 
 Left out: packages without a permissive licence (unless the manifest allows them), vendored copies, generated and
 minified files, exact and near duplicates, strings that look like secrets, files that are not UTF-8; of the others, the

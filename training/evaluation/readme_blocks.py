@@ -34,14 +34,14 @@ def models(artefacts: Artefacts) -> str:
     for folder, results in artefacts.read("results.json"):
         asked = tuple((name, row["lines"], row["lines_missing"]) for name, row in sorted(results["languages"].items()))
         by_lines.setdefault(asked, []).append((folder, results))
-    return "\n\n".join(_of_same_lines(artefacts, scored) for scored in by_lines.values())
+    return "\n\n".join(_of_same_lines(artefacts, found) for found in by_lines.values())
 
 
-def _of_same_lines(artefacts: Artefacts, scored: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    languages = list(scored[0][1]["languages"])
+def _of_same_lines(artefacts: Artefacts, found: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    languages = list(found[0][1]["languages"])
     peers = dict(artefacts.read("llamacpp.json"))
     rows = []
-    for folder, results in scored:
+    for folder, results in found:
         model, size = results["model"], _size(artefacts, folder, results["model"])
         shares: list[float | None] = [_served(results["languages"][language])["exact_match"] for language in languages]
         rows.append([f"`{model}`", size, *map(_percent, shares), _how(artefacts, folder)])
@@ -49,9 +49,9 @@ def _of_same_lines(artefacts: Artefacts, scored: Sequence[tuple[str, dict[str, A
         if any(share is not None for share in shares):
             rows.append(["the same file in llama.cpp", size, *map(_percent, shares), ""])
     head = ["model", "size", *(f"{language.capitalize()} lines right" for language in languages), "how to get it"]
-    asked = scored[0][1]["languages"]
+    asked = found[0][1]["languages"]
     lines = " and ".join(f"{asked[language]['lines']:,} {language.capitalize()}" for language in languages)
-    links = ", ".join(f"[{folder}](training/runs/{folder}/results.md)" for folder, _ in scored)
+    links = ", ".join(f"[{folder}](training/runs/{folder}/results.md)" for folder, _ in found)
     return (
         f"{table(head, rows)}\n\nLines right: the share of {lines} held-out lines whose rest is completed exactly as "
         f"written, every layer run, prompt as served. All figures and random samples: {links}."

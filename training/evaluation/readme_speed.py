@@ -26,13 +26,13 @@ def kind_of(bench: Bench) -> str:
 def speed(artefacts: Artefacts) -> str:
     """Return a table with a column per processor that was measured, and the kinds that were not."""
     order = [*KINDS, "other"]
-    benches = sorted((bench for _, bench in artefacts.read("bench*.json")), key=lambda b: order.index(kind_of(b)))
-    if not benches:
+    found = sorted((bench for _, bench in artefacts.read("bench*.json")), key=lambda b: order.index(kind_of(b)))
+    if not found:
         return ""
-    rows = [[label, *(cell(bench) or "-" for bench in benches)] for label, cell in ROWS if any(map(cell, benches))]
-    missing = [kind for kind in KINDS if kind not in map(kind_of, benches)]
-    parts = [table(["", *(f"{kind_of(bench)} ({bench['cpu']})" for bench in benches)], rows)]
-    precisions = dict.fromkeys(_precision(bench) for bench in benches)
+    rows = [[label, *(cell(bench) or "-" for bench in found)] for label, cell in ROWS if any(map(cell, found))]
+    missing = [kind for kind in KINDS if kind not in map(kind_of, found)]
+    parts = [table(["", *(f"{kind_of(bench)} ({bench['cpu']})" for bench in found)], rows)]
+    precisions = dict.fromkeys(_precision(bench) for bench in found)
     parts += [ROUNDED.format(precision) for precision in precisions if precision]
     if missing:
         parts.append(f"Not measured yet: {' and '.join(missing)}.")
@@ -152,9 +152,8 @@ def _figure(name: str, form: str, scale: float = 1.0) -> Callable[[Mapping[str, 
 TYPED: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("keystrokes", _figure("keystrokes", "{:.0f}")),
     ("median answer", _figure("answer p50, ms", "{:.0f} ms")),
-    ("not typed along: median", _figure("answers not typed through, p50, ms", "{:.0f} ms")),
-    ("95th percentile", _figure("answers not typed through, p95, ms", "{:.0f} ms")),
-    ("typed along: 95th percentile", _figure("typed-through answer p95, ms", "{:.1f} ms")),
+    ("95th percentile", _figure("answer p95, ms", "{:.0f} ms")),
+    ("typed along, 95th percentile", _figure("typed-through answer p95, ms", "{:.1f} ms")),
     ("tokens computed in vain", _figure("wasted tokens, share", "{:.1f} %", 100)),
 )
 
@@ -175,15 +174,15 @@ def _stress(model: str, parts: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def precision(artefacts: Artefacts) -> str:
     """Return what rounding the weights loses, by model and precision."""
-    measured = list(artefacts.read("precision.json"))
-    names = list(dict.fromkeys(name for _, one in measured for name in one["precisions"]))
+    found = list(artefacts.read("precision.json"))
+    names = list(dict.fromkeys(name for _, one in found for name in one["precisions"]))
     rows = [
         [
             f"`{model}`",
             f"{one['tokens']:,}",
             *(f"{one['precisions'][n]['argmax_kept']:.3f}" if n in one["precisions"] else "-" for n in names),
         ]
-        for model, one in measured
+        for model, one in found
     ]
     if not rows:
         return ""
@@ -258,5 +257,5 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 
 def _quality(study: Mapping[str, Any], name: str) -> list[str]:
-    quality = study["quality"].get(name, {})
-    return [f"{quality[key]:.3f}" if key in quality else "-" for key in ("agreement", "edit_similarity")]
+    found = study["quality"].get(name, {})
+    return [f"{found[key]:.3f}" if key in found else "-" for key in ("agreement", "edit_similarity")]

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from training.evaluation.protocols import PREFERENCES
-from training.markdown import table
 
 TITLES = {
     "rest_of_line": "Rest of the line, only the text before the cursor given",
     "fill_in_the_middle": "Rest of the line, prompt as served (text after the cursor given too)",
 }
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _code(text: str) -> str:
@@ -36,14 +40,14 @@ def _lines(rows: dict[str, Any], layers: int) -> str:
     ]
     head = ("policy", "exact match", "edit similarity", "agreement (95 % bound)", "mean exit layer", "cost ratio")
     compared = min(row["completions"] for row in rows.values())
-    return f"{table(head, cells)}\n\nFixed exits and the policies' other thresholds: on {compared} of the lines."
+    return f"{_table(head, cells)}\n\nFixed exits and the policies' other thresholds: on {compared} of the lines."
 
 
 def _context(rows: dict[str, Any]) -> str:
     names = ("codebleu", "rouge_l", "chrf", "bleu", "exact_match", "agreement", "layer_equivalents_ratio")
     cells = [[name.replace("_", " "), *(f"{row[key]:.3f}" for key in names)] for name, row in rows.items()]
     head = ("policy", "CodeBLEU", "ROUGE-L", "chrF", "BLEU", "exact match", "agreement", "cost ratio")
-    return table(head, cells)
+    return _table(head, cells)
 
 
 def _language(name: str, row: dict[str, Any], layers: int) -> str:
@@ -76,7 +80,7 @@ def _speed(results: dict[str, Any]) -> str:
         f"{speed['new_tokens']} tokens after prompts of {speed['prompt_tokens']:.0f} on average, prompt included, "
         f"the engine as served, {results['threads']} thread(s), in turns, median of {speed['rounds']} rounds."
     )
-    return f"## Speed\n\n{note}\n\n{table(('engine', 'tokens/s'), rows)}"
+    return f"## Speed\n\n{note}\n\n{_table(('engine', 'tokens/s'), rows)}"
 
 
 def _samples(language: str, samples: Sequence[dict[str, Any]]) -> str:
@@ -85,7 +89,7 @@ def _samples(language: str, samples: Sequence[dict[str, Any]]) -> str:
         for s in samples
     ]
     head = ("before the cursor", "reference", "model", "exit layers")
-    return f"## Random completions, {language}\n\nAt the default preference, drawn by seed.\n\n{table(head, rows)}"
+    return f"## Random completions, {language}\n\nAt the default preference, drawn by seed.\n\n{_table(head, rows)}"
 
 
 def to_markdown(results: dict[str, Any]) -> str:

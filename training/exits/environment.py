@@ -2,7 +2,7 @@
 
 Action 0 goes on to the next exit, action 1 emits the token here. Going on runs the next segment over everything it
 has not consumed, which depends on the agent's own earlier choices: `filled` is kept per segment as in the engine
-(I2), counted in completion positions, where position 0 is the prompt's last. As in the engine's
+(design, invariant I2), counted in completion positions, where position 0 is the prompt's last. As in the engine's
 ratio, the prompt's own layers cost nothing.
 
 Letters: n parallel episodes, S exits.

@@ -4,7 +4,6 @@ import * as vscode from 'vscode'
 import { CloseAction, ErrorAction, RevealOutputChannelOn } from 'vscode-languageclient/node'
 import { LanguageClient, TransportKind, type LanguageClientOptions, type Middleware } from 'vscode-languageclient/node'
 import { isTooLarge, SELECTOR, whyNot } from './documents'
-import { ENVIRONMENT } from './locate'
 
 /** A server whose children still hold its standard error is not waited for. */
 const LAST_WORDS_MS = 1000
@@ -58,7 +57,7 @@ export function createRun(program: Program, log: vscode.LogOutputChannel, onClos
     },
     middleware: createMiddleware(),
   }
-  const server = { command: program.command, transport: TransportKind.stdio, options: { cwd: program.cwd, env: ENVIRONMENT } }
+  const server = { command: program.command, transport: TransportKind.stdio, options: { cwd: program.cwd } }
   const client = new QuietClient('greencode', 'GreenCode', server, options)
   const lastWords = async () => {
     await Promise.race([allRead, new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS))])

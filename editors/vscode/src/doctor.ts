@@ -1,5 +1,5 @@
 import * as vscode from 'vscode'
-import { ENVIRONMENT, findServer, ownFolder } from './locate'
+import { findServer, ownFolder } from './locate'
 
 /** Run `greencode-lsp doctor` in a terminal, without a shell in between. */
 export async function runDoctor(context: vscode.ExtensionContext): Promise<void> {
@@ -8,7 +8,7 @@ export async function runDoctor(context: vscode.ExtensionContext): Promise<void>
     void vscode.window.showWarningMessage(found.problem)
     return
   }
-  const run = new vscode.ProcessExecution(found.path, ['doctor'], { cwd: await ownFolder(context), env: ENVIRONMENT })
+  const run = new vscode.ProcessExecution(found.path, ['doctor'], { cwd: await ownFolder(context) })
   const task = new vscode.Task({ type: 'greencode' }, vscode.TaskScope.Workspace, 'doctor', 'GreenCode', run)
   task.presentationOptions = { reveal: vscode.TaskRevealKind.Always, focus: true, clear: true }
   await vscode.tasks.executeTask(task)

@@ -26,12 +26,6 @@ export async function findServer(): Promise<Found> {
   return { problem: 'greencode-lsp is not installed, or neither on PATH nor in the selected Python environment.' }
 }
 
-/**
- * What the server's environment has beside the editor's, so that Python imports nothing of a workspace: PYTHONPATH may
- * name one, and `python -m` would import from the current folder.
- */
-export const ENVIRONMENT = { PYTHONPATH: '', PYTHONSAFEPATH: '1' }
-
 /** Make the folder in which the server is started, outside every workspace, and return it. */
 export async function ownFolder(context: vscode.ExtensionContext): Promise<string> {
   const folder = context.globalStorageUri.fsPath

@@ -5,8 +5,6 @@ export interface Status {
   reason?: string | null
   model?: string
   device?: string
-  /** The server itself, the engine that all editors share, or a team's. */
-  answered_by?: 'server' | 'shared' | 'team' | null
   /** 1 is lossless, 0 the most sparing. */
   preference?: number
   power?: 'mains' | 'battery' | 'unknown'

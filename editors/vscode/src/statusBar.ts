@@ -103,9 +103,6 @@ function facts(status: Status): string[] {
   if (status.model !== undefined) {
     lines.push(`Model ${status.model}${status.device ? ` on ${status.device}` : ''}, preference ${preferenceName(status)}`)
   }
-  if (status.answered_by === 'team') {
-    lines.push("Answered by the team's engine")
-  }
   if (status.power === 'battery') {
     lines.push('On battery power')
   }

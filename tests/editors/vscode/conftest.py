@@ -87,12 +87,12 @@ class Desk:
         (folder / "start.py").write_text("# start\n", encoding="utf8")
         return folder
 
-    def window(self, folder: Path, workspace: Path | None = None, file: Path | None = None) -> Window:
-        """Open a window on a folder or a workspace file, the cursor at the end of a file, else of its `start.py`."""
+    def window(self, folder: Path, workspace: Path | None = None) -> Window:
+        """Open a window on a folder or a workspace file, the cursor at the end of the folder's `start.py`."""
         page = self.browser.new_context(viewport={"width": 1000, "height": 600}).new_page()
-        window, file = Window(page), file or folder / "start.py"
-        window.open(self.server.url(workspace or folder, file))
-        window.at_end_of(file.name)
+        window = Window(page)
+        window.open(self.server.url(workspace or folder, folder / "start.py"))
+        window.at_end_of("start.py")
         return window
 
 
@@ -101,10 +101,10 @@ def make_desk(tools: Ready, extensions: Path, browser: Any, tmp_path_factory: py
     """Return a function that makes a desk from user settings; all are cleared at the end."""
     desks: list[Desk] = []
 
-    def make(settings: dict[str, Any], **environment: str) -> Desk:
+    def make(settings: dict[str, Any]) -> Desk:
         home = tmp_path_factory.mktemp("desk")
         user: dict[str, Any] = {"greencode.server.path": str(home / "fixed" / "greencode-lsp"), **settings}
-        desks.append(Desk(home, browser, CodeServer(tools, home, extensions, environment), user))
+        desks.append(Desk(home, browser, CodeServer(tools, home, extensions), user))
         desks[-1].script("fixed")
         desks[-1].server.settings(user)
         desks[-1].server.start()

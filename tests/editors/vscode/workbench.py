@@ -45,12 +45,10 @@ QUIET = {
 class CodeServer:
     """One code-server with its own user settings; windows are opened on its folders."""
 
-    def __init__(
-        self, tools: Ready, home: Path, extensions: Path, environment: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, tools: Ready, home: Path, extensions: Path) -> None:
         self._command = [str(tools.tools["node"]), str(tools.tools["code-server"])]
         self._folders = ["--user-data-dir", str(home / "data"), "--extensions-dir", str(extensions)]
-        self._home, self._port, self._more = home, 0, environment or {}
+        self._home, self._port = home, 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -58,7 +56,7 @@ class CodeServer:
         """Return an environment in which no other code-server, language server or proxy is known."""
         kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         own = {"HOME": str(self._home), "XDG_CONFIG_HOME": str(self._home / "config"), "PATH": "/usr/bin:/bin"}
-        return {**kept, **own, **self._more}
+        return kept | own
 
     def install(self, *packages: Path) -> None:
         """Install extensions; raises CalledProcessError with what was printed."""

@@ -1,6 +1,5 @@
 --- `:GreenCode`.
 
-local config = require('greencode.config')
 local server = require('greencode.server')
 local status = require('greencode.status')
 
@@ -99,7 +98,7 @@ local function show_output(title, arguments)
   local bufnr = open_page(title, { table.concat(command, ' ') .. ' …' })
   vim.system(
     command,
-    { text = true, cwd = config.own_folder(), env = config.ENVIRONMENT },
+    { text = true, cwd = require('greencode.config').own_folder() },
     vim.schedule_wrap(function(done)
       M.fill_page(bufnr, vim.split(vim.trim(done.stdout .. done.stderr), '\n', { plain = true }))
     end)

@@ -30,16 +30,7 @@ local given = {}
 local PROJECT_FILES = { ['.nvim.lua'] = true, ['.nvimrc'] = true, ['.exrc'] = true }
 --- What chooses a program or what it loads; a project has no say in it.
 local MACHINE_OPTIONS = { 'cmd' }
-local MACHINE_SETTINGS = {
-  'model',
-  'latencyTarget',
-  'device',
-  'precision',
-  'numeric',
-  'unloadAfter',
-  'sharedEngine',
-  'remote',
-}
+local MACHINE_SETTINGS = { 'model', 'latencyTarget', 'device', 'precision', 'numeric' }
 
 --- Return whether a file of a project is what calls.
 ---@return boolean
@@ -95,10 +86,6 @@ function M.own_folder()
   return folder
 end
 
---- What the server's environment has beside the editor's, so that Python imports nothing of a project: PYTHONPATH may
---- name one, and `python -m` would import from the current folder.
-M.ENVIRONMENT = { PYTHONPATH = '', PYTHONSAFEPATH = '1' }
-
 ---@param options greencode.Options
 function M.set(options)
   if is_projects() then
@@ -126,7 +113,6 @@ function M.client()
     name = 'greencode',
     cmd = M.options.cmd,
     cmd_cwd = M.own_folder(),
-    cmd_env = M.ENVIRONMENT,
     filetypes = M.options.filetypes,
     settings = { greencode = next(M.options.settings) and M.options.settings or vim.empty_dict() }, -- {} alone is a list
     -- a server that does not know this offers its suggestion in the popup instead

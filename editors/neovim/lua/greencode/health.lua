@@ -27,9 +27,7 @@ local function check_server()
     return
   end
   if type(cmd) == 'table' then
-    local config = require('greencode.config')
-    local options = { text = true, cwd = config.own_folder(), env = config.ENVIRONMENT }
-    local done = vim.system({ cmd[1], '--version' }, options):wait(10000)
+    local done = vim.system({ cmd[1], '--version' }, { text = true, cwd = require('greencode.config').own_folder() }):wait(10000)
     local said = vim.trim((done.stdout or '') .. (done.stderr or ''))
     if done.code == 0 then
       health.ok(('%s: %s'):format(vim.fn.exepath(cmd[1]), said))
