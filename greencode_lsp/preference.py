@@ -8,13 +8,15 @@ from itertools import pairwise
 
 from greencode_lsp.guarantee import cheapest
 from greencode_lsp.models.manifest import CalibrationRow, Manifest
-from greencode_lsp.records import DecodeConfig
+from greencode_lsp.records import NEVER, DecodeConfig
 from greencode_lsp.setting_kinds import PREFERENCES
 from greencode_lsp.settings import Settings
 
 Choose = Callable[[Sequence[CalibrationRow], float], CalibrationRow | None]
 """Which of a policy's rows serves an agreement that is asked for."""
 
+SHORTLIST = "shortlist"
+"""The policy that saves at the LM head alone: every token runs all layers."""
 LOSSLESS = 1.0
 """The preference at which every early token is checked at full depth."""
 DEFAULT = 0.5
@@ -95,9 +97,11 @@ def decode_config(settings: Settings, manifest: Manifest, language: str, choose:
     if policy == "never" or not rows:
         return DecodeConfig()
     row = _proven(settings, manifest, language, choose)
+    if row is None and policy == SHORTLIST:
+        return DecodeConfig()  # no token exits early: there is nothing to draft by
     if row is None:
         return _lossless(policy, rows, _rows(manifest, language, "never"))
-    return DecodeConfig(policy, row.threshold)
+    return DecodeConfig(policy, row.threshold, shortlist=NEVER if row.shortlist is None else row.shortlist)
 
 
 def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> str | None:

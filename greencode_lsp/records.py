@@ -28,6 +28,9 @@ class DecodeConfig:
     """Lossless: early tokens are drafts, checked at full depth in batches (I4)."""
     batch_invariant: bool = False
     """Let a position round alike alone and among others, as `self_speculative` does: its full-depth reference (I4)."""
+    shortlist: float = NEVER
+    """Log-odds of the shortlist's likeliest id above which it is emitted without the full head. Drafts may be so
+    chosen; what verifies them is the full head always."""
 
     @property
     def is_batch_invariant(self) -> bool:
@@ -92,6 +95,10 @@ class Work:
     """(segment, positions) of every segment run after the first token's prompt, prompt positions left out."""
     head_positions: int = 0
     """Positions through the LM head."""
+    shortlist_positions: int = 0
+    """Positions through the shortlist's rows of it."""
+    exit_head_positions: int = 0
+    """Positions through an early exit's own head."""
     layer_equivalents: float = 0.0
     """Decode only, in layers of one position: sum of layers(s) x c_s(m)/c_s(1), plus h per head position."""
     full_depth_layer_equivalents: float = 0.0

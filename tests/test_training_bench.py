@@ -16,6 +16,10 @@ from training.bench import bench_engine, bench_exits, bench_peers, bench_server
 from training.checkpoint.gguf_export import export_gguf
 from training.evaluation.llamacpp_peer import LlamaCpp
 
+QWEN = (
+    *("step_vs_llamacpp_q4", "step8_vs_llamacpp_q4", "prompt_vs_llamacpp_q4"),
+    "step_shortlist_vs_llamacpp_q4",
+)
 FIRST = "def first(a, b):\n    return [a, b('x')]\n" * 40
 SECOND = "SECOND = 1\n" * 200
 KEYS = (
@@ -62,6 +66,18 @@ def test_measuring_leaves_the_prompt_alone_in_the_cache(tmp_path: Path) -> None:
     assert engine.state.ids[: len(ids)] == ids
 
 
+def test_a_public_model_without_a_pack_is_timed_with_a_shortlist_of_as_many_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_peers, "SHORTLIST_ROWS", 50)
+    reference.llama().save_pretrained(tmp_path / "public")
+    engine = bench_peers.load_with_shortlist(tmp_path / "public", "cpu", tmp_path)
+    times_s = bench_peers.Ours(engine).measure([3, 1, 4] * 20)
+    assert engine.model.shortlist is not None and len(engine.model.shortlist) == 50
+    assert times_s[bench_peers.SHORT] > 0
+    assert engine.work.head_positions == 0
+
+
 def test_the_last_line_has_the_promised_keys(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(bench_server, "start", lambda model: bench_server.Start(0.1, 0.2, 10**6))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -75,7 +91,7 @@ def test_the_last_line_has_the_promised_keys(monkeypatch: pytest.MonkeyPatch, ca
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert tuple(figures) == KEYS
     assert figures["full_vs_llamacpp_q8"] is None
-    assert figures["qwen"] == dict.fromkeys(("step_vs_llamacpp_q4", "step8_vs_llamacpp_q4", "prompt_vs_llamacpp_q4"))
+    assert figures["qwen"] == dict.fromkeys(QWEN)
     assert 0 < figures["prompt_reused"] <= 1
     assert figures["times_ms"]["random_weights"]["greencode int8"]["step"] > 0
 

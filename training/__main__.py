@@ -13,6 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from greencode_lsp.errors import GreenCodeError, SettingError
@@ -42,11 +43,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop `lite` after so long; it can go on later")
     parser.add_argument("--runs", type=Path, default=steps.RUNS, help="where `evaluate` and `energy-study` write")
     parser.add_argument(
-        "--limit", type=int, help="`evaluate` and `context` so many lines a language, `lossless` so many prompts"
+        "--limit",
+        type=int,
+        help="`evaluate` and `context` so many lines a language, `lossless` and `exits` so many prompts",
     )
     parser.add_argument(
         "--model",
-        help="`evaluate`, `bench`, `precision`, `lossless` or `energy-study` this: `bundled`, another name, a path",
+        help="`evaluate`, `bench`, `precision`, `lossless`, `exits` or `energy-study` this: `bundled`, a name, a path",
     )
     parser.add_argument(
         "--languages", nargs="+", default=["python", "java"], help="`evaluate` and `heldout` in these languages"
@@ -62,6 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="where the packages of the extra `eval` are: `installed`, or folders of unpacked distributions",
     )
     parser.add_argument("--gguf", type=Path, metavar="FILE", help="`bench` and `evaluate` llama.cpp on this file too")
+    parser.add_argument("--tokens", type=int, help="`exits` caches the states of so many tokens (150,000)")
+    parser.add_argument("--shortlist", type=int, help="`exits` takes so many rows of the LM head (32,768)")
     parser.add_argument("--threads", type=int, default=0, help="`bench` this engine on so many (0: as it serves)")
     parser.add_argument("--quick", action="store_true", help="`bench` with few rounds, in minutes")
     parser.add_argument(
@@ -222,7 +227,20 @@ def _context(options: argparse.Namespace) -> None:
     context_study.main(Settings(model=options.model or "bundled", device=options.device), options)
 
 
+def _exits(options: argparse.Namespace) -> None:
+    from training.exits import frozen  # imports torch: seconds
+
+    if not options.model:
+        raise SettingError("Which model the exits are for is not named: --model qwen2.5-coder-0.5b, or a path.")
+    checkpoint = resolve(options.model)
+    work = (options.work or HOME / f"exits-{checkpoint.stem}").expanduser()
+    wanted = frozen.FrozenOptions(checkpoint, work, options.out or work / "pack" / checkpoint.stem)
+    given = {"tokens": options.tokens, "shortlist": options.shortlist, "completions": options.limit}
+    frozen.main(replace(wanted, **{name: n for name, n in given.items() if n is not None}), options.runs)
+
+
 MEASUREMENTS = {
+    "exits": _exits,
     "bench": _bench,
     "precision": _precision,
     "lossless": _lossless,

@@ -96,6 +96,8 @@ class DeviceProfile:
     """What a token takes beyond its segments, head and checks."""
     start_s: float
     """What a completion takes beyond its prompt and tokens."""
+    shortlist_s: float = 0.0
+    """One position through the shortlist's rows of the head; 0.0 where there are none."""
     joules: Joules | None = None
     time_ratio: float | None = None
     """Median over trial completions of modelled over observed seconds."""
@@ -109,7 +111,8 @@ class DeviceProfile:
             return 0.0
         runs_s = sum(_at(self.segments[s].seconds, m) for s, m in work.decode_runs)
         checks = sum(s + 1 < len(self.segments) for s, _ in work.decode_runs)
-        return self._ends_s(work) + runs_s + _at(self.head.seconds, 1) * work.head_positions + self.check_s * checks
+        heads_s = _at(self.head.seconds, 1) * work.head_positions + self.shortlist_s * work.shortlist_positions
+        return self._ends_s(work) + runs_s + heads_s + self.check_s * checks
 
     def full_depth_seconds(self, work: Work) -> float:
         """Return the modelled seconds of the same tokens at full depth, one at a time, after the same prompt."""
@@ -140,7 +143,8 @@ class DeviceProfile:
         for s, m in work.decode_runs:
             read_bytes += self.segments[s].weight_bytes
             operations += self.segments[s].operations * m
-        head = work.head_positions
+        shortlist = self.shortlist_s / _at(self.head.seconds, 1)  # its share of the head, by time
+        head = work.head_positions + shortlist * work.shortlist_positions
         return read_bytes + self.head.weight_bytes * head, operations + self.head.operations * head
 
 

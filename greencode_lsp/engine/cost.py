@@ -38,6 +38,8 @@ class WorkLog:
     emitted_tokens: int = 0
     prefill_layer_positions: int = 0
     head_positions: int = 0
+    shortlist_positions: int = 0
+    exit_head_positions: int = 0
     decode_runs: list[tuple[int, int]] = field(default_factory=list)
     start_s: float = field(default_factory=time.perf_counter)
 
@@ -54,6 +56,15 @@ class WorkLog:
         """Record positions through the LM head."""
         self.head_positions += positions
 
+    def count_shortlist(self, positions: int) -> None:
+        """Record positions through the shortlist."""
+        self.shortlist_positions += positions
+
+    def count_exit_head(self, segment: int) -> None:
+        """Record a position through an early exit's head; most exits have none."""
+        kinds = self.manifest.exit_heads
+        self.exit_head_positions += bool(kinds) and kinds[segment] != "none"
+
     def finish(self, pending_positions: int) -> Work:
         """Return the record."""
         manifest = self.manifest
@@ -62,6 +73,8 @@ class WorkLog:
         for segment, positions in self.decode_runs:
             layers_by_positions[positions] += int(widths[segment])
         layers = sum(n * relative_cost(manifest.cost_curve, m) for m, n in layers_by_positions.items())
+        layers += manifest.shortlist_layers * self.shortlist_positions
+        layers += manifest.exit_head_layers * self.exit_head_positions
         full_layers = manifest.exits[-1] * max(0, self.emitted_tokens - 1)  # the first token's layers are the prompt's
         return Work(
             prompt_tokens=self.prompt_tokens,
@@ -70,6 +83,8 @@ class WorkLog:
             prefill_layer_positions=self.prefill_layer_positions,
             decode_runs=tuple(self.decode_runs),
             head_positions=self.head_positions,
+            shortlist_positions=self.shortlist_positions,
+            exit_head_positions=self.exit_head_positions,
             layer_equivalents=layers + manifest.head_layers * self.head_positions,
             full_depth_layer_equivalents=full_layers + manifest.head_layers * self.emitted_tokens,
             pending_positions=pending_positions,

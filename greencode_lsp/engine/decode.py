@@ -14,7 +14,7 @@ from greencode_lsp.engine.cost import WorkLog
 from greencode_lsp.engine.drafts import propose
 from greencode_lsp.engine.policy import ExitPolicy, PolicyRule
 from greencode_lsp.engine.state import DecoderState, ExitDecision, Vector
-from greencode_lsp.records import Constraint, Control, DecodeConfig, Step
+from greencode_lsp.records import NEVER, Constraint, Control, DecodeConfig, Step
 
 DRAFT_TOKENS = 4
 
@@ -79,12 +79,22 @@ class Decoder:
     def _decode(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[_Token]:
         """Advance segment by segment until the policy says exit; pick among the ids the constraint allows."""
         rule = PolicyRule(
-            self.policies[config.policy], config.threshold, self.exits, self.log.prompt_tokens, len(emitted)
+            self.policies[config.policy],
+            config.threshold,
+            self.exits,
+            self.log.prompt_tokens,
+            len(emitted),
+            NEVER if limits.rules(emitted) else config.shortlist,  # a constraint may allow ids that are not on it
+            config.self_speculative,
         )
         decision: ExitDecision = self.state.advance_until(
             rule, control.cancelled, batch_invariant=config.is_batch_invariant
         )
-        token_id, confidence = pick(decision.logits, emitted, limits.constraint)
+        if decision.ids is None:
+            token_id, confidence = pick(decision.logits, emitted, limits.constraint)
+        else:
+            place, confidence = pick(decision.logits, emitted, None)
+            token_id = int(decision.ids[place])
         return [_Token(token_id, decision.exit_index, confidence)]
 
     def _decode_self_speculative(

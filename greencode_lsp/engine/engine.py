@@ -7,6 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from greencode_lsp.engine.architecture import Architecture
 from greencode_lsp.engine.cost import WorkLog, verifying_cost
 from greencode_lsp.engine.decode import Decoder, Limits
@@ -25,6 +28,8 @@ class Model(Protocol):
     architecture: Architecture
     exits: tuple[int, ...]
     threads: int
+    shortlist: NDArray[np.int64] | None
+    """See `Runner`."""
 
     def open(self) -> Runner:
         """Return an empty sequence."""
@@ -63,9 +68,16 @@ class Engine:
         """The sequence being generated, or generated last."""
         return self.sequences.latest
 
-    def use_costs(self, cost_curve: Mapping[int, float], head_layers: float) -> None:
-        """Let what was timed on this device stand in for the checkpoint's own curve: in counts and draft lengths."""
-        self.manifest = replace(self.manifest, cost_curve=dict(cost_curve), head_layers=head_layers)
+    def use_costs(self, cost_curve: Mapping[int, float], head_layers: float, shortlist_layers: float = 0.0) -> None:
+        """Let what was timed on this device stand in for the checkpoint's own curve: in counts and draft lengths.
+
+        A shortlist that was not timed costs its share of the head's rows.
+        """
+        if self.model.shortlist is not None and not shortlist_layers:
+            shortlist_layers = head_layers * len(self.model.shortlist) / self.model.architecture.vocabulary
+        self.manifest = replace(
+            self.manifest, cost_curve=dict(cost_curve), head_layers=head_layers, shortlist_layers=shortlist_layers
+        )
         self.draft_lengths = draft_lengths(partial(verifying_cost, self.manifest))
 
     def _prefill(self, prompt_ids: Sequence[int]) -> WorkLog:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from safetensors import SafetensorError
 
@@ -25,10 +27,17 @@ from greencode_lsp.engine.policy import (
 )
 from greencode_lsp.engine.quantize import Precision
 from greencode_lsp.errors import DeviceError, EngineError, ModelDamagedError
+from greencode_lsp.models import packs
 from greencode_lsp.models.checks import CheckedWeights
 from greencode_lsp.models.manifest import Manifest, read_manifest
+from greencode_lsp.models.packs import ExitHeads
 from greencode_lsp.models.weights import WeightSource
+from greencode_lsp.preference import SHORTLIST
 from greencode_lsp.records import FixedControl
+
+if TYPE_CHECKING:  # neither library where it is not used
+    from greencode_lsp.engine.onnx.model import OnnxModel
+    from greencode_lsp.engine.torch.model import TorchModel
 
 CHUNK_S, CHUNK_STEPS = 0.02, 8
 """A cancel is heard at least about so often during prefill: in seconds, or in steps of a token where these are slow."""
@@ -40,6 +49,8 @@ LARGE_WEIGHTS = 300_000_000
 GPU_EXTRA = "pip install 'greencode-lsp[gpu]'"
 GGUF_SUFFIX = ".gguf"
 Backend = Literal["onnx", "torch"]
+DEFAULT_BACKENDS: dict[str, Backend] = {"cpu": "onnx", "cuda": "torch"}
+logger = logging.getLogger(__name__)
 
 
 def has_torch() -> bool:
@@ -123,7 +134,7 @@ def load_model(
     ONNX Runtime, the same for all models of a process: the first decides.
     """
     architecture = describe(source.config)
-    backend = backend or ("onnx" if device == "cpu" else "torch")
+    backend = backend or DEFAULT_BACKENDS[device]
     try:
         if backend == "onnx":
             return _on_onnx(architecture, source, exits, cast("Precision", precision), threads)
@@ -145,14 +156,27 @@ def _on_onnx(
     return cache.load(architecture, source, exits, precision, threads or usable_threads())
 
 
+def _add_heads(model: Model, source: WeightSource, heads: ExitHeads, precision: str, *, is_onnx: bool) -> None:
+    """Load exit heads and a shortlist, in the precision of the model."""
+    if is_onnx:
+        from greencode_lsp.engine.onnx import cache
+
+        cache.load_heads(cast("OnnxModel", model), source, heads, cast("Precision", precision))
+    else:
+        cast("TorchModel", model).add_heads(heads)
+
+
 def load_engine(
     checkpoint: Path,
     device: str = "auto",
     precision: str = "auto",
     backend: Backend | None = None,
     threads: int | None = None,
+    pack: Path | None = None,
 ) -> Engine:
-    """Load a checkpoint: a published folder or file (full depth only), or a folder with exits and an agent.
+    """Load a checkpoint: a folder with exits and an agent, or a published folder or file with its exit pack, if any.
+
+    Without a pack every token of a published one runs at full depth. `pack` is one that is not yet where packs lie.
 
     Raises ModelNotFoundError, ModelDamagedError, UnsupportedModelError, EngineError or DeviceError, each naming what to
     fix.
@@ -163,11 +187,20 @@ def load_engine(
     device = pick_device(device)
     weights = architecture.layers * architecture.layer_weights + architecture.head_weights
     precision = pick_precision(precision, device, weights)
+    extras = checkpoint
     if manifest is None:
+        found = packs.find(source) if pack is None else packs.Pack(pack, packs.read_pack(pack, source.digest()))
         manifest = Manifest(name=checkpoint.stem, family=architecture.family, exits=(architecture.layers,))
-    _check(checkpoint, manifest, architecture, source)
-    policies = _policies(checkpoint, manifest, architecture.hidden_size)
+        if found is not None:
+            manifest, extras = replace(found.manifest, name=checkpoint.stem), found.folder
+        else:
+            logger.info("%s has no exit pack: every token runs at full depth", checkpoint.name)
+    _check(extras, manifest, architecture, source)
+    heads = packs.read_exit_heads(extras, manifest, architecture.hidden_size, architecture.vocabulary)
+    policies = _policies(extras, manifest, architecture.hidden_size)
     model = load_model(source, manifest.exits, precision, device, backend, threads)
+    if heads:
+        _add_heads(model, source, heads, precision, is_onnx=(backend or DEFAULT_BACKENDS[device]) == "onnx")
     engine = Engine(model, manifest, policies, device, precision)
     try:  # shapes that do not fit each other show here, not in the user's first completion
         engine.full_depth_argmax([0], [0], FixedControl())
@@ -190,6 +223,7 @@ def _policies(checkpoint: Path, manifest: Manifest, hidden_size: int) -> dict[st
         "never": NeverPolicy(),
         "fixed": FixedPolicy(),
         "confidence": ConfidencePolicy(),
+        SHORTLIST: NeverPolicy(),
     }
     if os.path.lexists(checkpoint / AGENT_FILE):
         policies["agent"] = AgentPolicy.load(checkpoint / AGENT_FILE, manifest.exits, hidden_size)

@@ -72,6 +72,14 @@ def observation(
     return np.concatenate([hidden, one_hot, extra.astype(np.float32)], axis=-1, dtype=np.float32)
 
 
+def log_odds(logits: Vector) -> float:
+    """Return log(p / (1 - p)) of the likeliest of logits [V]."""
+    top = int(logits.argmax())
+    odds = np.exp(logits - logits[top])
+    odds[top] = 0.0
+    return float(-np.log(odds.sum() + 1e-12))
+
+
 class NeverPolicy:
     """Every token runs all layers."""
 
@@ -93,11 +101,7 @@ class ConfidencePolicy:
 
     def exit_logit(self, state: ExitState) -> float:
         """Return the log-odds of the most likely token."""
-        logits = state.logits()
-        top = int(logits.argmax())
-        odds = np.exp(logits - logits[top])
-        odds[top] = 0.0
-        return float(-np.log(odds.sum() + 1e-12))
+        return log_odds(state.logits())
 
 
 class AgentPolicy:
@@ -152,6 +156,16 @@ class PolicyRule:
     prompt_tokens: int
     position: int
     """Tokens emitted so far."""
+    shortlist: float = np.inf
+    """Log-odds of the shortlist's likeliest id above which the full head is left out."""
+    self_speculative: bool = False
+    """What is said at full depth is said by the full head: nothing verifies it any more."""
+
+    def takes_shortlist(self, state: DecoderState, index: int) -> bool:
+        """Say whether the shortlist is sure enough of the last token."""
+        if self.shortlist == np.inf or (self.self_speculative and index == state.last):
+            return False
+        return log_odds(state.shortlist_logits(index)) > self.shortlist
 
     def __call__(self, state: DecoderState, index: int) -> bool:
         """Say whether the last token exits after the segment."""

@@ -15,17 +15,19 @@ from greencode_lsp.models.weights import BLOCK_SIZE, QuantizedBlocks, WeightSour
 
 Precision = Literal["int4", "mixed", "int8", "float32"]
 """`mixed`: the matrices before the activation (gate and up, two thirds of a layer) in 4 bits, all others in 8."""
-Role = Literal["attention", "up", "down", "head", "embedding"]
+Role = Literal["attention", "up", "down", "head", "embedding", "exit"]
+WIDE_ROLES: tuple[Role, ...] = ("embedding", "exit")
+"""Never in 4 bits: an embedding is looked up, not multiplied, and an exit's head is small beside a layer."""
 ROWS_AT_ONCE = 4096
 SHRINKS = (1.0, 0.93, 0.86)
 """Shares of a block's range that its 16 steps are spread over; the one with the least squared error is taken."""
 
 
 def bits_of(precision: Precision, role: Role) -> int | None:
-    """Return the bits of a weight; None for float32. An embedding is looked up, not multiplied: 8 bits cost nothing."""
+    """Return the bits of a weight; None for float32."""
     if precision == "float32":
         return None
-    is_narrow = (precision == "int4" and role != "embedding") or (precision == "mixed" and role == "up")
+    is_narrow = (precision == "int4" and role not in WIDE_ROLES) or (precision == "mixed" and role == "up")
     return 4 if is_narrow else 8
 
 

@@ -31,6 +31,9 @@ CHUNK_POSITIONS = 128
 class Runner(Protocol):
     """The arithmetic of one token sequence: what enters and leaves its segments, their keys and values."""
 
+    shortlist: NDArray[np.int64] | None
+    """Ids [n] that a shortlist head reads, ascending; None for a model without one."""
+
     @property
     def max_positions(self) -> int:
         """Positions there is room for."""
@@ -53,11 +56,15 @@ class Runner(Protocol):
         ...
 
     def normalised(self, segment: int, start: int, stop: int) -> Vector:
-        """Return what a segment made of those positions through the final norm, [k, D]."""
+        """Return what a segment made of those positions through its exit's head and the final norm, [k, D]."""
         ...
 
     def logits(self, segment: int, start: int, stop: int) -> Vector:
         """Return the LM head's logits [k, V] of the same."""
+        ...
+
+    def shortlist_logits(self, segment: int, start: int, stop: int) -> Vector:
+        """Return the logits [k, n] of the shortlist's ids alone; not asked of a model without one."""
         ...
 
 
@@ -72,12 +79,24 @@ class Recorder(Protocol):
         """Record positions through the LM head."""
         ...
 
+    def count_shortlist(self, positions: int) -> None:
+        """Record positions through the shortlist's rows of it."""
+        ...
+
+    def count_exit_head(self, segment: int) -> None:
+        """Record one position through an early exit's own head, if it has one."""
+        ...
+
 
 class ExitRule(Protocol):
     """Says whether the last token exits after a segment."""
 
     def __call__(self, state: DecoderState, index: int) -> bool:
         """Return True to exit; not asked after the last segment."""
+        ...
+
+    def takes_shortlist(self, state: DecoderState, index: int) -> bool:
+        """Return True to let the shortlist say the token, where the last token exits; the full head does else."""
         ...
 
 
@@ -87,7 +106,9 @@ class ExitDecision:
 
     exit_index: int
     logits: Vector
-    """[V]"""
+    """[V], or [n] of the shortlist's ids."""
+    ids: NDArray[np.int64] | None = None
+    """The ids [n] that the logits are of; None for all."""
 
 
 class DecoderState:
@@ -101,7 +122,10 @@ class DecoderState:
         self._tokens = np.zeros(runner.max_positions, np.int64)
         self.chunk_positions = CHUNK_POSITIONS
         self.recorder: Recorder | None = None
-        self._exit_logits: dict[int, Vector] = {}
+        self._exit_logits: dict[tuple[int, bool], Vector] = {}
+        """By exit, of the full head and of the shortlist."""
+        self._mapped: set[int] = set()
+        """Exits whose head the last position has been through."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -126,13 +150,13 @@ class DecoderState:
         self.runner.embed(ids, start)
         self._tokens[start : start + len(ids)] = ids
         self.ids.extend(ids)
-        self._exit_logits.clear()
+        self._forget_last()
 
     def crop(self, length: int) -> None:
         """Forget everything after the first `length` ids."""
         self.filled = [min(filled, length) for filled in self.filled]
         del self.ids[length:]
-        self._exit_logits.clear()
+        self._forget_last()
 
     def common_prefix(self, ids: Sequence[int]) -> int:
         """Return how many of the cached ids `ids` begins with; at most all but one of them, or there are no logits."""
@@ -169,19 +193,40 @@ class DecoderState:
         for index in range(len(self.filled)):
             self.advance(index, cancelled, batch_invariant=batch_invariant)
             if index == self.last or (rule is not None and rule(self, index)):
+                if self.runner.shortlist is not None and rule is not None and rule.takes_shortlist(self, index):
+                    return ExitDecision(index, self.shortlist_logits(index), self.runner.shortlist)
                 return ExitDecision(index, self.exit_logits(index))
         raise AssertionError("a model has at least one segment")
 
     def normalised(self, index: int) -> Vector:
-        """Return what a segment that has run to the end made of the last position, through the final norm, [D]."""
+        """Return what a segment that has run to the end made of the last position, as the LM head reads it, [D]."""
+        self._count_exit_head(index)
         normalised: Vector = self.runner.normalised(index, len(self.ids) - 1, len(self.ids))[0]
         return normalised
 
     def exit_logits(self, index: int) -> Vector:
         """Return logits [V] of the last position after a segment; the head runs once, however often they are asked."""
-        if index not in self._exit_logits:
-            self._exit_logits[index] = self._logits(index, 1)[0]
-        return self._exit_logits[index]
+        if (index, False) not in self._exit_logits:
+            self._exit_logits[index, False] = self._logits(index, 1)[0]
+        return self._exit_logits[index, False]
+
+    def shortlist_logits(self, index: int) -> Vector:
+        """Return logits [n] of the shortlist's ids after a segment; its rows run once, however often they are asked."""
+        if (index, True) not in self._exit_logits:
+            if self.recorder:
+                self.recorder.count_shortlist(1)
+            self._count_exit_head(index)
+            self._exit_logits[index, True] = self.runner.shortlist_logits(index, len(self.ids) - 1, len(self.ids))[0]
+        return self._exit_logits[index, True]
+
+    def _count_exit_head(self, index: int) -> None:
+        if self.recorder and index < self.last and index not in self._mapped:
+            self._mapped.add(index)
+            self.recorder.count_exit_head(index)
+
+    def _forget_last(self) -> None:
+        self._exit_logits.clear()
+        self._mapped.clear()
 
     def full_depth_logits(self, count: int, cancelled: Callable[[], bool], *, batch_invariant: bool = False) -> Vector:
         """Advance all segments to the end; return logits [count, V] of the last positions."""
@@ -192,4 +237,5 @@ class DecoderState:
     def _logits(self, index: int, count: int) -> Vector:
         if self.recorder:
             self.recorder.count_head(count)
+            self._count_exit_head(index)
         return self.runner.logits(index, len(self.ids) - count, len(self.ids))

@@ -47,6 +47,7 @@ class PartTimes:
     start_s: float
     threads: int
     device_name: str
+    shortlist_s: float = 0.0
 
 
 def time_parts(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.inf) -> PartTimes:
@@ -81,7 +82,8 @@ def time_parts(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.in
     weights = [width * architecture.layer_weights for width in widths]
     segments = tuple(Segment(c, int(size * n), 2 * n) for c, n in zip(curves, weights, strict=True))
     head = Segment({1: head_s}, int(size * architecture.head_weights), 2 * architecture.head_weights)
-    return PartTimes(segments, head, check_s, token_s, start_s, engine.model.threads, device_name(engine.device))
+    threads, name = engine.model.threads, device_name(engine.device)
+    return PartTimes(segments, head, check_s, token_s, start_s, threads, name, seconds.get("shortlist", 0.0))
 
 
 def time_checkpoint(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.inf) -> DeviceProfile:
@@ -99,6 +101,7 @@ def time_checkpoint(engine: Engine, rounds: int = ROUNDS, deadline_s: float = ma
         check_s=parts.check_s,
         token_s=parts.token_s,
         start_s=parts.start_s,
+        shortlist_s=parts.shortlist_s,
         created_utc=utc_now().isoformat(timespec="seconds"),
     )
 
@@ -114,7 +117,8 @@ def use_this_device(engine: Engine) -> None:
         with suppress(OSError):  # a folder that cannot be written costs these seconds at every start
             save(profile)
     curve, head_layers = costs(profile)
-    engine.use_costs(curve, head_layers)
+    shortlist_layers = profile.shortlist_s / sum(s.seconds[1] for s in profile.segments) * profile.exits[-1]
+    engine.use_costs(curve, head_layers, round(shortlist_layers, 3))
     token_s = sum(segment.seconds[1] for segment in profile.segments)
     checks = profile.check_s * (len(engine.exits) - 1) / token_s
     ratios = [
@@ -204,6 +208,8 @@ class _Timer:
             head_s = self._timed(lambda: int(state.exit_logits(state.last).argmax()))
             if m == 1 and step:
                 self._add("head", head_s)
+                if state.runner.shortlist is not None:
+                    self._add("shortlist", self._timed(lambda: int(state.shortlist_logits(state.last).argmax())))
             state.crop(start)
 
     def _time_tokens(self, name: str, config: DecodeConfig) -> None:

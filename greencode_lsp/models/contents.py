@@ -50,7 +50,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
 
 def _root(folder: Path) -> Path:
     """Return below what a link may lead: the folder, in the hub's own cache the repository, in the package anywhere."""
-    if folder == bundled_folder():
+    if folder.is_relative_to(bundled_folder().parent):
         return Path(folder.anchor)  # some installers link the files of a package into their cache
     is_snapshot = folder.parent.name == _SNAPSHOTS and (folder.parent.parent / "blobs").is_dir()
     return folder.parent.parent if is_snapshot else folder

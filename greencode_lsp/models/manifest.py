@@ -23,7 +23,7 @@ FAMILIES = ("llama", "qwen2", "opt")
 """The model families that the engine runs, by `model_type`."""
 MAX_LAYERS = 512
 MAX_TEXT = 200
-_WEIGHED = ("config.json", "tokenizer.json", "model*.safetensors", "agent.safetensors")
+_WEIGHED = ("config.json", "tokenizer.json", "model*.safetensors", "agent.safetensors", "exits.safetensors")
 """What is loaded from a folder with a manifest must be listed in it."""
 
 
@@ -51,6 +51,8 @@ class CalibrationRow:
     """`layer_equivalents_ratio` of self-speculative decoding with drafts from this row's exits; may exceed 1."""
     completions: int = 0
     """How many the row was measured on; 0 where the manifest is of before this was noted."""
+    shortlist: float | None = None
+    """Log-odds of the shortlist's likeliest id above which the full head is left out; None: it never is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,16 @@ class Manifest:
     """Positions m -> c(m)/c(1): one segment run over m positions against one."""
     head_layers: float = 0.0
     """Cost of the LM head for one position, in layers."""
+    shortlist_layers: float = 0.0
+    """Cost of the shortlist's rows of it for one position, in layers."""
+    exit_heads: tuple[str, ...] = ()
+    """Kind of each early exit's own head (models/packs.py); empty where exits have none."""
+    exit_head_layers: float = 0.0
+    """Cost of one for one position, in layers."""
+    pack_version: int = 0
+    """Of an exit pack's format; 0 where the folder holds the weights themselves."""
+    weights: str = ""
+    """SHA-256 of the weights that an exit pack belongs to."""
     training: dict[str, Any] = field(default_factory=dict)
     """Recipe, corpus manifest with licences, commit and metrics, for people to read."""
     files: dict[str, str] = field(default_factory=dict)
@@ -105,8 +117,8 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest | None:
             for language, policies in data.pop("calibration", {}).items()
         }
         cost_curve = {int(m): float(cost) for m, cost in data.pop("cost_curve", {}).items()}
-        exits, languages = tuple(data.pop("exits")), tuple(data.pop("languages", ()))
-        manifest = Manifest(exits=exits, languages=languages, calibration=calibration, cost_curve=cost_curve, **data)
+        data |= {name: tuple(data.get(name, ())) for name in ("exits", "languages", "exit_heads")}
+        manifest = Manifest(calibration=calibration, cost_curve=cost_curve, **data)
         _check_types(manifest)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelDamagedError(f"{path} cannot be read ({error}); fetch or export the model again.") from error
@@ -131,15 +143,17 @@ def _check_types(manifest: Manifest) -> None:
     if not manifest.exits or not all(type(e) is int and 0 < e <= MAX_LAYERS for e in manifest.exits):
         raise TypeError("exits must be layer counts")
     texts = (manifest.name, manifest.family, manifest.weight_format, manifest.exit_policy, *manifest.languages)
+    texts += (manifest.weights, *manifest.exit_heads)
     if not all(isinstance(text, str) and len(text) <= MAX_TEXT and text.isprintable() for text in texts):
         raise TypeError("name, family, weight_format, exit_policy and languages must be short texts")
     if not all(isinstance(text, str) for text in (*manifest.fim, *manifest.fim.values(), *manifest.files.values())):
         raise TypeError("fim and files must hold texts")
-    if type(manifest.format_version) is not int:
-        raise TypeError("format_version must be a whole number")
+    if type(manifest.format_version) is not int or type(manifest.pack_version) is not int:
+        raise TypeError("format_version and pack_version must be whole numbers")
     rows = [row for policies in manifest.calibration.values() for rows in policies.values() for row in rows]
     numbers = [value for row in rows for value in asdict(row).values() if value is not None]
-    numbers += [manifest.head_layers, *manifest.cost_curve.values()]
+    numbers += [manifest.head_layers, manifest.shortlist_layers, manifest.exit_head_layers]
+    numbers += manifest.cost_curve.values()
     if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
         raise TypeError("calibration and costs must be finite numbers")
     wrong = [name for name in manifest.files if not is_plain_name(name)]

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,19 @@ from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.models.store import resolve
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.bench import bench_exits, bench_server
-from training.bench.bench_peers import CONTEXT, MANY, ONE, PREFILL, WHOLE, Ours, Peer, open_gguf_peers, open_peers
+from training.bench.bench_peers import (
+    CONTEXT,
+    MANY,
+    ONE,
+    PREFILL,
+    SHORT,
+    WHOLE,
+    Ours,
+    Peer,
+    load_with_shortlist,
+    open_gguf_peers,
+    open_peers,
+)
 from training.lm.families import build_model
 from training.preset import load_preset
 
@@ -91,8 +104,9 @@ def against_peers(options: BenchOptions, checkpoint: Path, context: int) -> tupl
     ids = torch.randint(8, 1000, (context,), generator=torch.Generator().manual_seed(0)).tolist()
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     with tempfile.TemporaryDirectory() as temporary:
-        ours = load_engine(checkpoint, options.device)
         is_file = checkpoint.is_file()
+        load = partial(load_with_shortlist, work=Path(temporary)) if is_file else load_engine
+        ours = load(checkpoint, options.device)
         peers = open_gguf_peers(ours, checkpoint) if is_file else open_peers(ours, checkpoint, Path(temporary))
         threads = {name: best_threads(peer, ids) for name, peer in peers.items() if not isinstance(peer, Ours)}
         threads = {next(iter(peers)): ours.model.threads, **threads}
@@ -147,7 +161,9 @@ class AgainstPeers:
 
     def gguf_figures(self) -> dict[str, float | None]:
         """Return this engine's shares of llama.cpp's times, on the file."""
-        return {name: _share_of(self.gguf, "llama.cpp", figure) for name, figure in QWEN_FIGURES.items()}
+        shares = {name: _share_of(self.gguf, "llama.cpp", figure) for name, figure in QWEN_FIGURES.items()}
+        short_s = of_peer(self.gguf, "greencode", SHORT)
+        return shares | {"step_shortlist_vs_llamacpp_q4": share(short_s, of_peer(self.gguf, "llama.cpp", ONE))}
 
     def times_ms(self) -> dict[str, dict[str, dict[str, float]]]:
         """Return medians in milliseconds by weights, peer and figure."""
@@ -246,7 +262,7 @@ def install_mb() -> float | None:
 
 def print_peers(shape: str, times: Times, threads: Mapping[str, int], context: int) -> None:
     """Print milliseconds by peer and figure: median (quartiles)."""
-    figures = (PREFILL, ONE, MANY, WHOLE)
+    figures = tuple(f for f in (PREFILL, ONE, SHORT, MANY, WHOLE) if f != SHORT or any(f in t for t in times.values()))
     print(f"{shape}, after {context} tokens, ms: median (quartiles)")
     print(f"{'':24}{'threads':>8}" + "".join(f"{figure:>26}" for figure in figures))
     for name, by_figure in times.items():

@@ -6,24 +6,35 @@ A peer that is not installed is None, never a failure. llama.cpp and its convert
 from __future__ import annotations
 
 import importlib.util
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.load import load_engine, open_source
+from greencode_lsp.models.manifest import Manifest
+from greencode_lsp.preference import SHORTLIST
 from greencode_lsp.records import DecodeConfig, FixedControl
 from training.checkpoint.gguf_export import export_gguf
 from training.evaluation.llamacpp_peer import LlamaCpp
 from training.evaluation.transformers_peer import TransformersPeer
+from training.exits.pack import write_pack
 
 CONTEXT = 512
 """Positions of the prompt before every step."""
 NEW_TOKENS = 16
 BATCH = 8
+SHORTLIST_ROWS = 32_768
 ONE, MANY, WHOLE, PREFILL = "step", f"{BATCH}-token step", f"{NEW_TOKENS} tokens", "cold prompt"
+
+
+SHORT = "step, shortlist"
+"""A step whose token the shortlist says, at full depth."""
 
 
 class Peer(Protocol):
@@ -60,7 +71,11 @@ class Ours:
         prefill_s = _timed(lambda: self._step_over_prompt(ids))
         many_s = _timed(lambda: self._step(ids[:BATCH]))
         whole_s = decode_s(self._engine, ids, DecodeConfig())
-        return {PREFILL: prefill_s, ONE: whole_s / NEW_TOKENS, MANY: many_s, WHOLE: whole_s}
+        times_s = {PREFILL: prefill_s, ONE: whole_s / NEW_TOKENS, MANY: many_s, WHOLE: whole_s}
+        if self._engine.model.shortlist is not None:
+            config = DecodeConfig(SHORTLIST, shortlist=-math.inf)
+            times_s[SHORT] = decode_s(self._engine, ids, config) / NEW_TOKENS
+        return times_s
 
     def _step_over_prompt(self, ids: Sequence[int]) -> None:
         self._engine.full_depth_argmax(ids, [0], FixedControl())
@@ -119,6 +134,21 @@ def open_peers(engine: Engine, folder: Path, work: Path) -> dict[str, Peer]:
     if importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("gguf"):
         peers["llama.cpp Q8_0"] = TimedLlamaCpp(export_gguf(folder, work / "q8_0.gguf"))
     return peers
+
+
+def load_with_shortlist(checkpoint: Path, device: str, work: Path) -> Engine:
+    """Load a public model with its exit pack, or with one made in `work` whose rows stand in for a shortlist's.
+
+    Which rows they are makes no difference to the time.
+    """
+    engine = load_engine(checkpoint, device)
+    if engine.model.shortlist is not None:
+        return engine
+    of = engine.model.architecture
+    ids = np.unique(np.linspace(0, of.vocabulary - 1, min(SHORTLIST_ROWS, of.vocabulary)).astype(np.int64))
+    weights = open_source(checkpoint).digest()
+    write_pack(work / "pack", Manifest("bench", of.family, (of.layers,), weights=weights), shortlist=ids)
+    return load_engine(checkpoint, device, pack=work / "pack")
 
 
 def open_gguf_peers(engine: Engine, file: Path) -> dict[str, Peer]:

@@ -1,1 +1,1 @@
-"""When to exit: rollouts, the agent's environment, rewards, PPO, probe and baselines."""
+"""When to exit: rollouts, environment, rewards, PPO, probe, baselines; exits and shortlists of frozen public models."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from greencode_lsp.engine.cost import WorkLog
 from greencode_lsp.engine.decode import Decoder, Limits, pick
@@ -98,8 +99,9 @@ class Replayer:
 class _Recorded:
     """See `Runner`: a sequence whose states are those of a tree's nodes; nothing is run."""
 
-    def __init__(self, tree: Tree, max_positions: int) -> None:
+    def __init__(self, tree: Tree, max_positions: int, shortlist: NDArray[np.int64] | None = None) -> None:
         self._tree, self.max_positions, self.max_bytes = tree, max_positions, 1
+        self.shortlist = shortlist
         self._ids: list[int] = []
 
     def embed(self, ids: Sequence[int], start: int) -> None:
@@ -123,6 +125,11 @@ class _Recorded:
     def logits(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
         return np.stack([node.logits[segment] for node in self._nodes(start, stop)])
+
+    def shortlist_logits(self, segment: int, start: int, stop: int) -> Vector:
+        """See `Runner`."""
+        assert self.shortlist is not None, "asked of a model without a shortlist"
+        return self.logits(segment, start, stop)[:, self.shortlist]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +188,7 @@ class Tree:
     ) -> ReplayedCompletion:
         """Return what `generate` yields under `config`, up to and with the first stop id, or the served end."""
         engine = self._engine
-        recorded = _Recorded(self, engine.max_positions)
+        recorded = _Recorded(self, engine.max_positions, engine.model.shortlist)
         state = DecoderState(recorded, len(engine.exits))
         state.chunk_positions = engine.sequences.chunk_positions
         state.feed(self._prompt)

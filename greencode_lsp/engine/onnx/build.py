@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from greencode_lsp.engine.architecture import Architecture
-from greencode_lsp.engine.onnx.graph import save_head, save_segment
-from greencode_lsp.engine.onnx.model import HEAD, segment_name
+from greencode_lsp.engine.onnx.graph import save_exit_head, save_head, save_segment
+from greencode_lsp.engine.onnx.model import HEAD, SHORTLIST, exit_name, segment_name
 from greencode_lsp.engine.quantize import Precision, bits_of, read_blocks
+from greencode_lsp.models.packs import ExitHeads, HeadSource, ShortlistSource
 from greencode_lsp.models.weights import WeightSource
 
 
@@ -36,6 +37,23 @@ def build(
     for name, tensor in tables.items():
         if tensor is not None:
             np.save(folder / f"{name}.npy", source.float32(tensor))
+
+
+def build_heads(
+    architecture: Architecture, source: WeightSource, heads: ExitHeads, precision: Precision, folder: Path
+) -> None:
+    """Write what exit heads and a shortlist add to a model.
+
+    `exit-<i>.onnx` for an early exit with a head of its own, `shortlist.onnx` and its ids in `shortlist.npy`.
+    """
+    for index, kind in enumerate(heads.kinds):
+        if kind != "none":
+            path = folder / f"{exit_name(index)}.onnx"
+            save_exit_head(architecture, HeadSource(heads), precision, index, path)
+    if heads.shortlist is not None:
+        rows = ShortlistSource(source, architecture.head, heads.shortlist)
+        save_head(architecture, rows, precision, folder / f"{SHORTLIST}.onnx")
+        np.save(folder / f"{SHORTLIST}.npy", heads.shortlist)
 
 
 def _save_embedding(architecture: Architecture, source: WeightSource, precision: Precision, folder: Path) -> None:

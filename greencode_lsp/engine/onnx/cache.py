@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import onnxruntime
 
@@ -11,11 +13,14 @@ from greencode_lsp.engine.architecture import Architecture
 from greencode_lsp.engine.onnx.model import OnnxModel
 from greencode_lsp.engine.quantize import Precision
 from greencode_lsp.errors import EngineError
+from greencode_lsp.models.packs import ExitHeads
 from greencode_lsp.models.weights import WeightSource
 
 FORMAT_VERSION = 1
 """Of the folder: one more whenever the same checkpoint would give other files."""
 CACHE_NAME = "graphs"
+HEADS_NAME = "exit-heads"
+Opened = TypeVar("Opened")
 
 
 def cache_key(source: WeightSource, exits: tuple[int, ...], precision: Precision) -> str:
@@ -25,24 +30,46 @@ def cache_key(source: WeightSource, exits: tuple[int, ...], precision: Precision
 
 
 def load(
-    architecture: Architecture, source: WeightSource, exits: tuple[int, ...], precision: Precision, threads: int
+    architecture: Architecture,
+    source: WeightSource,
+    exits: tuple[int, ...],
+    precision: Precision,
+    threads: int,
 ) -> OnnxModel:
     """Return the decoder, its graphs built where they are not there yet.
 
     A folder that ONNX Runtime refuses is built again, once. Raises CacheError where it cannot be kept, EngineError
     where the graphs are refused though they are new.
     """
-    cache, key = CacheFolder(CACHE_NAME), cache_key(source, exits, precision)
-    known = cache.read(key)
-    if known is not None:
-        try:
-            return OnnxModel(known, architecture, exits, threads)
-        except (EngineError, OSError, ValueError):  # damaged behind a right size
-            cache.remove(key)
 
     def make(folder: Path) -> None:
         from greencode_lsp.engine.onnx.build import build  # imports onnx, which loading does without
 
         build(architecture, source, exits, precision, folder)
 
-    return OnnxModel(cache.build(key, make), architecture, exits, threads)
+    key = cache_key(source, exits, precision)
+    return _opened(CacheFolder(CACHE_NAME), key, make, lambda at: OnnxModel(at, architecture, exits, threads))
+
+
+def load_heads(model: OnnxModel, source: WeightSource, heads: ExitHeads, precision: Precision) -> None:
+    """Load what exit heads and a shortlist add to a model, built where it is not there yet; raises as `load`."""
+
+    def make(folder: Path) -> None:
+        from greencode_lsp.engine.onnx.build import build_heads
+
+        build_heads(model.architecture, source, heads, precision, folder)
+
+    of = f"{heads.digest[:24]}.{source.fingerprint()[:24]}.{precision}"
+    key = f"{of}.v{FORMAT_VERSION}.ort{onnxruntime.__version__}"
+    _opened(CacheFolder(HEADS_NAME), key, make, model.add_heads)
+
+
+def _opened(cache: CacheFolder, key: str, make: Callable[[Path], None], open_: Callable[[Path], Opened]) -> Opened:
+    """Return what `open_` makes of an entry, which is built where it is missing, and again where it is refused."""
+    known = cache.read(key)
+    if known is not None:
+        try:
+            return open_(known)
+        except (EngineError, OSError, ValueError):  # damaged behind a right size
+            cache.remove(key)
+    return open_(cache.build(key, make))

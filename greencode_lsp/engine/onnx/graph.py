@@ -9,6 +9,7 @@ Letters: T positions of a run, N positions cached, D hidden size, O output rows,
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from greencode_lsp.engine.architecture import Architecture, Layer
 from greencode_lsp.engine.quantize import Precision, Role, bits_of, packed, read_blocks, stack
+from greencode_lsp.models.packs import UNIT_EPS
 from greencode_lsp.models.weights import BLOCK_SIZE, WeightSource
 
 OPSET, CONTRIB_OPSET, IR_VERSION = 17, 1, 9
@@ -98,6 +100,22 @@ class GraphBuilder:
         bias = self._constant("norm_bias", self._source.float32(module + ".bias"))
         return self.node("LayerNormalization", [x, weight, bias], epsilon=epsilon)
 
+    def unit(self, x: str) -> str:
+        """Add a scaling to a mean square of one."""
+        ones = self._constant("ones", np.ones(self.architecture.hidden_size, np.float32))
+        return self.node("SimplifiedLayerNormalization", [x, ones], epsilon=UNIT_EPS)
+
+    def exit_head(self, x: str, index: int, parts: Collection[str]) -> str:
+        """Add an early exit's head (models/packs.py), of which these parts are there."""
+        at = f"exit.{index}."
+        base = self.linear(x, (at + "map",), "exit") if "map.weight" in parts else x
+        if "down.weight" not in parts:
+            return base
+        inner = self.linear(x, (at + "down",), "exit")
+        if "down.bias" in parts:
+            inner = self.node("Mul", [inner, self.node("Sigmoid", [inner])])
+        return self.node("Add", [base, self.linear(inner, (at + "up",), "exit")])
+
     def layer(self, x: str, layer: Layer, index: int, tables: list[str]) -> str:
         """Add one layer; its keys and values are inputs and outputs `keys_<index>`, `values_<index>`."""
         norm_first = self.architecture.norm_first
@@ -167,13 +185,26 @@ def save_segment(
     builder.save(path)
 
 
+def save_exit_head(
+    architecture: Architecture, heads: WeightSource, precision: Precision, index: int, path: Path
+) -> None:
+    """Write the graph of an early exit's head: `hidden` [T, D] to `mapped` [T, D]."""
+    builder = GraphBuilder(architecture, heads, precision)
+    states = ["T", architecture.hidden_size]
+    builder.value("hidden", states)
+    parts = {name.removeprefix(f"exit.{index}.") for name in heads.names() if name.startswith(f"exit.{index}.")}
+    builder.rename(builder.exit_head(builder.unit("hidden"), index, parts), "mapped")
+    builder.value("mapped", states, out=True)
+    builder.save(path)
+
+
 def save_head(architecture: Architecture, source: WeightSource, precision: Precision, path: Path) -> None:
-    """Write the graph of the LM head: `normalised` [T, D] to `logits` [T, V]."""
+    """Write the graph of the LM head: `normalised` [T, D] to `logits` [T, V], of as many rows as the source has."""
     builder = GraphBuilder(architecture, source, precision)
     builder.value("normalised", ["T", architecture.hidden_size])
     x = "normalised"
     if architecture.project_out is not None:
         x = builder.matrix(x, [architecture.project_out], "head")
     builder.rename(builder.matrix(x, [architecture.head], "head"), "logits")
-    builder.value("logits", ["T", architecture.vocabulary], out=True)
+    builder.value("logits", ["T", source.shape(architecture.head)[0]], out=True)
     builder.save(path)

@@ -21,13 +21,18 @@ from greencode_lsp.engine.onnx.threads import decide_threads, session_options
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.errors import EngineError, UnsupportedModelError
 
-HEAD = "head"
+HEAD, SHORTLIST = "head", "shortlist"
 HEAD_MULTIPLE = 16
 REFUSED = (
     *(states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.NoSuchFile),
     *(states.NotImplemented, states.RuntimeException, RuntimeError),
 )
 """What ONNX Runtime raises."""
+
+
+def exit_name(index: int) -> str:
+    """Return the name of the graph of an early exit's head."""
+    return f"exit-{index}"
 
 
 def segment_name(index: int) -> str:
@@ -71,6 +76,18 @@ class OnnxModel:
             if name in self._tables:
                 self._tables[name] = np.array(self._tables[name])
 
+        self.shortlist: NDArray[np.int64] | None = None
+        self._short: onnxruntime.InferenceSession | None = None
+        self._exit_heads: dict[int, onnxruntime.InferenceSession] = {}
+
+    def add_heads(self, folder: Path) -> None:
+        """Load what exit heads and a shortlist add (engine/onnx/build.py)."""
+        paths = {index: folder / f"{exit_name(index)}.onnx" for index in range(len(self.exits) - 1)}
+        self._exit_heads = {i: open_session(path, self.threads) for i, path in paths.items() if path.exists()}
+        if (folder / f"{SHORTLIST}.npy").exists():
+            self._short = open_session(folder / f"{SHORTLIST}.onnx", self.threads)
+            self.shortlist = np.load(folder / f"{SHORTLIST}.npy", allow_pickle=False)
+
     def open(self) -> OnnxRunner:
         """Return an empty sequence."""
         return OnnxRunner(self)
@@ -107,9 +124,20 @@ class OnnxModel:
             normalised += self._tables["norm_bias"]
         return normalised
 
+    def at_exit(self, segment: int, hidden: Vector) -> Vector:
+        """Return [T, D] as a segment's exit reads states [T, D]: through its head, if it has one, and the norm."""
+        head = self._exit_heads.get(segment)
+        return self.normalise(hidden if head is None else head.run(["mapped"], {"hidden": hidden})[0])
+
     def head(self, normalised: Vector) -> Vector:
         """Return logits [T, V] of normalised states [T, D]."""
         logits: Vector = self._head.run(["logits"], {"normalised": normalised})[0]
+        return logits
+
+    def short_head(self, normalised: Vector) -> Vector:
+        """Return the shortlist's logits [T, n] of normalised states [T, D]."""
+        assert self._short is not None, "asked of a model without a shortlist"
+        logits: Vector = self._short.run(["logits"], {"normalised": normalised})[0]
         return logits
 
 
@@ -118,6 +146,7 @@ class OnnxRunner:
 
     def __init__(self, model: OnnxModel) -> None:
         self._model = model
+        self.shortlist = model.shortlist
         groups, positions, size = model.architecture.kv_shape
         self.max_positions = positions
         width = model.architecture.hidden_size
@@ -161,13 +190,21 @@ class OnnxRunner:
         _bind(binding.bind_output, "hidden_out", self._states[segment + 1][start:], shape)
         self._model.segments[segment].run_with_iobinding(binding)
 
+    def hidden(self, segment: int, start: int, stop: int) -> Vector:
+        """Return what a segment's layers made of those positions, [k, D]."""
+        return self._states[segment + 1][start:stop]
+
     def normalised(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
-        return self._model.normalise(self._states[segment + 1][start:stop])
+        return self._model.at_exit(segment, self.hidden(segment, start, stop))
 
     def logits(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
         return self._model.head(self.normalised(segment, start, stop))
+
+    def shortlist_logits(self, segment: int, start: int, stop: int) -> Vector:
+        """See `Runner`."""
+        return self._model.short_head(self.normalised(segment, start, stop))
 
 
 Bind = Callable[[str, str, int, type[np.generic], tuple[int, ...], int], None]

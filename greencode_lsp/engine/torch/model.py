@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +18,7 @@ from greencode_lsp.engine.architecture import Architecture
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.engine.torch.blocks import EagerWindow, KVCache, LayerStack
 from greencode_lsp.engine.torch.graphs import MOST_POSITIONS, Capture, CapturedStep, bucket, cuda_graph
+from greencode_lsp.models.packs import UNIT_EPS, ExitHeads
 from greencode_lsp.models.weights import WeightSource
 
 
@@ -45,6 +48,20 @@ class TorchModel:
             self._positions = self.blocks.tensor(architecture.positions) if architecture.positions else None
             self._in = self.blocks.tensor(architecture.project_in) if architecture.project_in else None
             self._out = self.blocks.tensor(architecture.project_out) if architecture.project_out else None
+        self.shortlist: NDArray[np.int64] | None = None
+        self._short: Tensor | None = None
+        self._exit_heads: dict[int, ExitHead] = {}
+
+    @torch.inference_mode()
+    def add_heads(self, heads: ExitHeads) -> None:
+        """Take what exit heads and a shortlist add."""
+        for index, kind in enumerate(heads.kinds):
+            if kind != "none":
+                tensors = heads.of_exit(index)
+                self._exit_heads[index] = ExitHead({n: torch.from_numpy(t).to(self._head) for n, t in tensors.items()})
+        if heads.shortlist is not None:
+            self.shortlist = heads.shortlist
+            self._short = self._head[torch.from_numpy(heads.shortlist).to(self.device)]
 
     def open(self) -> TorchRunner:
         """Return an empty sequence."""
@@ -67,18 +84,41 @@ class TorchModel:
         return hidden
 
     @torch.inference_mode()
-    def normalise(self, hidden: Tensor) -> Tensor:
-        """Return [T, D] through the final norm."""
-        return self._norm(hidden) if self._norm is not None else hidden
+    def at_exit(self, segment: int, hidden: Tensor) -> Tensor:
+        """Return [T, D] as a segment's exit reads states: through its head, if it has one, and the final norm."""
+        head = self._exit_heads.get(segment)
+        mapped = hidden if head is None else head(hidden)
+        return self._norm(mapped) if self._norm is not None else mapped
 
     @torch.inference_mode()
-    def logits(self, normalised: Tensor) -> Tensor:
-        """Return logits [T, V] of normalised states."""
-        return F.linear(normalised if self._out is None else F.linear(normalised, self._out), self._head)
+    def logits(self, normalised: Tensor, *, shortlist: bool = False) -> Tensor:
+        """Return logits [T, V] of normalised states, or those of the shortlist's ids alone."""
+        head = self._short if shortlist else self._head
+        assert head is not None, "asked of a model without a shortlist"
+        return F.linear(normalised if self._out is None else F.linear(normalised, self._out), head)
 
     def head(self, normalised: Vector) -> Vector:
         """See `engine.Model`."""
         return _numpy(self.logits(torch.from_numpy(normalised).to(self._head)))
+
+
+class ExitHead:
+    """An early exit's head (models/packs.py)."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self._tensors = tensors
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        return F.linear(x, self._tensors[f"{name}.weight"], self._tensors.get(f"{name}.bias"))
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Return [T, D] for states [T, D]."""
+        x = F.rms_norm(hidden, hidden.shape[-1:], eps=UNIT_EPS)
+        base = self._linear(x, "map") if "map.weight" in self._tensors else x
+        if "down.weight" not in self._tensors:
+            return base
+        inner = self._linear(x, "down")
+        return base + self._linear(F.silu(inner) if "down.bias" in self._tensors else inner, "up")
 
 
 class TorchRunner:
@@ -86,6 +126,7 @@ class TorchRunner:
 
     def __init__(self, model: TorchModel) -> None:
         self._model = model
+        self.shortlist = model.shortlist
         architecture = model.architecture
         self.max_positions = architecture.max_positions
         with torch.inference_mode():
@@ -122,11 +163,22 @@ class TorchRunner:
 
     def normalised(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
-        return _numpy(self._model.normalise(self.states[segment + 1][start:stop]))
+        return _numpy(self._read(segment, start, stop))
 
     def logits(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
-        return _numpy(self._model.logits(self._model.normalise(self.states[segment + 1][start:stop])))
+        return _numpy(self._model.logits(self._read(segment, start, stop)))
+
+    def shortlist_logits(self, segment: int, start: int, stop: int) -> Vector:
+        """See `Runner`."""
+        return _numpy(self._model.logits(self._read(segment, start, stop), shortlist=True))
+
+    def hidden(self, segment: int, start: int, stop: int) -> Vector:
+        """Return what a segment's layers made of those positions, [k, D]."""
+        return _numpy(self.states[segment + 1][start:stop])
+
+    def _read(self, segment: int, start: int, stop: int) -> Tensor:
+        return self._model.at_exit(segment, self.states[segment + 1][start:stop])
 
 
 def _numpy(tensor: Tensor) -> Vector:

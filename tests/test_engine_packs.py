@@ -1,0 +1,163 @@
+"""Exit packs: heads between a frozen model's layers and its own LM head; the last layer is never touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.load import load_engine
+from greencode_lsp.records import DecodeConfig, FixedControl
+from tests import reference
+from tests.exit_packs import mapped, pack_for, tensors_of
+
+IDS = [5, 17, 101, 3, 42, 42, 7, 190, 11, 8, 9]
+SHORTLIST = np.unique(np.random.default_rng(1).integers(0, reference.VOCAB, 60))
+MODELS: dict[str, Any] = {
+    "llama": reference.llama,
+    "qwen2, tied": lambda: reference.qwen2(tie_word_embeddings=True),
+    "opt, projected": lambda: reference.opt(word_embed_proj_dim=32),
+}
+KINDS = [("affine", "mlp"), ("low-rank", "none")]
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def model(request: Any) -> Any:
+    return MODELS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model: Any, tmp_path_factory: Any) -> Path:
+    folder: Path = tmp_path_factory.mktemp("public")
+    model.save_pretrained(folder)
+    return folder
+
+
+def load(checkpoint: Path, pack: Path | None, precision: str = "float32", backend: Any = "onnx") -> Engine:
+    return load_engine(checkpoint, "cpu", precision, backend, pack=pack)
+
+
+def full_depth(engine: Engine) -> Any:
+    engine.state.crop(0)
+    engine.state.feed(IDS)
+    return engine.state.full_depth_logits(len(IDS), lambda: False, batch_invariant=True)
+
+
+def tokens(engine: Engine, config: DecodeConfig, **limits: Any) -> list[int]:
+    steps = engine.generate(IDS, FixedControl(config), max_new_tokens=12, **limits)
+    return [step.token_id for step in steps]
+
+
+@torch.no_grad()
+def read_by_the_model(model: Any, states: Any) -> Any:
+    """The model's own final norm and LM head over states [T, D]."""
+    found = torch.from_numpy(states)
+    if model.config.model_type == "opt":
+        decoder = model.model.decoder
+        found = decoder.final_layer_norm(found)
+        found = found if decoder.project_out is None else decoder.project_out(found)
+    else:
+        found = model.model.norm(found)
+    return model.lm_head(found).numpy()
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("kinds", KINDS)
+def test_an_exits_logits_are_those_of_its_head_then_norm_and_lm_head(
+    model: Any, checkpoint: Path, tmp_path: Path, backend: str, kinds: tuple[str, ...]
+) -> None:
+    """I3."""
+    engine = load(checkpoint, pack_for(checkpoint, tmp_path / "pack", kinds=kinds), backend=backend)
+    full_depth(engine)
+    with torch.no_grad():
+        states = model(torch.tensor([IDS]), output_hidden_states=True).hidden_states
+    for index, kind in enumerate(kinds):
+        hidden = states[engine.exits[index]][0].numpy()
+        tensors = tensors_of(kind, hidden.shape[1], index)
+        expected = read_by_the_model(model, mapped(kind, tensors, hidden))
+        found = engine.state.runner.logits(index, 0, len(IDS))
+        np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_full_depth_with_a_pack_is_bit_for_bit_what_it_is_without(
+    checkpoint: Path, tmp_path: Path, backend: str
+) -> None:
+    pack = pack_for(checkpoint, tmp_path / "pack", shortlist=SHORTLIST)
+    with_pack, without = (full_depth(load(checkpoint, at, backend=backend)) for at in (pack, None))
+    np.testing.assert_array_equal(with_pack, without)
+
+
+def test_cutting_the_layers_at_a_packs_exits_changes_no_bit_in_8_bits(checkpoint: Path, tmp_path: Path) -> None:
+    pack = pack_for(checkpoint, tmp_path / "pack")
+    with_pack, without = (full_depth(load(checkpoint, at, "int8")) for at in (pack, None))
+    np.testing.assert_array_equal(with_pack, without)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4", "mixed"])
+def test_the_shortlists_logits_are_the_full_heads_own(checkpoint: Path, tmp_path: Path, precision: str) -> None:
+    engine = load(checkpoint, pack_for(checkpoint, tmp_path / "pack", shortlist=SHORTLIST), precision)
+    full_depth(engine)
+    for index in range(3):
+        full = engine.state.exit_logits(index)[SHORTLIST]
+        np.testing.assert_allclose(engine.state.shortlist_logits(index), full, atol=1e-5, rtol=1e-5)
+
+
+def test_both_backends_read_the_same_shortlist(checkpoint: Path, tmp_path: Path) -> None:
+    pack = pack_for(checkpoint, tmp_path / "pack", shortlist=SHORTLIST)
+    config = DecodeConfig("shortlist", shortlist=-np.inf)
+    ours, theirs = (tokens(load(checkpoint, pack, backend=backend), config) for backend in ("onnx", "torch"))
+    assert ours == theirs
+    assert set(ours) <= set(SHORTLIST.tolist())
+
+
+def test_a_shortlist_that_holds_every_id_says_what_the_full_head_says(checkpoint: Path, tmp_path: Path) -> None:
+    pack = pack_for(checkpoint, tmp_path / "pack", shortlist=np.arange(reference.VOCAB))
+    engine = load(checkpoint, pack)
+    assert tokens(engine, DecodeConfig("shortlist", shortlist=-np.inf)) == tokens(engine, DecodeConfig())
+
+
+@pytest.fixture
+def engine(checkpoint: Path, tmp_path: Path) -> Engine:
+    return load(checkpoint, pack_for(checkpoint, tmp_path / "pack", shortlist=SHORTLIST), "int8")
+
+
+def test_an_unsure_shortlist_leaves_the_token_to_the_full_head(engine: Engine) -> None:
+    expected = tokens(engine, DecodeConfig())
+    assert tokens(engine, DecodeConfig("shortlist", shortlist=1e9)) == expected
+    assert engine.work.head_positions == engine.work.shortlist_positions == 12
+
+
+def test_a_sure_shortlist_spares_the_full_head(engine: Engine) -> None:
+    tokens(engine, DecodeConfig("shortlist", shortlist=-np.inf))
+    assert (engine.work.head_positions, engine.work.shortlist_positions) == (0, 12)
+
+
+def test_what_verifies_is_the_full_head(engine: Engine) -> None:
+    """I4: drafts may come off the shortlist, nothing else may."""
+    expected = tokens(engine, DecodeConfig(batch_invariant=True))
+    for policy, threshold in (("fixed", 0.5), ("shortlist", 0.0), ("confidence", 0.0)):
+        config = DecodeConfig(policy, threshold, self_speculative=True, shortlist=-np.inf)
+        assert tokens(engine, config) == expected
+
+
+def test_a_constraint_is_asked_of_the_full_head(engine: Engine) -> None:
+    """Healing allows few ids, and they need not be on the list."""
+    allowed = [i for i in range(reference.VOCAB) if i not in set(SHORTLIST.tolist())][:3]
+    found = tokens(
+        engine,
+        DecodeConfig("shortlist", shortlist=-np.inf),
+        constraint=lambda emitted: allowed if not emitted else None,
+    )
+    assert found[0] in allowed
+    assert set(found[1:]) <= set(SHORTLIST.tolist())
+
+
+def test_early_exits_choose_from_the_shortlist_too(engine: Engine) -> None:
+    tokens(engine, DecodeConfig("fixed", 0.5, shortlist=-np.inf))
+    assert (engine.work.head_positions, engine.work.shortlist_positions) == (0, 12)
+    assert engine.work.exit_head_positions == 12

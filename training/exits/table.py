@@ -1,0 +1,152 @@
+"""The shortlist's threshold table: completions as served, at cursors of packages that nothing was counted or fitted on.
+
+A completion of each threshold is replayed over one recorded tree (training/replay.py), so that a dozen thresholds cost
+little more than one. Each cursor's figures are a line of a file, and a run that was stopped goes on behind the last.
+
+Letters: n completions.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.state import DecoderState
+from greencode_lsp.errors import CorpusError
+from greencode_lsp.models.manifest import CalibrationRow
+from greencode_lsp.preference import SHORTLIST
+from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from greencode_lsp.records import DecodeConfig
+from training.data.archives import disk_error
+from training.data.corpus import read_source
+from training.data.cursors import SourcePosition
+from training.data.packages import Package
+from training.evaluation.metrics import line_scores
+from training.evaluation.risk_control import DELTA, fixed_sequence
+from training.exits.replay import Node, Tree
+from training.exits.served import serve
+
+THRESHOLDS = (4.0, 3.0, 2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0)
+"""Log-odds of the shortlist's likeliest id, from conservative to aggressive."""
+NEW_TOKENS = 32
+FIGURES = (
+    *("agreement", "tokens", "layer_equivalents", "full_layer_equivalents", "shortlisted"),
+    *("exact_match", "edit_similarity", "rouge_l", "codebleu"),
+)
+"""What is kept of a completion under a threshold; `shortlisted` tokens did without the full head."""
+
+
+def cursors(packages: Sequence[Package], language: str, seed: int = 0) -> Iterator[SourcePosition]:
+    """Yield cursors on lines of the packages' files, packages alike, without end."""
+    rng = random.Random(f"{seed}:{language}")
+    spoken = [package for package in packages if package.language == language and package.files]
+    if not spoken:
+        raise CorpusError(f"No package in {language} is left to judge the shortlist by; name more sources.")
+    while True:
+        package = rng.choice(spoken)
+        path = rng.choice(package.files)
+        text = read_source(package.root / path)
+        lines = text.split("\n") if text else []
+        numbers = [number for number, line in enumerate(lines) if line.strip()]
+        if text is None or not numbers:
+            continue
+        number = rng.choice(numbers)
+        line, start = lines[number], sum(len(before) + 1 for before in lines[:number])
+        column = rng.randrange(len(line) - len(line.lstrip()), len(line.rstrip()))
+        yield SourcePosition(text, start + column, package.name, language, path)
+
+
+class EngineGrower:
+    """See `Grower`: nodes by the very model that serves."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._model = engine.model
+        self._state = DecoderState(engine.model.open(), len(engine.exits))
+
+    def node(self, prompt: Sequence[int], ids: tuple[int, ...]) -> Node:
+        """Feed what the cache lacks and run all segments over it."""
+        state = self._state
+        state.reuse([*prompt, *ids])
+        for index in range(state.last + 1):
+            state.advance(index, lambda: False)
+        normalised = np.stack([state.normalised(index) for index in range(state.last + 1)])  # [S, D]
+        logits = self._model.head(normalised)  # [S, V]
+        return Node(ids, normalised[:-1], logits, tuple(int(i) for i in logits.argmax(-1)))
+
+
+def measure(
+    engine: Engine, tokenizer: CodeTokenizer, grower: EngineGrower, cursor: SourcePosition
+) -> list[list[float]]:
+    """Return FIGURES of the completion at a cursor, by threshold."""
+    served = serve(engine, tokenizer, cursor, NEW_TOKENS)
+    tree = Tree(engine, grower, served.prompt_ids)
+    reference = cursor.rest_of_line.rstrip()
+    rows: list[list[float]] = []
+    for threshold in THRESHOLDS:
+        completion = tree.serve(served, DecodeConfig(SHORTLIST, shortlist=threshold))
+        work, count = completion.work, len(completion.steps)
+        scores = line_scores(served.first_line(completion.token_ids), reference, cursor.language)
+        costs = (work.layer_equivalents, work.full_depth_layer_equivalents, count - work.head_positions)
+        rows.append([completion.agreement, count, *costs, *scores])
+    return rows
+
+
+def record(
+    engine: Engine, tokenizer: CodeTokenizer, packages: Sequence[Package], language: str, count: int, path: Path
+) -> list[list[list[float]]]:
+    """Return the figures of `count` completions, [n, thresholds, figures], going on behind those that `path` holds.
+
+    Raises CorpusError where the disk is full.
+    """
+    stored = path.read_text(encoding="utf8").splitlines() if path.exists() else []
+    found = [json.loads(line) for line in stored][:count]
+    grower = EngineGrower(engine)
+    try:
+        with path.open("a", encoding="utf8") as file:
+            for index, cursor in enumerate(cursors(packages, language)):
+                if index >= count:
+                    break
+                if index < len(found):
+                    continue
+                found.append(measure(engine, tokenizer, grower, cursor))
+                file.write(json.dumps(found[-1]) + "\n")
+                file.flush()
+                if index % 20 == 0:
+                    print(f"{language}: {index + 1} of {count} completions", flush=True)
+    except OSError as error:
+        raise disk_error(error, str(path)) from error
+    return found
+
+
+def rows_of(figures: Any, layers: int) -> tuple[CalibrationRow, ...]:
+    """Return the table of figures [n, thresholds, figures]; a row that costs no less than one before it is left out."""
+    array = np.asarray(figures, np.float64)
+    bounds = fixed_sequence([1 - array[:, i, 0] for i in range(len(THRESHOLDS))], DELTA)
+    rows: list[CalibrationRow] = []
+    least = 1.0
+    for index, (threshold, bound) in enumerate(zip(THRESHOLDS, bounds, strict=True)):
+        sums, means = array[:, index].sum(axis=0), array[:, index].mean(axis=0)
+        least = min(least, round(float(means[0]), 4))  # an aggressive row is not better: that is luck
+        row = CalibrationRow(
+            threshold=0.0,  # no token exits early
+            agreement=least,
+            agreement_lower_95=int(bound * 10_000) / 10_000,  # rounded down: it is a promise
+            mean_exit_layer=float(layers),
+            layer_equivalents_ratio=round(float(sums[2] / sums[3]), 4),
+            early_share=round(float(sums[4] / sums[1]), 4),
+            exact_match=round(float(means[5]), 4),
+            edit_similarity=round(float(means[6]), 4),
+            rouge_l=round(float(means[7]), 4),
+            codebleu=round(float(means[8]), 4),
+            completions=len(array),
+            shortlist=threshold,
+        )
+        if not rows or row.layer_equivalents_ratio < rows[-1].layer_equivalents_ratio:
+            rows.append(row)
+    return tuple(rows)
