@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -65,6 +66,12 @@ def completion_budget(preference: float) -> CompletionBudget:
     return CompletionBudget(
         **{n: _between(preference, (low, getattr(less, n)), (high, getattr(more, n))) for n in names}
     )
+
+
+def stopping(config: DecodeConfig, preference: float) -> DecodeConfig:
+    """Return the configuration with the rule that ends an automatic completion early at a preference in 0..1."""
+    threshold = -math.log(completion_budget(preference).min_confidence)
+    return replace(config, stop="confidence", stop_threshold=threshold, preference=preference)
 
 
 def required_agreement(preference: float) -> float:
