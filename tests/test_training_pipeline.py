@@ -36,7 +36,8 @@ NOT_INSTALLED = "--heldout-sources=stdlib"  # so that the evaluation is left out
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished work folder."""
     folder = tmp_path_factory.mktemp("nano")
-    assert main(["all", "--preset", "nano", "--work", str(folder), NOT_INSTALLED]) == 0
+    runs = ["--runs", str(folder / "runs")]
+    assert main(["all", "--preset", "nano", "--work", str(folder), NOT_INSTALLED, *runs]) == 0
     return folder
 
 

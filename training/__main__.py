@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from greencode_lsp.errors import GreenCodeError, SettingError
+from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.models.store import resolve
 from training import steps
 from training.preset import Preset, load_preset
@@ -213,7 +214,15 @@ def _readme(options: argparse.Namespace) -> None:
     print("\n".join(f"{path} is filled anew." for path in readme.main()) or "Nothing has changed.")
 
 
+def _resplit(options: argparse.Namespace) -> None:
+    from training.evaluation import resplits  # imports numpy and more
+
+    manifest = read_manifest(resolve(options.model or "bundled"), verify=False)
+    resplits.main(manifest.name if manifest else options.model, options.runs, options.languages)
+
+
 MEASUREMENTS = {
+    "resplit": _resplit,
     "bench": _bench,
     "precision": _precision,
     "lossless": _lossless,

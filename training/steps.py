@@ -22,7 +22,7 @@ from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
 from training.data import cursors, heldout
-from training.evaluation import calibrate, sweep
+from training.evaluation import calibrate, resplits, sweep
 from training.evaluation.risk_control import PROMISE
 from training.exits import agent, baselines, cost_curve, experience, probe, rollout
 from training.exits.rollout import Rollouts, Writer
@@ -193,6 +193,8 @@ def run_calibrate(job: Job) -> None:
         calibrate.expect_same(records)
         tables[language] = calibrate.tables_of(records, settings)
         notes[language] = calibrate.notes_of(records, places, tables[language])
+        kept = resplits.losses_of(records, settings, places)
+        kept.save(job.runs / loaded.engine.manifest.name / f"losses-{language}.npz")
     policy = calibrate.winner(next(iter(tables.values())))
     manifest = read_manifest(job.out) or loaded.engine.manifest
     figures: dict[str, Any] = {
