@@ -86,7 +86,7 @@ def test_a_stop_ends_the_completion_without_the_picked_token() -> None:
 
 def test_every_walk_ends_and_its_rewards_are_its_worth_less_its_price() -> None:
     rng = np.random.default_rng(0)
-    case = trees([[tuple(map(bool, t)) for t in rng.integers(2, size=(5, 2))] for _ in range(20)])  # type: ignore[misc]
+    case = trees([[tuple(map(bool, t)) for t in rng.integers(2, size=(5, 2))] for _ in range(20)])
     sim = Simulator(case, MANIFEST, 20, Worth())
     sim.begin(np.ones(20, bool), np.arange(20), 0.5)
     total, alive = -sim.worth.price(0.5) * sim.totals.cost / sim.full, np.ones(20, bool)
@@ -124,7 +124,7 @@ def learnable() -> Simulator:
     """States tell which exit is right, and where every exit is wrong the full model alone says so."""
     rng = np.random.default_rng(3)
     right = [[tuple(map(bool, t)) for t in rng.integers(2, size=(4, 2))] for _ in range(64)]
-    return Simulator(trees(right), MANIFEST, 64, Worth(dear=0.2, cheap=0.2), 0)  # type: ignore[arg-type]
+    return Simulator(trees(right), MANIFEST, 64, Worth(dear=0.2, cheap=0.2), 0)
 
 
 def fitted_start(sim: Simulator) -> tuple[counterfactual.ActionNetwork, contenders.Case, contenders.Decide]:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from greencode_lsp.engine.policy import AgentPolicy, observation
 from greencode_lsp.models.manifest import Manifest
+from training.exits.rewards import Floats, Integers
 from training.exits.simulator import EMIT, GO, STOP, VERIFY, Simulator, Worth
 from training.exits.trees import Trees
-from training.rewards import Floats, Integers
 
 PREFERENCES: Mapping[str, float] = {"energy": 0.0, "balanced": 0.5, "accuracy": 1.0}
 Decide = Callable[[Simulator], Integers]

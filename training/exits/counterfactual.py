@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from greencode_lsp.engine.state import Vector
 from training.exits.contenders import Decide
+from training.exits.rewards import Booleans, Floats
 from training.exits.simulator import ACTIONS, STOP, Simulator
-from training.rewards import Booleans, Floats
 
 WALKS = 384
 EXPLORED = 0.15

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from greencode_lsp.engine.state import Vector
-from training.agent import TwoRatePpo, fit_critic
+from training.exits.agent import TwoRatePpo, fit_critic
 from training.exits.counterfactual import ActionNetwork
+from training.exits.rewards import Booleans, Integers
 from training.exits.simulator import ACTIONS, Simulator, privileged_length
-from training.rewards import Booleans, Integers
 
 CRITIC_WIDTH = 64
 FORBIDDEN = -1e9

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from greencode_lsp.engine.cost import relative_cost
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.models.manifest import Manifest
+from training.exits.rewards import Booleans, Floats, Integers
 from training.exits.trees import CUT, Trees
-from training.rewards import Booleans, Floats, Integers
 
 GO, EMIT, VERIFY, STOP = range(4)
 ACTIONS = 4

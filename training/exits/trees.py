@@ -20,15 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greencode_lsp.completion import filters, gate
-from greencode_lsp.completion.pipeline import Request
 from greencode_lsp.engine.decode import considered
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.errors import CorpusError
-from training.calibrate import Subject
-from training.cursors import Cursor
-from training.replay import Node
-from training.rollout import LANGUAGES, Rollouts
-from training.served import Served, serve
+from training.data.cursors import SourcePosition
+from training.exits.replay import Grower, Node
+from training.exits.rollout import LANGUAGES, Rollouts
+from training.exits.served import Served
 
 FOLLOWED_TOKENS = 6
 """Nodes after a wrong exit's token."""
@@ -95,7 +93,7 @@ class Trees:
             while node >= 0:
                 nodes.append(node)
                 node = int(self.child[node, -1])
-        return self.as_rollouts().rows(np.isin(np.arange(len(self)), nodes))
+        return self.as_rollouts().select(np.isin(np.arange(len(self)), nodes))
 
     def take(self, completions: NDArray[Any]) -> Trees:
         """Return some of the completions, in order."""
@@ -150,14 +148,14 @@ class Trees:
 class _Recorder:
     """One cursor's nodes as they are found."""
 
-    subject: Subject
     served: Served
+    grower: Grower
     reference: str
     rows: list[dict[str, Any]]
 
     def add(self, ids: tuple[int, ...]) -> int:
         """Run the layers after `ids` and record the node; return its index."""
-        node = self.subject.grower.node(self.served.prompt_ids, ids)
+        node = self.grower.node(self.served.prompt_ids, ids)
         text = self._text(ids)
         choices, odds = zip(*(self._pick(node, ids, exit_logits) for exit_logits in node.logits), strict=True)
         after = {token: self._after(ids, text, token) for token in set(choices)}
@@ -225,12 +223,10 @@ class _Recorder:
         row["child"] = [following if s else c for s, c in zip(same, row["child"], strict=True)]
 
 
-def record(subject: Subject, cursor: Cursor, package: int) -> Trees:
-    """Return one cursor's tree, of the rest of its line."""
-    request = Request(cursor.document, cursor.offset, cursor.language)
-    served = serve(subject.engine, subject.tokenizer, request, subject.new_tokens, shape="line")
+def record(served: Served, grower: Grower, cursor: SourcePosition, package: int) -> Trees:
+    """Return the tree of one cursor, as it is served: the rest of its line."""
     reference = cursor.text[cursor.offset :].split("\n", 1)[0].rstrip()
-    recorder = _Recorder(subject, served, reference, [])
+    recorder = _Recorder(served, grower, reference, [])
     for index, ids in recorder.follow(recorder.add(()), (), served.new_tokens):
         recorder.branch(index, ids)
     columns = {name: np.asarray([row[name] for row in recorder.rows]) for name in recorder.rows[0]}

@@ -20,10 +20,9 @@ import torch
 
 from greencode_lsp.engine.policy import AgentPolicy
 from greencode_lsp.models.manifest import Manifest
-from training import agent, probe
-from training.calibrate import Subject
-from training.cursors import Cursor, Half
-from training.exits import counterfactual, ppo, signals
+from training.data.cursors import Half, SourcePosition
+from training.evaluation.calibrate import LoadedCheckpoint
+from training.exits import agent, counterfactual, ppo, probe, signals
 from training.exits.contenders import (
     PREFERENCES,
     Case,
@@ -38,10 +37,11 @@ from training.exits.contenders import (
     walk,
 )
 from training.exits.counterfactual import ActionNetwork
+from training.exits.rewards import Integers
+from training.exits.served import serve
 from training.exits.simulator import Worth, observation_length
 from training.exits.trees import Trees, record
 from training.preset import AgentOptions
-from training.rewards import Integers
 
 KINDS = ("full", "fixed", "confidence", "probe")
 PART = 100
@@ -73,16 +73,20 @@ class Plan:
 
 
 def record_parts(
-    subject: Subject, folder: Path, language: str, half: Half, places: Sequence[Cursor]
+    checkpoint: LoadedCheckpoint, folder: Path, half: Half, places: Sequence[SourcePosition]
 ) -> Iterator[Trees]:
     """Yield the recorded trees of all cursors, those that are not there yet recorded now."""
     folder.mkdir(parents=True, exist_ok=True)
     number = {name: i for i, name in enumerate(sorted({place.package for place in places}))}
     for part, start in enumerate(range(0, len(places), PART)):
-        path = folder / f"{language}-{half}-{part:03}.npz"
+        path = folder / f"{places[0].language}-{half}-{part:03}.npz"
         if not path.exists():
-            Trees.joined([record(subject, c, number[c.package]) for c in places[start : start + PART]]).save(path)
-            print(f"{path.name}", flush=True)
+            found = []
+            for place in places[start : start + PART]:
+                served = serve(checkpoint.engine, checkpoint.tokenizer, place, checkpoint.new_tokens, shape="line")
+                found.append(record(served, checkpoint.grower, place, number[place.package]))
+            Trees.joined(found).save(path)
+            print(path.name, flush=True)
         yield Trees.load(path)
 
 
