@@ -45,7 +45,7 @@ def test_what_is_kept_of_the_records_is_each_loss_and_its_package(tmp_path: Path
         ThresholdCandidate("probe", 0.5),
         ThresholdCandidate("agent", 0.0, every=5),
     ]
-    records = [{"cursor": 1, "rows": [[0.9], [1.0], None]}, {"cursor": 0, "rows": [[1.0], [1.0], [0.5]]}]
+    records = [{"cursor": 1, "figures": [[0.9], [1.0], None]}, {"cursor": 0, "figures": [[1.0], [1.0], [0.5]]}]
     places = [SourcePosition("x", 0, "first"), SourcePosition("y", 0, "second")]
     kept = Losses.load(losses_of(records, settings, places).save(tmp_path / "new" / "losses.npz"))
     assert kept.losses.tolist() == [[25, 255], [0, 125]]

@@ -221,7 +221,18 @@ def _resplit(options: argparse.Namespace) -> None:
     resplits.main(manifest.name if manifest else options.model, options.runs, options.languages)
 
 
+def _actions(options: argparse.Namespace) -> None:
+    from training.evaluation import actions  # imports stable-baselines3: seconds
+
+    preset = load_preset(options.preset)
+    job = _job(options, preset)
+    paper = load_preset("opt-2.7b").agent
+    new_tokens = preset.calibrate.new_tokens
+    actions.main(actions.ActionsJob(job.out, job.work, job.runs, job.languages, preset.actions, paper, new_tokens))
+
+
 MEASUREMENTS = {
+    "actions": _actions,
     "resplit": _resplit,
     "bench": _bench,
     "precision": _precision,

@@ -20,7 +20,9 @@ import torch
 
 from greencode_lsp.engine.policy import AgentPolicy
 from greencode_lsp.models.manifest import Manifest
+from training.data import cursors
 from training.data.cursors import Half, SourcePosition
+from training.evaluation import sweep
 from training.evaluation.calibrate import LoadedCheckpoint
 from training.exits import agent, counterfactual, ppo, probe, signals
 from training.exits.contenders import (
@@ -41,7 +43,8 @@ from training.exits.rewards import Integers
 from training.exits.served import serve
 from training.exits.simulator import Worth, observation_length
 from training.exits.trees import Trees, record
-from training.preset import AgentOptions
+from training.preset import ActionOptions, AgentOptions
+from training.whole_files import write_json, write_text
 
 KINDS = ("full", "fixed", "confidence", "probe")
 PART = 100
@@ -49,11 +52,9 @@ PART = 100
 CHOOSE_EVERY = 3
 """One package in so many of the agent's is chosen on."""
 SPLIT_SEED = 7
-ROUNDS = 5
 KEPT_ROUNDS = 3
 GATHERED_STEPS = 24
 PPO_WALKS = 1024
-SEEDS = 5
 FULL = Combination("full", 0.0, 99, 0.0)
 """Full depth, ended by nothing but the line."""
 PAPER_PROBABILITY = 0.92
@@ -61,15 +62,19 @@ PAPER_PROBABILITY = 0.92
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is recorded and learnt."""
+class ActionsJob:
+    """What to study and where."""
 
-    cursors: Mapping[Half, int]
-    """Of a language's packages of the agent (fitted and chosen on) and of the calibration (reported on)."""
-    steps: int = 2_000_000
-    """PPO's, of each seed."""
-    seeds: int = SEEDS
-    rounds: int = ROUNDS
+    out: Path
+    """The checkpoint's folder."""
+    work: Path
+    """Trees and networks; what is there is not made again."""
+    runs: Path
+    languages: Sequence[str]
+    options: ActionOptions
+    paper: AgentOptions
+    """The paper's own agent, reported beside."""
+    new_tokens: int = 32
 
 
 def record_parts(
@@ -104,13 +109,13 @@ class Study:
 
     manifest: Manifest
     work: Path
-    plan: Plan
+    plan: ActionOptions
     fitted: Case
     chosen: Case
     reported: Case
 
     @classmethod
-    def of(cls, manifest: Manifest, work: Path, plan: Plan, agents: Trees, reported: Trees) -> Study:
+    def of(cls, manifest: Manifest, work: Path, plan: ActionOptions, agents: Trees, reported: Trees) -> Study:
         """Split the packages and fit the probes; the plan's networks come later."""
         work.mkdir(parents=True, exist_ok=True)
         fitted, chosen = fit_and_choose(agents)
@@ -243,6 +248,31 @@ def run(study: Study, language: str, paper: AgentOptions | None = None) -> dict[
         }
     torch.save(network.state_dict(), study.work / "agent.pt")
     return figures
+
+
+def main(job: ActionsJob) -> None:
+    """Record, learn, choose and report in each language; write `actions.json` and `actions.md` of the model.
+
+    Raises CorpusError where the work folder has too few validation files of a language.
+    """
+    checkpoint, options = sweep.load_checkpoint(job.out, job.work, job.new_tokens), job.options
+    manifest = checkpoint.engine.manifest
+    counts: dict[Half, int] = {"agent": options.cursors, "calibration": options.reported_cursors}
+    paper = replace(job.paper, steps=options.paper_steps) if options.paper_steps else None
+    found: dict[str, Any] = {}
+    for language in job.languages:
+        halves = []
+        for half, count in counts.items():
+            places = cursors.draw(job.work, half, count, language=language)
+            halves.append(Trees.joined(list(record_parts(checkpoint, job.work / "trees", half, places))))
+        study = Study.of(manifest, job.work / "actions" / language, options, *halves)
+        found[language] = run(study, language, paper)
+        print(to_text(found[language]), flush=True)
+    folder = job.runs / manifest.name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "actions.json", {"languages": found})
+    tables = "\n".join(to_text(figures) for figures in found.values())
+    write_text(folder / "actions.md", f"# {manifest.name}: GO, EMIT, VERIFY and STOP\n\n{tables}")
 
 
 def _cases(study: Study) -> tuple[tuple[str, Case], ...]:

@@ -73,7 +73,7 @@ def losses_of(
 ) -> Losses:
     """Return the losses of a calibration's records, of the policies that are served."""
     kept = [i for i, setting in enumerate(settings) if setting.policy in SERVED]
-    rows = [[record["rows"][i] for i in kept] for record in records]
+    rows = [[record["figures"][i] for i in kept] for record in records]
     steps = [
         [UNMEASURED if row is None else int(np.ceil((1 - row[0]) * STEPS - 1e-6)) for row in figures]
         for figures in rows
