@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 
 from greencode_lsp.engine.policy import AgentPolicy
+from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import Manifest
 from training.data import cursors
 from training.data.cursors import Half, SourcePosition
@@ -82,21 +84,29 @@ def record_parts(
 ) -> Iterator[Trees]:
     """Yield the recorded trees of all cursors, those that are not there yet recorded now."""
     folder.mkdir(parents=True, exist_ok=True)
-    number = {name: i for i, name in enumerate(sorted({place.package for place in places}))}
+    # packages are kept apart, or files where there is one package
+    names = [place.package for place in places]
+    names = names if len(set(names)) > 1 else [sha256(place.text.encode()).hexdigest() for place in places]
+    number = {name: i for i, name in enumerate(sorted(set(names)))}
     for part, start in enumerate(range(0, len(places), PART)):
         path = folder / f"{places[0].language}-{half}-{part:03}.npz"
         if not path.exists():
             found = []
-            for place in places[start : start + PART]:
+            for name, place in list(zip(names, places, strict=True))[start : start + PART]:
                 served = serve(checkpoint.engine, checkpoint.tokenizer, place, checkpoint.new_tokens, shape="line")
-                found.append(record(served, checkpoint.grower, place, number[place.package]))
+                found.append(record(served, checkpoint.grower, place, number[name]))
             Trees.joined(found).save(path)
             print(path.name, flush=True)
         yield Trees.load(path)
 
 
 def fit_and_choose(trees: Trees) -> tuple[Trees, Trees]:
-    """Return the completions to fit on and those to choose on: no package in both."""
+    """Return the completions to fit on and those to choose on: no package in both.
+
+    Raises CorpusError where all are of one package.
+    """
+    if len(np.unique(trees.package)) < CHOOSE_EVERY:
+        raise CorpusError(f"The actions are studied on {CHOOSE_EVERY} packages at least; name more sources.")
     names = np.random.default_rng(SPLIT_SEED).permutation(np.unique(trees.package))
     chosen = np.isin(trees.package, names[::CHOOSE_EVERY])
     every = np.arange(len(trees.package))
