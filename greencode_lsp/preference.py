@@ -97,7 +97,7 @@ def decode_config(settings: Settings, manifest: Manifest, language: str, choose:
     Lossless at preference 1 and where no threshold of the language is proven to keep it: self-speculative, or full
     depth for every token where that is the cheaper, or the checkpoint has no table for the policy.
     """
-    policy = _policy(settings, manifest)
+    policy = _policy(settings, manifest, language)
     rows = _rows(manifest, language, policy)
     if policy == "never" or not rows:
         return DecodeConfig()
@@ -109,7 +109,7 @@ def decode_config(settings: Settings, manifest: Manifest, language: str, choose:
 
 def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> str | None:
     """Return one sentence for the user where full depth stands in for a threshold that nothing proves, else None."""
-    policy = _policy(settings, manifest)
+    policy = _policy(settings, manifest, language)
     rows = _rows(manifest, language, policy)
     if wanted_agreement(settings) >= LOSSLESS or policy == "never" or not rows or _proven(settings, manifest, language):
         return None
@@ -123,8 +123,9 @@ def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> st
     )
 
 
-def _policy(settings: Settings, manifest: Manifest) -> str:
-    return manifest.exit_policy if settings.exit_policy == "auto" else settings.exit_policy
+def _policy(settings: Settings, manifest: Manifest, language: str) -> str:
+    won = manifest.exit_policies.get(language, manifest.exit_policy)
+    return won if settings.exit_policy == "auto" else settings.exit_policy
 
 
 def _proven(settings: Settings, manifest: Manifest, language: str, choose: Choose = cheapest) -> CalibrationRow | None:
@@ -132,7 +133,7 @@ def _proven(settings: Settings, manifest: Manifest, language: str, choose: Choos
     wanted = wanted_agreement(settings)
     if wanted >= LOSSLESS:
         return None
-    return choose(manifest.calibration.get(language, {}).get(_policy(settings, manifest), ()), wanted)
+    return choose(manifest.calibration.get(language, {}).get(_policy(settings, manifest, language), ()), wanted)
 
 
 @dataclass(frozen=True, slots=True)
