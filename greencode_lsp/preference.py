@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -69,6 +70,12 @@ def completion_budget(preference: float) -> CompletionBudget:
     )
 
 
+def stopping(config: DecodeConfig, preference: float) -> DecodeConfig:
+    """Return the configuration with the rule that ends an automatic completion early at a preference in 0..1."""
+    threshold = -math.log(completion_budget(preference).min_confidence)
+    return replace(config, stop="confidence", stop_threshold=threshold, preference=preference)
+
+
 def required_agreement(preference: float) -> float:
     """Return the share of tokens that must equal the full model's at a preference in 0..1."""
     lower, upper = next(pair for pair in pairwise(REQUIRED_AGREEMENT) if preference <= pair[1][0])
@@ -92,7 +99,7 @@ def decode_config(settings: Settings, manifest: Manifest, language: str, choose:
     Lossless at preference 1 and where no threshold of the language is proven to keep it: self-speculative, or full
     depth for every token where that is the cheaper, or the checkpoint has no table for the policy.
     """
-    policy = _policy(settings, manifest)
+    policy = _policy(settings, manifest, language)
     rows = _rows(manifest, language, policy)
     if policy == "never" or not rows:
         return DecodeConfig()
@@ -106,7 +113,7 @@ def decode_config(settings: Settings, manifest: Manifest, language: str, choose:
 
 def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> str | None:
     """Return one sentence for the user where full depth stands in for a threshold that nothing proves, else None."""
-    policy = _policy(settings, manifest)
+    policy = _policy(settings, manifest, language)
     rows = _rows(manifest, language, policy)
     if wanted_agreement(settings) >= LOSSLESS or policy == "never" or not rows or _proven(settings, manifest, language):
         return None
@@ -120,8 +127,9 @@ def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> st
     )
 
 
-def _policy(settings: Settings, manifest: Manifest) -> str:
-    return manifest.exit_policy if settings.exit_policy == "auto" else settings.exit_policy
+def _policy(settings: Settings, manifest: Manifest, language: str) -> str:
+    won = manifest.exit_policies.get(language, manifest.exit_policy)
+    return won if settings.exit_policy == "auto" else settings.exit_policy
 
 
 def _proven(settings: Settings, manifest: Manifest, language: str, choose: Choose = cheapest) -> CalibrationRow | None:
@@ -129,7 +137,7 @@ def _proven(settings: Settings, manifest: Manifest, language: str, choose: Choos
     wanted = wanted_agreement(settings)
     if wanted >= LOSSLESS:
         return None
-    return choose(manifest.calibration.get(language, {}).get(_policy(settings, manifest), ()), wanted)
+    return choose(manifest.calibration.get(language, {}).get(_policy(settings, manifest, language), ()), wanted)
 
 
 @dataclass(frozen=True, slots=True)

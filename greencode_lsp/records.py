@@ -31,6 +31,12 @@ class DecodeConfig:
     shortlist: float = NEVER
     """Log-odds of the shortlist's likeliest id above which it is emitted without the full head. Drafts may be so
     chosen; what verifies them is the full head always."""
+    stop: str = "never"
+    """A key of the engine's stop policies: `confidence`, `never`."""
+    stop_threshold: float = NEVER
+    """End the completion before a token whose stop logit is above this."""
+    preference: float = 0.5
+    """0 energy .. 1 accuracy, for stop policies that read it."""
 
     @property
     def is_batch_invariant(self) -> bool:
@@ -47,6 +53,8 @@ class Step:
     """Layers run for it before it was emitted: with self-speculative decoding all of them."""
     confidence: float = field(default=1.0, compare=False)
     """Its share of the softmax at that exit, among the ids allowed; 1.0 where it was not asked for."""
+    is_stop: bool = field(default=False, compare=False)
+    """The completion ends before it: nothing from it on would be accepted. The last step, and not to be shown."""
 
 
 class Control(Protocol):

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
+import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from greencode_lsp.completion.backend import Backend
 from greencode_lsp.energy.estimate import ModelledMeter
+from greencode_lsp.engine.stop import STOP_POLICIES, Picked, StopTracker
 from greencode_lsp.errors import CancelledError
 from greencode_lsp.models.manifest import CalibrationRow, Manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
@@ -130,6 +132,7 @@ class FakeEngine:
         self.running.set()
         prefix = self._prefix(prompt_ids)
         emitted: list[int] = []
+        stop = StopTracker(STOP_POLICIES, likely_last_ids)
         for token_id in tokenizer().encode(self._rest(prefix))[:max_new_tokens]:
             self.before_token(control, prefix)
             if control.cancelled():
@@ -140,7 +143,11 @@ class FakeEngine:
             emitted.append(token_id)
             self.work = Work(prompt_tokens=len(prompt_ids), emitted_tokens=len(emitted))
             confidence = dict(enumerate(self.confidences, 1)).get(len(emitted), 1.0)
-            yield Step(token_id, 2 if len(emitted) % 2 else LAYERS, confidence)
+            picked = Picked(token_id, 0, confidence, lambda: np.zeros(1, np.float32))
+            is_stop = stop.ends_before(control.config(), picked)
+            yield Step(token_id, 2 if len(emitted) % 2 else LAYERS, confidence, is_stop)
+            if is_stop:
+                return
 
     def full_depth_argmax(self, prompt_ids: Sequence[int], emitted_ids: Sequence[int], control: Control) -> list[int]:
         """The full model agrees with all but the last token."""

@@ -12,7 +12,7 @@ from greencode_lsp.completion.pipeline import LiveControl, complete
 from greencode_lsp.completion.progress import whole_characters
 from greencode_lsp.completion.request import Request
 from greencode_lsp.errors import PositionError
-from greencode_lsp.records import Completion, DecodeConfig
+from greencode_lsp.records import Completion
 from greencode_lsp.settings import Settings
 from tests.fakes import LAYERS, MANIFEST, SAMPLE, FakeEngine, at_cursor, backend, meter, tokenizer
 
@@ -97,7 +97,9 @@ def test_a_changed_preference_rules_the_next_token() -> None:
     request = Request("    for it", 10, "python")
     engine.before_token = lambda control, prefix: chosen.append(Settings(0.0)) if len(engine.configs) == 2 else None
     complete(backend(engine), request, control(lambda: chosen[-1]), meter())
-    assert engine.configs[:4] == [DecodeConfig("agent", 1.0)] * 2 + [DecodeConfig("agent", -1.0)] * 2
+    assert [config.threshold for config in engine.configs[:4]] == [1.0, 1.0, -1.0, -1.0]
+    less, more = engine.configs[0].stop_threshold, engine.configs[3].stop_threshold
+    assert less > more
 
 
 def test_a_cancelled_completion_has_no_text_but_its_cost() -> None:

@@ -77,6 +77,14 @@ def test_the_policy_of_the_settings_chooses_its_own_rows() -> None:
     assert decode_config(Settings(0.5, exit_policy="fixed"), manifest, "python") == DecodeConfig("fixed", 2.0)
 
 
+def test_auto_is_the_policy_that_won_in_the_language() -> None:
+    fixed = (replace(ROWS[0], threshold=2.0),)
+    tables = {"agent": ROWS, "fixed": fixed}
+    manifest = replace(MANIFEST, calibration={"python": tables, "java": tables}, exit_policies={"java": "fixed"})
+    policies = [decode_config(Settings(0.5), manifest, language).policy for language in ("python", "java")]
+    assert policies == [MANIFEST.exit_policy, "fixed"]
+
+
 def test_the_user_is_reported_when_verification_stands_in() -> None:
     reason = fallback_reason(Settings(0.5), NOTHING_PROVEN, "python")
     assert reason is not None

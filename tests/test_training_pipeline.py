@@ -36,7 +36,8 @@ NOT_INSTALLED = "--heldout-sources=stdlib"  # so that the evaluation is left out
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished work folder."""
     folder = tmp_path_factory.mktemp("nano")
-    assert main(["all", "--preset", "nano", "--work", str(folder), NOT_INSTALLED]) == 0
+    runs = ["--runs", str(folder / "runs")]
+    assert main(["all", "--preset", "nano", "--work", str(folder), NOT_INSTALLED, *runs]) == 0
     return folder
 
 
@@ -191,3 +192,17 @@ def test_the_newest_weights_are_exported(tmp_path: Path) -> None:
         (tmp_path / folder / "config.json").touch()
         os.utime(tmp_path / folder / "config.json", (age, age))
         assert steps._trained(tmp_path) == tmp_path / folder
+
+
+def test_the_study_of_actions_reports_every_policy_at_three_preferences(work: Path, tmp_path: Path) -> None:
+    command = ["actions", "--preset", "nano", "--work", str(work), "--languages", "python", "--runs", str(tmp_path)]
+    assert main(command) == 0
+    found = json.loads((tmp_path / "nano" / "actions.json").read_text())["languages"]["python"]
+    assert set(found["preferences"]) == {"energy", "balanced", "accuracy"}
+    for figures in found["preferences"].values():
+        assert {"full depth, no stop", "probe", "agent", "the paper's", "oracle"} <= set(figures["rows"])
+        assert figures["rows"]["oracle"]["reward"] >= figures["rows"]["agent"]["reward"]
+        mean, low, high = figures["gain"]
+        assert low <= mean <= high
+    assert "| oracle |" in (tmp_path / "nano" / "actions.md").read_text()
+    assert main(command) == 0  # all that was learnt is there

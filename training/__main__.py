@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from greencode_lsp.errors import GreenCodeError, SettingError
+from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.models.store import resolve
 from training import steps
 from training.preset import Preset, load_preset
@@ -239,8 +240,27 @@ def _exits(options: argparse.Namespace) -> None:
     frozen.main(replace(wanted, **{name: n for name, n in given.items() if n is not None}), options.runs)
 
 
+def _resplit(options: argparse.Namespace) -> None:
+    from training.evaluation import resplits  # imports numpy and more
+
+    manifest = read_manifest(resolve(options.model or "bundled"), verify=False)
+    resplits.main(manifest.name if manifest else options.model, options.runs, options.languages)
+
+
+def _actions(options: argparse.Namespace) -> None:
+    from training.evaluation import actions  # imports stable-baselines3: seconds
+
+    preset = load_preset(options.preset)
+    job = _job(options, preset)
+    paper = load_preset("opt-2.7b").agent
+    new_tokens = preset.calibrate.new_tokens
+    actions.main(actions.ActionsJob(job.out, job.work, job.runs, job.languages, preset.actions, paper, new_tokens))
+
+
 MEASUREMENTS = {
     "exits": _exits,
+    "actions": _actions,
+    "resplit": _resplit,
     "bench": _bench,
     "precision": _precision,
     "lossless": _lossless,

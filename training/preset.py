@@ -170,6 +170,23 @@ class AgentOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionOptions:
+    """The study of GO, EMIT, VERIFY and STOP (training/evaluation/actions.py)."""
+
+    cursors: int = 1800
+    """Recorded in the agent's packages of each language: fitted and chosen on."""
+    reported_cursors: int = 900
+    """Recorded in the calibration's packages: reported on."""
+    rounds: int = 5
+    """Of the supervised start."""
+    steps: int = 2_000_000
+    """PPO's, of each seed."""
+    seeds: int = 5
+    paper_steps: int = 200_000
+    """PPO's for the paper's own agent, which is reported beside; not at all where 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class CalibrateOptions:
     """What the exits are calibrated on."""
 
@@ -189,6 +206,7 @@ class Preset:
     rollout: RolloutOptions
     agent: AgentOptions
     calibrate: CalibrateOptions
+    actions: ActionOptions = ActionOptions()
 
 
 def _agent(table: dict[str, Any]) -> AgentOptions:
@@ -215,6 +233,7 @@ def load_preset(name: str) -> Preset:
             rollout=RolloutOptions(**data["rollout"]),
             agent=_agent(data["agent"]),
             calibrate=CalibrateOptions(**data["calibrate"]),
+            actions=ActionOptions(**data.get("actions", {})),
         )
     except (TypeError, KeyError, ValueError) as error:
         raise CorpusError(f"{path} is not a preset: {error}.") from error

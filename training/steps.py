@@ -22,7 +22,7 @@ from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
 from training.data import cursors, heldout
-from training.evaluation import calibrate, sweep
+from training.evaluation import calibrate, resplits, sweep
 from training.evaluation.risk_control import PROMISE
 from training.exits import agent, baselines, cost_curve, experience, probe, rollout
 from training.exits.rollout import Rollouts, Writer
@@ -161,7 +161,9 @@ def run_agent(job: Job) -> None:
     notes |= {"reward": options.reward, "cost_weight": options.cost_weight, "baselines": table}
     # thresholds measured for another agent mean nothing for this one
     training = model.manifest.training | {"agent": notes}
-    manifest = dataclasses.replace(model.manifest, training=training, calibration={}, exit_policy="never")
+    manifest = dataclasses.replace(
+        model.manifest, training=training, calibration={}, exit_policy="never", exit_policies={}
+    )
     write_manifest(job.out, manifest)
 
 
@@ -193,7 +195,10 @@ def run_calibrate(job: Job) -> None:
         calibrate.expect_same(records)
         tables[language] = calibrate.tables_of(records, settings)
         notes[language] = calibrate.notes_of(records, places, tables[language])
-    policy = calibrate.winner(next(iter(tables.values())))
+        kept = resplits.losses_of(records, settings, places)
+        kept.save(job.runs / loaded.engine.manifest.name / f"losses-{language}.npz")
+    winners = {language: calibrate.winner(table) for language, table in tables.items()}
+    policy = next(iter(winners.values()))
     manifest = read_manifest(job.out) or loaded.engine.manifest
     figures: dict[str, Any] = {
         "promise": PROMISE,
@@ -208,12 +213,13 @@ def run_calibrate(job: Job) -> None:
             manifest,
             calibration={language: dict(calibrate.served(table)) for language, table in tables.items()},
             exit_policy=policy,
+            exit_policies={language: won for language, won in winners.items() if won != policy},
             training=manifest.training | {"calibration": figures},
         ),
     )
     for language, table in tables.items():
         print(f"{language}: {notes[language]['completions']:,} completions\n{calibrate.to_text(table)}")
-    print(f"exit policy: {policy}")
+    print("exit policy: " + ", ".join(f"{won} in {language}" for language, won in winners.items()))
 
 
 @functools.lru_cache(maxsize=2)

@@ -66,11 +66,6 @@ def refuse_text(request: Request, settings: Settings) -> bool:
     return ("comment" in roles and not settings.in_comments) or ("string" in roles and not settings.in_strings)
 
 
-def is_doubtful(probability: float, budget: CompletionBudget) -> bool:
-    """Return whether a line has become too doubtful to go on with."""
-    return probability < budget.min_confidence
-
-
 def good_prefix(text: str, doubtful: str) -> str:
     """Return `text` without a last word that the doubtful text would continue, or a string only opened."""
     text = HALF_WORD.sub("", text) if WORD.match(doubtful) else text

@@ -17,7 +17,7 @@ from greencode_lsp.energy.meter import Meter
 from greencode_lsp.errors import CancelledError, PositionError
 from greencode_lsp.guarantee import cheapest
 from greencode_lsp.models.manifest import Manifest
-from greencode_lsp.preference import Choose, completion_budget, decode_config
+from greencode_lsp.preference import Choose, completion_budget, decode_config, stopping
 from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.fim import document_name
 from greencode_lsp.prompt.heal import Healed, heal
@@ -59,7 +59,8 @@ class LiveControl:
         settings = self.settings()
         if settings is not self._seen:
             self._seen = settings
-            self._config = decode_config(settings, self.manifest, self.language, self.choose)
+            config = decode_config(settings, self.manifest, self.language, self.choose)
+            self._config = stopping(config, settings.preference)
         return self._config
 
 
@@ -142,6 +143,21 @@ def _seen_characters(backend: Backend, prompt_ids: Sequence[int]) -> int:
     return len(text) + text.count("\n") + HEALED  # Windows' line ends are two characters
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """See `Control`: another one, under which nothing ends early, since the user asked."""
+
+    control: Control
+
+    def config(self) -> DecodeConfig:
+        """Return the configuration for the next token."""
+        return replace(self.control.config(), stop="never")
+
+    def cancelled(self) -> bool:
+        """Ask the other."""
+        return self.control.cancelled()
+
+
 class _Generation:
     """Tokens to text, until the text is whole or no longer worth going on with."""
 
@@ -151,20 +167,19 @@ class _Generation:
         self._backend, self._request, self._healed, self._said = backend, request, healed, said
         self._fim = backend.fim
         self._cursor = replace(cursor_of(request), special_tokens=tuple(self._fim.marks.values()))
-        budget = None if request.invoked else completion_budget(settings.preference)
         shape = filters.shape(self._cursor, settings.multiline)
-        self._progress = Progress(self._cursor, shape, budget, dropped=len(healed.dropped))
+        self._progress = Progress(self._cursor, shape, dropped=len(healed.dropped))
 
     def run(self, control: Control, max_new_tokens: int, steps: list[Step], kept: Sequence[int] = ()) -> str:
         """Generate behind the tokens kept; append each token to `steps` and return the cleaned text."""
         progress = self._progress
         for token_id in kept:
-            progress.offer(self._backend.tokenizer.token_bytes(token_id), 1.0)
+            progress.offer(self._backend.tokenizer.token_bytes(token_id), is_stop=False)
             progress.take()
         with closing(self._tokens(control, max_new_tokens)) as tokens:
             for step in tokens:
                 steps.append(step)
-                progress.offer(self._backend.tokenizer.token_bytes(step.token_id), step.confidence)
+                progress.offer(self._backend.tokenizer.token_bytes(step.token_id), is_stop=step.is_stop)
                 text = first_end(BEFORE_TOKEN, progress)
                 if text is None:
                     progress.take()
@@ -180,7 +195,7 @@ class _Generation:
         tokenizer = self._backend.tokenizer
         generation = self._backend.engine.generate(
             self._healed.prompt_ids,
-            control,
+            _Whole(control) if self._request.invoked else control,
             max_new_tokens=max_new_tokens,
             stop_ids=self._fim.stop_ids,
             likely_last_ids=tokenizer.line_end_ids,

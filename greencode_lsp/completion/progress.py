@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from greencode_lsp.completion import filters, gate
-from greencode_lsp.preference import CompletionBudget
 
 
 @dataclass(slots=True)
@@ -16,28 +15,23 @@ class Progress:
 
     cursor: filters.Cursor
     shape: filters.Shape
-    budget: CompletionBudget | None
-    """None where the user asked: then nothing is too doubtful."""
     dropped: int = 0
     """Bytes at the beginning that token healing took off the prompt: they are not part of the text."""
     text: str = ""
     offered: bytes = b""
     """The token that is not yet part of the text."""
-    probability: float = 1.0
-    """Of the line up to and with the token offered, by the model's own confidence."""
+    is_stop: bool = False
+    """The engine ends the text before the token offered."""
     generated: bytes = b""
 
-    def offer(self, token: bytes, confidence: float) -> None:
-        """Weigh the next token."""
-        self.offered = token
-        self.probability *= confidence
+    def offer(self, token: bytes, *, is_stop: bool) -> None:
+        """Take note of the next token."""
+        self.offered, self.is_stop = token, is_stop
 
     def take(self) -> None:
         """Make the token that is offered part of the text."""
         self.generated += self.offered
         self.text = whole_characters(self.generated[self.dropped :])
-        if b"\n" in self.offered:
-            self.probability = 1.0
 
     def whole_lines(self) -> str:
         """Return the text without the line of a block that a limit on tokens has cut."""
@@ -49,8 +43,8 @@ StopRule = Callable[[Progress], "str | None"]
 
 
 def in_doubt(progress: Progress) -> str | None:
-    """End before a token that makes its line too doubtful: a block after its last whole line."""
-    if progress.budget is None or not gate.is_doubtful(progress.probability, progress.budget):
+    """End before a token that the engine would not show: a block after its last whole line."""
+    if not progress.is_stop:
         return None
     head, newline, line = progress.text.rpartition("\n")
     good = gate.good_prefix(line, progress.offered.decode("utf-8", "replace"))

@@ -5,15 +5,17 @@ Letters: V vocabulary, k drafts.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from greencode_lsp.engine.cost import WorkLog
 from greencode_lsp.engine.drafts import propose
 from greencode_lsp.engine.policy import ExitPolicy, PolicyRule
 from greencode_lsp.engine.state import DecoderState, ExitDecision, Vector
+from greencode_lsp.engine.stop import Picked, StopPolicy, StopTracker
 from greencode_lsp.records import NEVER, Constraint, Control, DecodeConfig, Step
 
 DRAFT_TOKENS = 4
@@ -27,7 +29,7 @@ class Limits:
     stop_ids: frozenset[int] = frozenset()
     """End it, and are not yielded."""
     likely_last_ids: frozenset[int] = frozenset()
-    """After these the caller often closes the generator: nothing is drafted beyond them."""
+    """They end lines, after which the caller often closes the generator: nothing is drafted beyond them."""
     constraint: Constraint | None = None
 
     @property
@@ -40,15 +42,6 @@ class Limits:
         return self.constraint is not None and self.constraint(emitted) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    """A token to be emitted, and the exit it came from."""
-
-    token_id: int
-    exit_index: int
-    confidence: float
-
-
 @dataclass(slots=True)
 class Decoder:
     """Greedy tokens after what a state was fed; counts in `log` what runs."""
@@ -56,13 +49,18 @@ class Decoder:
     state: DecoderState
     exits: tuple[int, ...]
     policies: Mapping[str, ExitPolicy]
+    stops: Mapping[str, StopPolicy]
     draft_lengths: Sequence[int]
     """Tokens to copy by matched tokens, see `drafts.draft_lengths`."""
     log: WorkLog
 
     def steps(self, control: Control, limits: Limits) -> Generator[Step, None, None]:
-        """Yield greedily decoded tokens until a limit or the last position."""
+        """Yield greedily decoded tokens until a limit, the last position or the stop policy's word.
+
+        A token that the stop policy ends the completion before is the last one yielded, and says so.
+        """
         emitted: list[int] = []
+        stop = StopTracker(self.stops, limits.likely_last_ids)
         self.state.recorder = self.log
         while len(emitted) < limits.max_new_tokens and len(self.state) < self.state.runner.max_positions:
             config = control.config()
@@ -73,10 +71,13 @@ class Decoder:
                 self.log.emitted_tokens += 1
                 if token.token_id in limits.stop_ids:
                     return
-                yield Step(token.token_id, self.exits[token.exit_index], token.confidence)
+                is_stop = stop.ends_before(config, token)
+                yield Step(token.token_id, self.exits[token.exit_index], token.confidence, is_stop)
+                if is_stop:
+                    return
             self.state.feed(emitted[-1:])
 
-    def _decode(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[_Token]:
+    def _decode(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[Picked]:
         """Advance segment by segment until the policy says exit; pick among the ids the constraint allows."""
         rule = PolicyRule(
             self.policies[config.policy],
@@ -95,11 +96,15 @@ class Decoder:
         else:
             place, confidence = pick(decision.logits, emitted, None)
             token_id = int(decision.ids[place])
-        return [_Token(token_id, decision.exit_index, confidence)]
+        return [Picked(token_id, decision.exit_index, confidence, self._hidden(decision.exit_index, len(self.state)))]
+
+    def _hidden(self, index: int, stop: int) -> Callable[[], Vector]:
+        """Return what asks for the state that made the token at position `stop`."""
+        return lambda: self.state.runner.normalised(index, stop - 1, stop)[0]
 
     def _decode_self_speculative(
         self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits
-    ) -> list[_Token]:
+    ) -> list[Picked]:
         """Draft, run the rest of the layers over the drafts in one batch, keep what the full model says as well.
 
         With drafts d_1 .. d_k and full-depth tokens t_1, t_2, .. at their positions and the one after the last that was
@@ -116,10 +121,10 @@ class Decoder:
             drafts = [token.token_id for token in tokens]
         count = len(self.state) - length + 1
         full = self.state.full_depth_logits(count, control.cancelled, batch_invariant=True)
-        kept: list[_Token] = []
+        kept: list[Picked] = []
         for i, logits in enumerate(full):
             token_id, confidence = pick(logits, emitted + drafts[:i], limits.constraint)
-            kept.append(_Token(token_id, self.state.last, confidence))
+            kept.append(Picked(token_id, self.state.last, confidence, self._hidden(self.state.last, length + i)))
             if drafts[i : i + 1] != [token_id]:
                 break
         self.state.crop(length + len(kept) - 1)
@@ -132,9 +137,9 @@ class Decoder:
         tokens = self.state.tokens
         return propose(tokens, self.draft_lengths, self.state.runner.max_positions - len(tokens), limits.ends)
 
-    def _from_exits(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[_Token]:
+    def _from_exits(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[Picked]:
         """Return drafts from early exits, all but the last fed; the first at full depth ends them."""
-        drafts: list[_Token] = []
+        drafts: list[Picked] = []
         for _ in range(min(DRAFT_TOKENS, self.state.runner.max_positions - len(self.state))):
             if drafts:
                 self.state.feed([drafts[-1].token_id])
@@ -144,10 +149,17 @@ class Decoder:
         return drafts
 
 
-def pick(logits: Vector, emitted: Sequence[int], constraint: Constraint | None) -> tuple[int, float]:
-    """Return the likeliest id of logits [V] among those that the constraint allows, and its share of their softmax."""
+def considered(
+    logits: Vector, emitted: Sequence[int], constraint: Constraint | None
+) -> tuple[NDArray[np.int64] | None, Vector]:
+    """Return the ids that the constraint allows, None for all, and their part of logits [V]."""
     allowed = constraint(emitted) if constraint else None
     ids = None if allowed is None else np.asarray(allowed)
-    considered = logits if ids is None else logits[ids]
-    best = int(considered.argmax())
-    return best if ids is None else int(ids[best]), float(1 / np.exp(considered - considered[best]).sum())
+    return ids, logits if ids is None else logits[ids]
+
+
+def pick(logits: Vector, emitted: Sequence[int], constraint: Constraint | None) -> tuple[int, float]:
+    """Return the likeliest id of logits [V] among those that the constraint allows, and its share of their softmax."""
+    ids, allowed = considered(logits, emitted, constraint)
+    best = int(allowed.argmax())
+    return best if ids is None else int(ids[best]), float(1 / np.exp(allowed - allowed[best]).sum())

@@ -17,6 +17,7 @@ from greencode_lsp.engine.drafts import draft_lengths
 from greencode_lsp.engine.policy import ExitPolicy
 from greencode_lsp.engine.sequences import Sequences
 from greencode_lsp.engine.state import DecoderState, Runner, Vector
+from greencode_lsp.engine.stop import STOP_POLICIES, StopPolicy
 from greencode_lsp.errors import SettingError
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.records import Constraint, Control, Step, Work
@@ -57,6 +58,7 @@ class Engine:
             device,
             precision,
         )
+        self.stops: dict[str, StopPolicy] = dict(STOP_POLICIES)
         self.max_positions = model.architecture.max_positions
         self.exits, self.layers = manifest.exits, manifest.exits[-1]
         self.sequences = Sequences(lambda: DecoderState(model.open(), len(manifest.exits)))
@@ -103,13 +105,14 @@ class Engine:
     ) -> Iterator[Step]:
         """Yield greedily decoded tokens until a stop id (not yielded), `max_new_tokens`, or the last position.
 
-        `likely_last_ids` are those after which the caller often closes the generator: nothing is drafted beyond them.
+        Or until the stop policy's word: the last step then says that it is not to be shown. `likely_last_ids` end
+        lines, after which the caller often closes the generator: nothing is drafted beyond them.
 
         Raises CancelledError when `control` says so, and SettingError where the prompt does not fit. `work` is
         complete once the generator ended, was closed or raised.
         """
         log = self._prefill(prompt_ids)
-        decoder = Decoder(self.state, self.exits, self.policies, self.draft_lengths, log)
+        decoder = Decoder(self.state, self.exits, self.policies, self.stops, self.draft_lengths, log)
         try:
             yield from decoder.steps(control, Limits(max_new_tokens, stop_ids, likely_last_ids, constraint))
         finally:

@@ -128,7 +128,7 @@ def use_this_device(engine: Engine) -> None:
         for row in rows
     ]
     if ratios and min(ratios) + checks >= 1:
-        engine.manifest = replace(engine.manifest, exit_policy="never")
+        engine.manifest = replace(engine.manifest, exit_policy="never", exit_policies={})
 
 
 def costs(profile: DeviceProfile) -> tuple[dict[int, float], float]:

@@ -71,6 +71,8 @@ class Manifest:
     """Special tokens by role: `suffix`, `prefix`, `end` (end of the middle), `document` (between documents)."""
     exit_policy: str = "never"
     """What `greencode.exitPolicy = auto` means for this checkpoint: the policy that won at equal energy."""
+    exit_policies: dict[str, str] = field(default_factory=dict)
+    """Language -> what it means there, where another policy won than `exit_policy`."""
     calibration: dict[str, dict[str, tuple[CalibrationRow, ...]]] = field(default_factory=dict)
     """language -> policy -> rows, from the most conservative threshold to the most aggressive."""
     cost_curve: dict[int, float] = field(default_factory=dict)
@@ -138,12 +140,15 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest | None:
 
 def _check_types(manifest: Manifest) -> None:
     """Raise TypeError where a field is not what it must be; JSON promises nothing."""
-    if not all(isinstance(value, dict) for value in (manifest.files, manifest.fim, manifest.training)):
-        raise TypeError("files, fim and training must be objects")
+    if not all(
+        isinstance(value, dict) for value in (manifest.files, manifest.fim, manifest.training, manifest.exit_policies)
+    ):
+        raise TypeError("files, fim, training and exit_policies must be objects")
     if not manifest.exits or not all(type(e) is int and 0 < e <= MAX_LAYERS for e in manifest.exits):
         raise TypeError("exits must be layer counts")
     texts = (manifest.name, manifest.family, manifest.weight_format, manifest.exit_policy, *manifest.languages)
-    texts += (manifest.weights, *manifest.exit_heads)
+    texts = (*texts, manifest.weights, *manifest.exit_heads)
+    texts = (*texts, *manifest.exit_policies, *manifest.exit_policies.values())
     if not all(isinstance(text, str) and len(text) <= MAX_TEXT and text.isprintable() for text in texts):
         raise TypeError("name, family, weight_format, exit_policy and languages must be short texts")
     if not all(isinstance(text, str) for text in (*manifest.fim, *manifest.fim.values(), *manifest.files.values())):

@@ -35,8 +35,8 @@ class Node:
 
     ids: tuple[int, ...]
     """Emitted so far."""
-    hidden: Vector
-    """[S - 1, D] normalised states of the early exits."""
+    states: Vector
+    """[S, D] normalised, of every exit."""
     logits: Vector
     """[S, V]"""
     tokens: tuple[int, ...]
@@ -93,7 +93,7 @@ class Replayer:
             state.advance(index, lambda: False, batch_invariant=True)
         normalised = np.stack([state.normalised(index) for index in range(state.last + 1)])  # [S, D]
         logits = self._model.head(normalised)  # [S, V]
-        return Node(ids, normalised[:-1], logits, tuple(int(i) for i in logits.argmax(-1)))
+        return Node(ids, normalised, logits, tuple(int(i) for i in logits.argmax(-1)))
 
 
 class _Recorded:
@@ -120,7 +120,7 @@ class _Recorded:
 
     def normalised(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
-        return np.stack([node.hidden[segment] for node in self._nodes(start, stop)])
+        return np.stack([node.states[segment] for node in self._nodes(start, stop)])
 
     def logits(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
@@ -195,7 +195,7 @@ class Tree:
         log = WorkLog(engine.manifest, len(self._prompt), 0)
         policy = None if config.policy == ORACLE else engine.policies[config.policy]
         policies = {config.policy: _Remembered(config.policy, policy, recorded)}
-        decoder = Decoder(state, engine.exits, policies, engine.draft_lengths, log)
+        decoder = Decoder(state, engine.exits, policies, engine.stops, engine.draft_lengths, log)
         steps, agrees = list[Step](), list[bool]()
         limits = Limits(new_tokens, likely_last_ids=stop_ids)
         if served is not None:
