@@ -16,6 +16,7 @@ LEVELS = {
     "__init__": 0,
     "preset": 0,
     "whole_files": 0,
+    "markdown": 0,
     "checkpoint": 1,
     "data": 2,
     "lm": 3,
