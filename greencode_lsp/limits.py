@@ -63,8 +63,8 @@ HOST_MESSAGE_BYTES = 8 * 1024 * 1024
 """Between an editor's server and the shared engine: the longest prompt's text, four bytes a character, and a margin."""
 HOST_CONNECTIONS = 64
 """Editors at one shared engine; nobody has so many windows."""
-HOST_MESSAGES = 400
-"""Of one connection in HOST_MESSAGES_S: twenty times what the fastest typist causes."""
+HOST_MESSAGES = 4000
+"""Of one connection in HOST_MESSAGES_S: ten times what a server causes that asks and cancels without a pause."""
 HOST_MESSAGES_S = 2.0
 HELLO_S = 3.0
 """For either side to say who it is; it takes a millisecond."""

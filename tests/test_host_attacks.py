@@ -148,9 +148,9 @@ def test_a_cursor_outside_its_text_is_answered(engine: Running) -> None:
 def test_many_requests_at_once_are_refused(engine: Running) -> None:
     wire = opened(engine)
     slow = Request("slow = ", 7, "python", invoked=True)
-    for number in range(2, 6):
-        wire.send(messages.Complete(number, slow, SPENDING, DecodeConfig()))
     with pytest.raises(WireLostError):
+        for number in range(2, 6):
+            wire.send(messages.Complete(number, slow, SPENDING, DecodeConfig()))
         while True:
             wire.receive(from_engine, 10)
     assert serves(engine)

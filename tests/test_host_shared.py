@@ -107,6 +107,28 @@ def test_a_changed_preference_rules_the_next_token_of_a_running_completion() -> 
     assert fake.configs[0].threshold != live(Settings(exit_policy="agent", min_agreement=0.99)).config().threshold
 
 
+def test_a_preference_changed_before_a_requests_turn_rules_all_its_tokens() -> None:
+    fake, stop = FakeEngine((SAMPLE, SLOW), hang_when_slow), threading.Event()
+    careful, bold = Settings(exit_policy="agent", min_agreement=0.99), Settings(exit_policy="agent", min_agreement=0.9)
+    chosen = [careful]
+    with running(load=lambda settings, notify: local_model(fake)) as engine:
+        first, second = shared(engine.meeting), shared(engine.meeting)
+        slow = threading.Thread(target=first.complete, args=(SLOW_REQUEST, live(cancelled=stop.is_set), ignore))
+        slow.start()
+        assert fake.running.wait(10)
+        control = replace(live(), settings=lambda: chosen[0])
+        waiting = threading.Thread(target=second.complete, args=(request(), control, ignore))
+        waiting.start()
+        wait_until(lambda: not engine.engine.turns.is_empty)
+        chosen[0] = bold
+        wait_until(lambda: control._config == live(bold).config())
+        threading.Event().wait(0.1)  # for the message to arrive
+        stop.set()
+        slow.join(10)
+        waiting.join(10)
+    assert {config.threshold for config in fake.configs} == {live(bold).config().threshold}
+
+
 def test_a_cancelled_completion_ends_with_what_it_has_spent(engine: Running) -> None:
     cancelled = threading.Event()
     model = shared(engine.meeting)
@@ -177,8 +199,10 @@ def test_an_error_comes_as_it_would_in_an_own_process() -> None:
     def load(settings: Settings, notify: object) -> LoadedModel:
         raise ModelNotFoundError("There is no model here.")
 
-    with running(load=load) as engine, pytest.raises(ModelNotFoundError, match="There is no model here"):
-        shared(engine.meeting)
+    with running(load=load) as engine:
+        with pytest.raises(ModelNotFoundError, match="There is no model here"):
+            shared(engine.meeting)
+        assert engine.has_ended()  # with nobody left: the connection is closed
 
 
 def test_an_unforeseen_error_says_nothing_of_the_text() -> None:

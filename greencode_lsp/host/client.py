@@ -19,7 +19,7 @@ from greencode_lsp.host.wire import Wire, WireLostError
 from greencode_lsp.limits import CANCEL_HEARD_S, OPEN_MODEL_S
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
 from greencode_lsp.prompt.other_files import Chunk
-from greencode_lsp.records import Completion
+from greencode_lsp.records import Completion, DecodeConfig
 from greencode_lsp.settings import Settings
 
 LISTEN_S = 0.005
@@ -92,7 +92,11 @@ class SharedModel:
         self._own: CompletingModel | None = None
         """The model in this process."""
         self._is_closed = False
-        self._with_engine(lambda wire: None, lambda own: None)
+        try:
+            self._with_engine(lambda wire: None, lambda own: None)
+        except BaseException:  # the engine need not wait for what nobody has
+            self._hang_up()
+            raise
 
     @property
     def facts(self) -> ModelFacts:
@@ -113,8 +117,10 @@ class SharedModel:
         def ask(wire: Wire) -> Completion:
             settings, number = control.settings(), next(self._numbers)
             near = within_reach(request, settings.max_prompt_tokens)
-            wire.send(messages.Complete(number, near, spending_of(settings), control.config()))
-            return completion_of(self._reply(wire, number, messages.Completed, _Listening(control, said)))
+            config = control.config()
+            wire.send(messages.Complete(number, near, spending_of(settings), config))
+            listening = _Listening(control, config, said)  # a change since then is passed on
+            return completion_of(self._reply(wire, number, messages.Completed, listening))
 
         try:
             return self._with_engine(ask, lambda own: own.complete(request, control, said))
@@ -128,7 +134,7 @@ class SharedModel:
             number = next(self._numbers)
             ids = tuple(step.token_id for step in completion.steps)
             wire.send(messages.AuditRequest(number, completion.prompt_ids, ids, completion.dropped))
-            reply = self._reply(wire, number, messages.Audited, _Listening(_Cancelled(cancelled)))
+            reply = self._reply(wire, number, messages.Audited, _Listening(_Cancelled(cancelled), None))
             return ModelAudit(reply.agreed, reply.tokens, reply.energy, reply.elapsed_ms)
 
         try:
@@ -224,10 +230,13 @@ class _Listening:
     """What a request's user wants while it runs."""
 
     def __init__(
-        self, control: CompletionControl | _Cancelled, said: Callable[[str], None] = lambda text: None
+        self,
+        control: CompletionControl | _Cancelled,
+        config: DecodeConfig | None,
+        said: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._control, self.said = control, said
-        self._config = None if isinstance(control, _Cancelled) else control.config()
+        """Take what was sent already: `config`."""
+        self._control, self._config, self.said = control, config, said
         self._cancelled_s: float | None = None
 
     def pass_on(self, wire: Wire, number: int) -> float | None:

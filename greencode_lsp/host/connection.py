@@ -55,7 +55,7 @@ class _LiveControl:
 
     spending: messages.Spending
     decode_config: DecodeConfig
-    turn: Turn
+    stop: threading.Event
     _settings: Settings | None = None
 
     def settings(self) -> Settings:
@@ -77,7 +77,7 @@ class _LiveControl:
 
     def cancelled(self) -> bool:
         """Tell whether the editor has said stop, or is gone."""
-        return self.turn.cancelled.is_set()
+        return self.stop.is_set()
 
 
 class Connection:
@@ -154,12 +154,19 @@ class Connection:
         elif isinstance(message, messages.Open):
             self._queue(message.number, lambda turn: self._open(message))
         elif isinstance(message, messages.Complete):
-            self._queue(message.number, lambda turn: self._complete(message, turn))
+            self._queue(message.number, lambda turn: self._complete(message), config=message)
         else:
             self._queue(message.number, lambda turn: self._audit(message, turn), is_background=True)
 
-    def _queue(self, number: int, work: Callable[[Turn], Message], *, is_background: bool = False) -> None:
-        """Let a request wait for its turn, and answer it then."""
+    def _queue(
+        self,
+        number: int,
+        work: Callable[[Turn], Message],
+        *,
+        is_background: bool = False,
+        config: messages.Complete | None = None,
+    ) -> None:
+        """Let a request wait for its turn, and answer it then; `config` may be changed from now on."""
 
         def run() -> None:
             self._answer(number, self._worked(number, lambda: work(turn)))
@@ -172,6 +179,8 @@ class Connection:
             if number in self._pending or len(self._pending) >= PENDING:
                 raise BadMessageError("too many requests at once")
             self._pending[number] = turn
+            if config is not None:
+                self._controls[number] = _LiveControl(config.spending, config.config, turn.cancelled)
         self._host.turns.add(turn)
 
     def _worked(self, number: int, work: Callable[[], Message]) -> Message:
@@ -203,10 +212,9 @@ class Connection:
         manifest = replace(facts.manifest, training={}, files={})  # for people to read
         return messages.Opened(message.number, manifest, facts.device, facts.precision, facts.layers, facts.note)
 
-    def _complete(self, message: messages.Complete, turn: Turn) -> Message:
-        control = _LiveControl(message.spending, message.config, turn)
+    def _complete(self, message: messages.Complete) -> Message:
         with self._lock:
-            self._controls[message.number] = control
+            control = self._controls[message.number]
 
         def said(text: str) -> None:
             if self._wire.has_room():

@@ -49,11 +49,31 @@ class Lifeline:
         thread.start()
 
     def _watch(self, process_id: int | None, gone: Callable[[], None]) -> None:
-        parent = _process(process_id)
-        is_read = _reader_check()
-        while _is_alive(parent) and is_read():
-            time.sleep(PARENT_S)
+        if not _wait_by_descriptors(process_id):
+            parent = _process(process_id)
+            is_read = _reader_check()
+            while _is_alive(parent) and is_read():
+                time.sleep(PARENT_S)
         gone()
+
+
+def _wait_by_descriptors(process_id: int | None) -> bool:
+    """Sleep until the process has ended or nobody reads standard output any more; False where the system has no means.
+
+    Linux has: so that an idle server never wakes up.
+    """
+    if sys.platform != "linux":
+        return False
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+        if process_id is not None:
+            poll.register(os.pidfd_open(process_id), select.POLLIN)
+    except ProcessLookupError:  # another machine's or container's
+        pass
+    except (OSError, ValueError, TypeError, OverflowError, AttributeError):
+        return False
+    return bool(poll.poll())
 
 
 def _process(process_id: int | None) -> psutil.Process | None:

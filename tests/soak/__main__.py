@@ -1,4 +1,4 @@
-"""`python -m tests.soak [--only typing,traffic,malformed,cancels,large] [--scale 0.01] [--model NAME] [--out FOLDER]`.
+"""`python -m tests.soak [--only PART,...] [--scale 0.01] [--model NAME] [--out FOLDER]`.
 
 Prints tables, then one JSON line; with `--out training/runs/MODEL` both are also kept there, as `soak.md` and
 `soak.json`, which README's figures are made from. At full size it takes about a quarter of an hour on two cores. It
@@ -22,7 +22,7 @@ from typing import Any
 from greencode_lsp.engine.timing import device_name
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.models.store import BUNDLED, resolve
-from tests.soak import cancels, large, malformed, trace, traffic
+from tests.soak import cancels, large, malformed, shared, trace, traffic
 from tests.soak.figures import Figure, table
 
 Part = Callable[[Path, float], Awaitable[list[Figure]]]
@@ -32,6 +32,7 @@ PARTS: dict[str, Part] = {
     "malformed": malformed.run,
     "large": large.run,
     "traffic": traffic.run,
+    "shared": shared.run,
 }
 
 

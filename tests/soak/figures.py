@@ -32,8 +32,9 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 
 def rss_bytes(pid: int) -> int:
-    """Return the memory of a process that is resident, shared pages included."""
-    return int(psutil.Process(pid).memory_info().rss)
+    """Return the memory of a process and of the engine it has started that is resident, shared pages included."""
+    process = psutil.Process(pid)
+    return sum(int(one.memory_info().rss) for one in (process, *process.children(recursive=True)))
 
 
 def generations(home: Path) -> list[tuple[str, int]]:
