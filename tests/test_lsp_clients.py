@@ -98,7 +98,7 @@ async def test_the_bundled_model_answers_by_either_route(client: Client, tmp_pat
     before = "class Point:\n    def __init__(self, left, right):\n        self.left = left\n        self.right = ri"
     async with session(tmp_path, COMMAND, capabilities=client.capabilities()) as editor:
         uri = editor.open(before + "\n")
-        [(text, _)] = await suggested(editor, client, uri, before)
+        (text, _), *_ = await suggested(editor, client, uri, before)
         assert text.removeprefix("ri").startswith("ght")
 
 
