@@ -10,7 +10,7 @@ import torch
 
 from tests.training_fakes import MANIFEST
 from tests.training_trees import trees
-from training.exits import contenders, counterfactual, ppo, simulator
+from training.exits import contenders, counterfactual, ppo, signals, simulator
 from training.exits.simulator import EMIT, GO, STOP, VERIFY, Simulator, Worth
 from training.exits.trees import Trees
 
@@ -162,3 +162,10 @@ def test_what_is_not_allowed_is_never_taken() -> None:
     logits = ppo.masked(network, seen)
     assert bool((logits[:, VERIFY] < -1e8).all())
     assert bool((logits[:, [GO, EMIT, STOP]] > -1e8).all())
+
+
+def test_signals_that_an_agent_learns_from_are_of_maps_fitted_on_other_packages(tmp_path: Path) -> None:
+    tree = trees([[(True, False)] * 3, [(False, True)] * 3, [(True, True)] * 3])
+    found = signals.crossed(tmp_path / "crossed.npy", tree)
+    others = signals.fit(tree.take(np.array([1, 2]))).of(tree.take(np.array([0])))
+    assert found[:3] == pytest.approx(others, abs=1e-5)

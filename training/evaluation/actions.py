@@ -136,9 +136,10 @@ class Study:
             probe.save(probe.fit(fitted.as_rollouts(), exits), path, exits)
         network = AgentPolicy.load(path, exits)
         maps = signals.load_or_fit(work / "signals.npz", fitted)
+        shown = (signals.crossed(work / "crossed.npy", fitted), maps.of(chosen), maps.of(reported))
         cases = [
-            Case(trees, manifest, Worth(), maps.of(trees), exit_logits(network, trees, len(exits)))
-            for trees in (fitted, chosen, reported)
+            Case(trees, manifest, Worth(), signal, exit_logits(network, trees, len(exits)))
+            for trees, signal in zip((fitted, chosen, reported), shown, strict=True)
         ]
         return cls(manifest, work, plan, *cases)
 
