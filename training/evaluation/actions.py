@@ -296,13 +296,14 @@ def _mean(case: Case, combination: Combination, preference: float) -> float:
 
 def _row(found: Outcome, full: Outcome, package: Integers) -> dict[str, Any]:
     """Return a policy's means per completion, and its cost per right character shown against full depth."""
+    ratio = ratio_interval(found, full, package)
     return {
         "reward": round(float(found.reward.mean()), 4),
         "right": round(float(found.right.mean()), 3),
         "wrong": round(float(found.wrong.mean()), 3),
         "tokens": round(float(found.shown.mean()), 3),
         "layer_equivalents": round(float(found.cost.mean()), 2),
-        "cost_per_kept_character": [round(x, 4) for x in ratio_interval(found, full, package)],
+        "cost_per_kept_character": ratio and [round(x, 4) for x in ratio],
     }
 
 
@@ -322,10 +323,11 @@ def to_text(figures: Mapping[str, Any]) -> str:
             "| --- | --- | --- | --- | --- | --- | --- |",
         ]
         for policy, row in found["rows"].items():
-            ratio, least, most = row["cost_per_kept_character"]
+            ratio = row["cost_per_kept_character"]
+            shown = "{:.3f} ({:.3f} .. {:.3f})".format(*ratio) if ratio else "nothing right is shown"
             lines.append(
                 f"| {policy} | {row['reward']:.3f} | {row['right']:.2f} | {row['wrong']:.2f} | {row['tokens']:.2f}"
-                f" | {row['layer_equivalents']:.1f} | {ratio:.3f} ({least:.3f} .. {most:.3f}) |"
+                f" | {row['layer_equivalents']:.1f} | {shown} |"
             )
         lines.append("")
     return "\n".join(lines)

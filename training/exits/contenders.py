@@ -185,14 +185,21 @@ def bootstrap(ours: Floats, theirs: Floats, package: Integers, seed: int = 0) ->
     return round(float((ours - theirs).mean()), 4), round(float(low), 4), round(float(high), 4)
 
 
-def ratio_interval(ours: Outcome, theirs: Outcome, package: Integers, seed: int = 0) -> tuple[float, float, float]:
-    """Return ours / theirs of cost per right character shown, and its 95 % interval by package."""
+def ratio_interval(
+    ours: Outcome, theirs: Outcome, package: Integers, seed: int = 0
+) -> tuple[float, float, float] | None:
+    """Return ours / theirs of cost per right character shown, and its 95 % interval by package.
+
+    None where either shows no right character, in a resample either.
+    """
     rng = np.random.default_rng(seed)
     names = np.unique(package)
     parts = (ours.cost, ours.right, theirs.cost, theirs.right)
     sums = np.array([[part[package == name].sum() for part in parts] for name in names])
     drawn = sums[rng.integers(len(names), size=(RESAMPLES, len(names)))].sum(axis=1)
-    ratios = drawn[:, 0] / drawn[:, 1] / (drawn[:, 2] / drawn[:, 3])
-    low, high = np.quantile(ratios[np.isfinite(ratios)], [0.025, 0.975])
     total = sums.sum(axis=0)
+    if not (drawn[:, [1, 3]] > 0).all():
+        return None
+    ratios = drawn[:, 0] / drawn[:, 1] / (drawn[:, 2] / drawn[:, 3])
+    low, high = np.quantile(ratios, [0.025, 0.975])
     return float(total[0] / total[1] / (total[2] / total[3])), float(low), float(high)
