@@ -5,40 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
 from greencode_lsp.completion.model import CompletingModel
-from greencode_lsp.completion.pipeline import CompletionControl
+from greencode_lsp.completion.pipeline import LiveControl
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.host.connection import completed
 from greencode_lsp.host.messages import Failed
-from greencode_lsp.preference import decode_config
-from greencode_lsp.records import DecodeConfig
-from greencode_lsp.settings import Settings
 from greencode_lsp.team.messages import TeamFacts, read, read_asked
-
-
-@dataclass(frozen=True, slots=True)
-class _Fixed:
-    """What rules a completion whose settings do not change."""
-
-    given: Settings
-    decode_config: DecodeConfig
-    stop: threading.Event
-
-    def settings(self) -> Settings:
-        """Return the settings."""
-        return self.given
-
-    def config(self) -> DecodeConfig:
-        """Return the configuration for the next token."""
-        return self.decode_config
-
-    def cancelled(self) -> bool:
-        """Tell whether who asked is gone."""
-        return self.stop.is_set()
 
 
 class Replica:
@@ -66,8 +42,8 @@ class Replica:
         try:
             asked = read(body, read_asked)
             settings = asked.settings()
-            config = decode_config(settings, self._model.facts.manifest, asked.request.language)
-            control: CompletionControl = _Fixed(settings, config, stop)
+            manifest = self._model.facts.manifest
+            control = LiveControl(lambda: settings, stop.is_set, manifest, asked.request.language)
             completion = self._model.complete(asked.request, control, lambda text: None)
             return msgspec.json.encode(completed(0, completion))
         except GreenCodeError as error:
