@@ -189,10 +189,10 @@ def load_engine(
     precision = pick_precision(precision, device, weights)
     extras = checkpoint
     if manifest is None:
-        found = packs.find(source) if pack is None else packs.Pack(pack, packs.read_pack(pack, source.digest()))
+        own = packs.find(source) if pack is None else packs.Pack(pack, packs.read_pack(pack, source.digest()))
         manifest = Manifest(name=checkpoint.stem, family=architecture.family, exits=(architecture.layers,))
-        if found is not None:
-            manifest, extras = replace(found.manifest, name=checkpoint.stem), found.folder
+        if own is not None:
+            manifest, extras = replace(own.manifest, name=checkpoint.stem), own.folder
         else:
             logger.info("%s has no exit pack: every token runs at full depth", checkpoint.name)
     _check(extras, manifest, architecture, source)

@@ -71,7 +71,7 @@ class ExitHeads:
     def of_exit(self, index: int) -> dict[str, NDArray[np.float32]]:
         """Return the tensors of an early exit's head by their names below `exit.<index>.`; empty where it has none."""
         at = f"exit.{index}."
-        return {name.removeprefix(at): found for name, found in (self.tensors or {}).items() if name.startswith(at)}
+        return {name.removeprefix(at): tensor for name, tensor in (self.tensors or {}).items() if name.startswith(at)}
 
     def __bool__(self) -> bool:
         return bool(self.digest)
@@ -173,9 +173,9 @@ def read_exit_heads(folder: Path, manifest: Manifest, hidden_size: int, vocabula
             raise ModelDamagedError(f"{path} holds a shortlist of {shortlist.dtype}; fetch or export it again.")
         shortlist = shortlist.astype(np.int64)
         check_shortlist(shortlist, vocabulary)
-    tensors = {name: found.astype(np.float32) for name, found in stored.items()}
-    for name, found in tensors.items():
-        check_numbers(name, found)
+    tensors = {name: tensor.astype(np.float32) for name, tensor in stored.items()}
+    for name, tensor in tensors.items():
+        check_numbers(name, tensor)
     return ExitHeads(kinds, tensors, shortlist, manifest.files[EXITS_FILE])
 
 
@@ -236,13 +236,13 @@ class ShortlistSource:
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """See `WeightSource`."""
-        found = self._source.float32(name)
-        return found[self._ids] if name == self._head else found
+        matrix = self._source.float32(name)
+        return matrix[self._ids] if name == self._head else matrix
 
     def blocks(self, name: str) -> QuantizedBlocks | None:
         """See `WeightSource`."""
-        found = self._source.blocks(name)
-        if found is None or name != self._head:
-            return found
+        blocks = self._source.blocks(name)
+        if blocks is None or name != self._head:
+            return blocks
         ids = self._ids
-        return QuantizedBlocks(found.values[ids], found.scale[ids], found.zero[ids], found.bits)
+        return QuantizedBlocks(blocks.values[ids], blocks.scale[ids], blocks.zero[ids], blocks.bits)

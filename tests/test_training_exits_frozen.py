@@ -1,0 +1,116 @@
+"""A pack of a frozen model by one command, on a model of a few thousand weights; and what is held to pay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from greencode_lsp.engine.families import describe
+from greencode_lsp.engine.load import load_engine
+from greencode_lsp.models.manifest import Manifest
+from greencode_lsp.preference import SHORTLIST, decode_config
+from greencode_lsp.records import NEVER, DecodeConfig
+from greencode_lsp.settings import Settings
+from tests import tiny_models
+from training.data.corpus import Selection
+from training.data.packages import Package
+from training.exits import frozen, shortlist, states, table
+from training.exits.frozen import FrozenOptions, candidates, saved_share
+
+TEXT = "def function(argument):\n    return argument + 1\n\n\n" * 40
+MODEL = tiny_models.LLAMA | {"num_hidden_layers": 4, "max_position_embeddings": 512}
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FrozenOptions:
+    packages = []
+    for index in range(3):
+        root = tmp_path / f"package{index}"
+        root.mkdir()
+        (root / "a.py").write_text(f"# {index}\n" + TEXT)
+        split = "validation" if index else "train"
+        packages.append(Package(root.name, "1", "MIT", root, ("a.py",), "python", split))  # type: ignore[arg-type]
+    monkeypatch.setattr(frozen, "find", lambda sources: Selection(packages, []))
+    monkeypatch.setattr(frozen, "VARIANTS", (("affine", "least squares"), ("affine", "reverse")))
+    monkeypatch.setattr(frozen, "FITTED", 1)
+    monkeypatch.setattr(frozen, "time_checkpoint", lambda engine: None)
+    monkeypatch.setattr(frozen, "costs", lambda profile: ({1: 1.0}, 2.0))
+    monkeypatch.setattr(states, "PROMPT_TOKENS", 40)
+    monkeypatch.setattr(states, "CONTINUED_TOKENS", 16)
+    monkeypatch.setattr(states, "SHARD_WINDOWS", 2)
+    monkeypatch.setattr(table, "NEW_TOKENS", 4)
+    checkpoint = tiny_models.write_folder(tmp_path / "public", MODEL)
+    sizes: dict[str, Any] = {"tokens": 600, "counted_tokens": 1000, "shortlist": 258, "completions": 2}
+    return FrozenOptions(checkpoint, tmp_path / "work", tmp_path / "pack", **sizes)
+
+
+def test_one_command_makes_a_pack_that_the_engine_runs(options: FrozenOptions) -> None:
+    report = frozen.run(options)
+    engine = load_engine(options.checkpoint, "cpu", pack=options.out)
+    assert engine.model.shortlist is not None
+    rows = engine.manifest.calibration["python"][SHORTLIST]
+    assert rows[0].completions == 2
+    assert report["states"]["judged"] > 0
+    assert list(engine.exits) == report["in_pack"]
+
+
+def test_a_second_run_measures_nothing_again(options: FrozenOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = frozen.run(options)
+    for module, name in ((shortlist, "count_languages"), (table, "measure"), (states.Recorder, "record")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("made again"))
+    assert frozen.run(options) == first
+
+
+def test_the_exits_looked_at_end_with_the_last_layer() -> None:
+    assert candidates(24) == (12, 16, 18, 20, 22, 24)
+    assert candidates(2)[-1] == 2
+
+
+def test_an_exit_that_lets_nothing_out_costs_its_checks() -> None:
+    architecture = describe(MODEL)
+    assert saved_share(architecture, 2, 64, 0.0) < 0 < saved_share(architecture, 2, 64, 1.0)
+
+
+def row_figures(agreement: float, cost: float) -> list[float]:
+    return [agreement, 10, cost, 10, 5, 0, 0, 0, 0]
+
+
+def test_a_row_that_costs_no_less_than_a_more_conservative_one_is_left_out() -> None:
+    by_threshold = [row_figures(1.0, 9.0 - 0.5 * i if i != 3 else 9.9) for i in range(len(table.THRESHOLDS))]
+    rows = table.rows_of([by_threshold] * 50, 24)
+    assert table.THRESHOLDS[3] not in [row.shortlist for row in rows]
+    assert (np.diff([row.layer_equivalents_ratio for row in rows]) < 0).all()
+
+
+def test_fewer_completions_prove_less() -> None:
+    by_threshold = [row_figures(1.0, 9.0 - 0.5 * i) for i in range(len(table.THRESHOLDS))]
+    few, many = (table.rows_of([by_threshold] * n, 24)[0].agreement_lower_95 for n in (20, 400))
+    assert few < 0.9 < 0.99 < many
+
+
+def manifest(bound: float) -> Manifest:
+    row = table.rows_of([[row_figures(1.0, 8.0)] * len(table.THRESHOLDS)], 24)[0]
+
+    proven = replace(row, agreement_lower_95=bound, shortlist=1.5)
+    return Manifest("m", "qwen2", (24,), exit_policy=SHORTLIST, calibration={"python": {SHORTLIST: (proven,)}})
+
+
+def test_balanced_lets_the_shortlist_speak_where_it_is_proven() -> None:
+    assert decode_config(Settings(), manifest(0.985), "python") == DecodeConfig(SHORTLIST, 0.0, shortlist=1.5)
+
+
+@pytest.mark.parametrize(("bound", "preference"), [(0.95, 0.5), (0.99, 1.0)])
+def test_the_full_head_speaks_where_the_shortlist_is_not_proven_and_at_accuracy(
+    bound: float, preference: float
+) -> None:
+    config = decode_config(Settings(preference=preference), manifest(bound), "python")
+    assert config == DecodeConfig()
+    assert config.shortlist == NEVER
+
+
+def test_a_proven_row_of_another_language_proves_nothing() -> None:
+    assert decode_config(Settings(), manifest(0.99), "java") == DecodeConfig()
