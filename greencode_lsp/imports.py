@@ -17,14 +17,14 @@ OURS = Path(__file__).resolve().parent.parent
 
 def distrust_current_folder() -> None:
     """Import no longer from what `PYTHONPATH` names relatively, nor from the current folder."""
-    _drop(os.path.realpath(name) for name in _named() if not Path(name).is_absolute())
     sys.path[:] = [entry for entry in sys.path if entry]
+    _drop(_real(name) for name in _named() if not Path(name).is_absolute())
 
 
 def distrust(folders: Iterable[str]) -> None:
     """Import no longer from what `PYTHONPATH` names in these folders."""
-    roots = [os.path.realpath(folder) for folder in folders if folder]
-    named = [os.path.realpath(name) for name in _named() if name]
+    roots = [_real(folder) for folder in folders if folder]
+    named = [_real(name) for name in _named() if name]
     _drop(name for name in named if any(Path(name).is_relative_to(root) for root in roots))
 
 
@@ -34,4 +34,12 @@ def _named() -> list[str]:
 
 def _drop(places: Iterable[str]) -> None:
     dropped = set(places) - {str(OURS)}
-    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) not in dropped]
+    sys.path[:] = [entry for entry in sys.path if _real(entry) not in dropped]
+
+
+def _real(place: str) -> str:
+    """Return where a place is; as it is called where that cannot be told, as in a current folder that is gone."""
+    try:
+        return os.path.realpath(place)
+    except OSError:
+        return place
