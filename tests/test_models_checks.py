@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from greencode_lsp.errors import GreenCodeError, ModelDamagedError, UnsupportedModelError
-from greencode_lsp.models.checks import CheckedWeights, check, check_agent
+from greencode_lsp.models.checks import CheckedWeights, check
+from greencode_lsp.models.exit_checks import check_agent
 from greencode_lsp.models.weights import QuantizedBlocks
 from tests.tiny_models import CONFIGS, LLAMA, MemorySource, tensors_of
 

@@ -13,7 +13,7 @@ from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine, Pointer
 from training.data.packages import Package
 from training.evaluation import context_study
-from training.evaluation.context_study import Scored, Study, summary
+from training.evaluation.context_study import ContextStudy, Scored, summary
 
 MAIN = "from p.near import tally_of\n\ntally = tally_of(rows)\n"
 NEAR = "def tally_of(rows):\n    tally = 0\n    return tally\n"
@@ -21,12 +21,12 @@ SCORED = Scored(0.0, 0.5, 0, 100, 10.0, 5.0, 1.0, 0.5, "modelled")
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ContextStudy:
     engine = FakeEngine((MAIN,), max_positions=2048)
     monkeypatch.setattr(context_study, "load_backend", lambda settings: backend(engine))
     monkeypatch.setattr(context_study, "detect", lambda device, tell, checkpoint: meter())
     (tmp_path / "work").mkdir()
-    return Study(Settings(), tmp_path / "work")
+    return ContextStudy(Settings(), tmp_path / "work")
 
 
 def package(tmp_path: Path) -> Package:
@@ -45,7 +45,7 @@ def line() -> HeldOutLine:
 
 @pytest.mark.parametrize(("mode", "chunks"), [("file", 0), ("open", 1), ("project", 1)])
 def test_a_mode_reads_what_the_server_would_of_the_package_and_nothing_else(
-    study: Study, tmp_path: Path, mode: Context, chunks: int
+    study: ContextStudy, tmp_path: Path, mode: Context, chunks: int
 ) -> None:
     found = study.score(line(), package(tmp_path), "python", mode)
     assert (found.exact, found.similarity, found.chunks) == (1.0, 1.0, chunks)
@@ -54,7 +54,7 @@ def test_a_mode_reads_what_the_server_would_of_the_package_and_nothing_else(
     assert (found.cold_j, found.tier) == (10.0, "modelled")
 
 
-def test_the_rest_of_the_line_is_hidden(study: Study, tmp_path: Path) -> None:
+def test_the_rest_of_the_line_is_hidden(study: ContextStudy, tmp_path: Path) -> None:
     study.score(line(), package(tmp_path), "python", "file")
     prompt = tokenizer().decode(study.backend.engine.prompts[-1])  # type: ignore[attr-defined]  # the fake's
     assert "tally_of(rows)" not in prompt

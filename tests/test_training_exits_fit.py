@@ -8,7 +8,16 @@ import torch
 
 from greencode_lsp.errors import CorpusError
 from training.exits import fit
-from training.exits.fit import Data, Distiller, Head, Reader, agreement, divergence, least_squares, safe_threshold
+from training.exits.fit import (
+    Data,
+    Distiller,
+    TrainableHead,
+    Reader,
+    agreement,
+    divergence,
+    least_squares,
+    safe_threshold,
+)
 
 D, V, N = 16, 60, 400
 
@@ -93,9 +102,9 @@ def test_forward_divergence_minds_what_the_model_might_say_and_reverse_what_it_w
 
 
 def test_a_head_says_what_the_pack_says_of_it() -> None:
-    head = Head("mlp", D)
+    head = TrainableHead("mlp", D)
     assert set(head.tensors()) == {"map.weight", "map.bias", "down.weight", "down.bias", "up.weight"}
-    assert set(Head("low-rank", D).tensors()) == {"down.weight", "up.weight", "up.bias"}
+    assert set(TrainableHead("low-rank", D).tensors()) == {"down.weight", "up.weight", "up.bias"}
 
 
 def test_the_safe_threshold_lets_out_as_many_as_are_right_often_enough() -> None:

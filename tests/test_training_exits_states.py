@@ -15,7 +15,7 @@ from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from tests import tiny_models
 from training.data.packages import Package
 from training.exits import pack, shortlist, states
-from training.exits.states import Note, Recorder, StateCache, likeliest, parts_of, record, unit
+from training.exits.states import Note, StateCache, StateRecorder, likeliest, parts_of, record, unit
 
 TEXT = "def function(argument):\n    return argument + 1\n\n\n" * 60
 NOTE = Note("w" * 64, "float32", (1, 2), "c" * 64, 0)
@@ -47,7 +47,7 @@ def test_no_package_is_in_two_parts(packages: list[Package]) -> None:
 
 
 def test_a_stopped_run_goes_on_with_the_same_windows(checkpoint: Path, packages: list[Package], tmp_path: Path) -> None:
-    recorder, tokenizer = Recorder(checkpoint, (1, 2), "float32"), CodeTokenizer.of(checkpoint)
+    recorder, tokenizer = StateRecorder(checkpoint, (1, 2), "float32"), CodeTokenizer.of(checkpoint)
     whole, stopped = StateCache(tmp_path / "whole"), StateCache(tmp_path / "stopped")
     parts = parts_of(packages)
     record(whole, recorder, tokenizer, parts, 500, NOTE)
@@ -61,7 +61,7 @@ def test_a_stopped_run_goes_on_with_the_same_windows(checkpoint: Path, packages:
 
 
 def test_what_is_cached_is_what_the_model_says(checkpoint: Path, packages: list[Package], tmp_path: Path) -> None:
-    recorder, tokenizer = Recorder(checkpoint, (1, 2), "float32"), CodeTokenizer.of(checkpoint)
+    recorder, tokenizer = StateRecorder(checkpoint, (1, 2), "float32"), CodeTokenizer.of(checkpoint)
     window = states.window_at(TEXT, 300, tokenizer, tokenizer.fim({}))
     found = recorder.record(window, 0)
     logits = recorder.model.head(found.final.astype(np.float32))

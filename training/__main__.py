@@ -58,6 +58,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", action="store_true", help="`evaluate`, `bench`, `energy-study` end with one JSON object"
     )
+    _add_measuring(parser)
+    return parser
+
+
+def _add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=2, help="for `calibrate` and `evaluate` (default: 2)")
     parser.add_argument(
         "--heldout-sources",
@@ -77,7 +82,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--window-s", type=float, default=5.0, help="`energy-study` windows of at least so long (5)")
     parser.add_argument("--repeats", type=int, default=5, help="`energy-study` windows of each method (5)")
     parser.add_argument("--seed", type=int, default=0, help="`energy-study` shuffles turns and draws lines by it (0)")
-    return parser
 
 
 def _convert(options: argparse.Namespace) -> bool:
@@ -229,15 +233,15 @@ def _context(options: argparse.Namespace) -> None:
 
 
 def _exits(options: argparse.Namespace) -> None:
-    from training.exits import frozen  # imports torch: seconds
+    from training.evaluation import frozen_exits  # imports torch: seconds
 
     if not options.model:
         raise SettingError("Which model the exits are for is not named: --model qwen2.5-coder-0.5b, or a path.")
     checkpoint = resolve(options.model)
     work = (options.work or HOME / f"exits-{checkpoint.stem}").expanduser()
-    wanted = frozen.FrozenOptions(checkpoint, work, options.out or work / "pack" / checkpoint.stem)
+    wanted = frozen_exits.FrozenOptions(checkpoint, work, options.out or work / "pack" / checkpoint.stem)
     given = {"tokens": options.tokens, "shortlist": options.shortlist, "completions": options.limit}
-    frozen.main(replace(wanted, **{name: n for name, n in given.items() if n is not None}), options.runs)
+    frozen_exits.main(replace(wanted, **{name: n for name, n in given.items() if n is not None}), options.runs)
 
 
 def _resplit(options: argparse.Namespace) -> None:

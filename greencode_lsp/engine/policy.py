@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 
 from greencode_lsp.engine.state import DecoderState, Vector
 from greencode_lsp.errors import ModelDamagedError
-from greencode_lsp.models.checks import AGENT_TENSORS, MAX_AGENT_BYTES, check_agent
 from greencode_lsp.models.contents import model_file
+from greencode_lsp.models.exit_checks import AGENT_TENSORS, MAX_AGENT_BYTES, check_agent
 
 AGENT_FILE = "agent.safetensors"
 

@@ -1,7 +1,7 @@
 """When is a completion at its end? Stop policies: asked about every token once it is picked, before it is shown.
 
 A stop policy returns a stop logit: how likely nothing from this token on would be accepted. Above the threshold the
-completion ends before the token (design, section 2: STOP). It needs no exits, so it serves every model.
+completion ends before the token (STOP). It needs no exits, so it serves every model.
 """
 
 from __future__ import annotations

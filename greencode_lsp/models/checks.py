@@ -7,7 +7,7 @@ Letters: D hidden size, H query heads, G key/value heads, C head size, I inner s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -32,15 +32,6 @@ MAX_CACHE_BYTES = 16 << 30
 """Of keys and values in float32 over `CACHED_POSITIONS`; the widest published model of 70 B weights takes 11 GB."""
 MAX_WIDENING = 64
 """Times the hidden size that a layer's inner size, or its heads together, may be; what is published stays below 8."""
-MAX_AGENT_WIDTH = 4096
-MAX_AGENT_BYTES = 1 << 28
-AGENT_TENSORS = ("w1", "b1", "w2", "b2", "w3", "b3")
-MAX_EXITS_BYTES = 1 << 28
-"""Of `exits.safetensors`: exit heads and shortlist."""
-MAX_EXIT_WIDTH = 1 << 13
-"""Inner size of an exit head, or its rank."""
-SHORTLIST = "shortlist"
-EXIT_HEADS = ("none", "affine", "low-rank", "mlp")
 _Array = TypeVar("_Array", bound=NDArray[Any])
 
 
@@ -65,15 +56,15 @@ def check(source: WeightSource) -> None:
     names = set(source.names())
     missing = sorted(table.required.keys() - names)
     if missing:
-        raise _damaged(f"lacks the tensor {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
+        raise damaged(f"lacks the tensor {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
     for group in table.together:
         there = names.intersection(group)
         if there and len(there) < len(group):
-            raise _damaged(f"has {min(there)} without {min(set(group) - there)}")
+            raise damaged(f"has {min(there)} without {min(set(group) - there)}")
     for name, shape in (table.required | table.optional).items():
         actual = tuple(source.shape(name)) if name in names else shape
         if actual != shape:
-            raise _damaged(f"has {name} in the shape {list(actual)}, and its config states {list(shape)}")
+            raise damaged(f"has {name} in the shape {list(actual)}, and its config states {list(shape)}")
 
 
 def expected(config: Mapping[str, Any]) -> Table:
@@ -96,7 +87,7 @@ def whole(config: Mapping[str, Any], key: str, most: int, default: int | None = 
     value = config.get(key)
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _damaged(f"states {key} as {str(value)[:40]!r}, which is no positive whole number")
+        raise damaged(f"states {key} as {str(value)[:40]!r}, which is no positive whole number")
     if value > most:
         raise UnsupportedModelError(
             f"The model's config states {key} as {str(value)[:40]}, and at most {most} is supported; set "
@@ -112,7 +103,7 @@ def _finite(config: Mapping[str, Any], *keys: str) -> None:
         if value is None:
             continue
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
-            raise _damaged(f"states {key} as {str(value)[:40]!r}, which is no positive number")
+            raise damaged(f"states {key} as {str(value)[:40]!r}, which is no positive number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +135,9 @@ def _sizes(config: Mapping[str, Any], inner_key: str) -> _Sizes:
         positions=whole(config, "max_position_embeddings", MAX_POSITIONS),
     )
     if heads % groups:
-        raise _damaged(f"states {heads} heads, which {groups} key and value heads do not divide")
+        raise damaged(f"states {heads} heads, which {groups} key and value heads do not divide")
     if is_opt and hidden % heads:
-        raise _damaged(f"states a hidden_size of {hidden}, which {heads} heads do not divide")
+        raise damaged(f"states a hidden_size of {hidden}, which {heads} heads do not divide")
     if max(sizes.inner, heads * head) > MAX_WIDENING * hidden:
         raise UnsupportedModelError(
             f"The model's layers are more than {MAX_WIDENING} times as wide as its hidden_size; set greencode.model to "
@@ -163,7 +154,7 @@ def _sizes(config: Mapping[str, Any], inner_key: str) -> _Sizes:
 def _llama(config: Mapping[str, Any]) -> Table:
     size = _sizes(config, "intermediate_size")
     if size.head % 2:
-        raise _damaged(f"states a head_dim of {size.head}, which is odd")
+        raise damaged(f"states a head_dim of {size.head}, which is odd")
     _finite(config, "rms_norm_eps", "rope_theta")
     for key in ("rope_parameters", "rope_scaling"):
         rope = config.get(key)
@@ -171,7 +162,7 @@ def _llama(config: Mapping[str, Any]) -> Table:
             _finite(rope, "rope_theta", "factor", "low_freq_factor", "high_freq_factor")
             _finite(rope, "original_max_position_embeddings")
         elif rope is not None:
-            raise _damaged(f"states {key} as no object")
+            raise damaged(f"states {key} as no object")
     queries, keys = size.heads * size.head, size.groups * size.head
     required = {"model.embed_tokens.weight": (size.vocabulary, size.hidden), "model.norm.weight": (size.hidden,)}
     optional: dict[str, tuple[int, ...]] = {}
@@ -258,103 +249,21 @@ class CheckedWeights:
         if blocks is not None:
             rows, count = blocks.scale.shape
             if blocks.shape != self.shape(name) or blocks.zero.shape != (rows, count):
-                raise _damaged(f"yields {name} in another shape than its header states")
+                raise damaged(f"yields {name} in another shape than its header states")
             if blocks.values.shape != (rows, count, BLOCK_SIZE):
-                raise _damaged(f"yields {name} in blocks of another size")
+                raise damaged(f"yields {name} in blocks of another size")
             self._believe(name, blocks.scale, (rows, count))
         return blocks
 
     def _believe(self, name: str, values: _Array, shape: tuple[int, ...]) -> _Array:
         if values.shape != tuple(shape):
-            raise _damaged(f"yields {name} in another shape than its header states")
+            raise damaged(f"yields {name} in another shape than its header states")
         # a sum is not finite where a term is not, and takes no memory; one that overflows is looked at again
         if not math.isfinite(float(values.sum(dtype=np.float64))) and not bool(np.isfinite(values).all()):
-            raise _damaged(f"holds NaN or infinity in {name}")
+            raise damaged(f"holds NaN or infinity in {name}")
         return values
 
 
-def check_agent(shapes: Mapping[str, tuple[int, ...]], hidden_size: int | None, exits: int) -> None:
-    """Compare the shapes of `agent.safetensors` with the model's hidden size and its exits, the last included.
-
-    Without a hidden size, that of the agent is taken. Raises ModelDamagedError.
-    """
-    first, second = shapes.get("w1", ()), shapes.get("w2", ())
-    seen = (exits - 1) + 2 + hidden_size if hidden_size is not None else first[-1] if first else 0
-    widths = (first[0] if len(first) == 2 else 0, second[0] if len(second) == 2 else 0)
-    if not all(0 < width <= MAX_AGENT_WIDTH for width in widths):
-        raise _damaged(f"has an agent of layers {list(first)} and {list(second)}, which is none")
-    wanted = {
-        "w1": (widths[0], seen),
-        "b1": (widths[0],),
-        "w2": (widths[1], widths[0]),
-        "b2": (widths[1],),
-        "w3": (widths[1],),
-        "b3": (1,),
-    }
-    for name, shape in wanted.items():
-        if tuple(shapes.get(name, ())) != shape:
-            raise _damaged(f"has an agent with {name} in the shape {list(shapes.get(name, ()))}, not {list(shape)}")
-
-
-def check_exit_heads(
-    kinds: Sequence[str], shapes: Mapping[str, tuple[int, ...]], hidden_size: int, vocabulary: int
-) -> None:
-    """Compare the shapes of `exits.safetensors` with the kinds of head that a manifest states, by early exit.
-
-    Raises UnsupportedModelError for a kind that is not known, ModelDamagedError for another shape, for a tensor that is
-    missing and for one that has no place.
-    """
-    wanted: dict[str, tuple[int, ...]] = {}
-    for index, kind in enumerate(kinds):
-        if kind not in EXIT_HEADS:
-            raise UnsupportedModelError(
-                f"The exit head {kind[:40]!r} is not supported; {', '.join(EXIT_HEADS)} are. Update greencode-lsp."
-            )
-        at = f"exit.{index}."
-        wanted |= {at + name: shape for name, shape in _exit_head(kind, at, shapes, hidden_size).items()}
-    if SHORTLIST in shapes:
-        shape = tuple(shapes[SHORTLIST])
-        if len(shape) != 1 or not 0 < shape[0] <= vocabulary:
-            raise _damaged(f"has a shortlist in the shape {list(shape)} for a vocabulary of {vocabulary}")
-        wanted[SHORTLIST] = shape
-    if wanted.keys() != shapes.keys():
-        odd = min(wanted.keys() ^ shapes.keys())
-        raise _damaged(f"{'lacks' if odd in wanted else 'has no place for'} the tensor {odd} of its exits")
-    for name, shape in wanted.items():
-        if tuple(shapes[name]) != shape:
-            raise _damaged(f"has {name} in the shape {list(shapes[name])}, not {list(shape)}")
-
-
-def _exit_head(
-    kind: str, at: str, shapes: Mapping[str, tuple[int, ...]], hidden_size: int
-) -> dict[str, tuple[int, ...]]:
-    """Return the tensors of one head by their names below `at`; the inner size is the stored one, within bounds."""
-    if kind == "none":
-        return {}
-    square = {"map.weight": (hidden_size, hidden_size), "map.bias": (hidden_size,)}
-    if kind == "affine":
-        return square
-    first = tuple(shapes.get(at + "down.weight", ()))
-    width = first[0] if len(first) == 2 else 0
-    if not 0 < width <= MAX_EXIT_WIDTH:
-        raise _damaged(f"has {at}down.weight in the shape {list(first)}, which is that of no exit head")
-    inner = {"down.weight": (width, hidden_size), "up.weight": (hidden_size, width)}
-    if kind == "low-rank":
-        return inner | {"up.bias": (hidden_size,)}
-    return square | inner | {"down.bias": (width,)}
-
-
-def check_shortlist(ids: NDArray[np.int64], vocabulary: int) -> None:
-    """Raise ModelDamagedError unless the ids ascend, each once, within the vocabulary."""
-    if ids[0] < 0 or ids[-1] >= vocabulary or not bool((np.diff(ids) > 0).all()):
-        raise _damaged(f"has a shortlist that is no ascending list of ids below {vocabulary}")
-
-
-def check_numbers(name: str, values: NDArray[np.float32]) -> None:
-    """Raise ModelDamagedError for NaN or infinity."""
-    if not bool(np.isfinite(values).all()):
-        raise _damaged(f"holds NaN or infinity in {name}")
-
-
-def _damaged(what: str) -> ModelDamagedError:
+def damaged(what: str) -> ModelDamagedError:
+    """Return the error that says what is wrong with a model."""
     return ModelDamagedError(f"The model {what}; fetch or export it again.")

@@ -31,14 +31,14 @@ from safetensors import SafetensorError, safe_open
 from greencode_lsp.cache_folder import CacheFolder
 from greencode_lsp.errors import CacheError, ModelDamagedError, ModelNotFoundError
 from greencode_lsp.files import atomic_write, read_regular
-from greencode_lsp.models.checks import (
+from greencode_lsp.models.contents import model_file, read_object
+from greencode_lsp.models.exit_checks import (
     MAX_EXITS_BYTES,
     SHORTLIST,
     check_exit_heads,
     check_numbers,
     check_shortlist,
 )
-from greencode_lsp.models.contents import model_file, read_object
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest
 from greencode_lsp.models.store import data_home
 from greencode_lsp.models.weights import QuantizedBlocks, WeightSource

@@ -99,7 +99,7 @@ class CodeTokenizer:
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, on all processors; without the spans that `encode` works out and drops."""
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        return [found.ids for found in self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)]
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)]
 
     def encode_again(self, text: str) -> Sequence[int]:
         """Return the same, remembered: for short texts that come with every keystroke."""

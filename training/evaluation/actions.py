@@ -91,11 +91,11 @@ def record_parts(
     for part, start in enumerate(range(0, len(places), PART)):
         path = folder / f"{places[0].language}-{half}-{part:03}.npz"
         if not path.exists():
-            found = []
+            recorded = []
             for name, place in list(zip(names, places, strict=True))[start : start + PART]:
                 served = serve(checkpoint.engine, checkpoint.tokenizer, place, checkpoint.new_tokens, shape="line")
-                found.append(record(served, checkpoint.grower, place, number[name]))
-            Trees.joined(found).save(path)
+                recorded.append(record(served, checkpoint.grower, place, number[name]))
+            Trees.joined(recorded).save(path)
             print(path.name, flush=True)
         yield Trees.load(path)
 
@@ -114,7 +114,7 @@ def fit_and_choose(trees: Trees) -> tuple[Trees, Trees]:
 
 
 @dataclass(slots=True)
-class Study:
+class ActionsStudy:
     """One language of one model."""
 
     manifest: Manifest
@@ -125,7 +125,7 @@ class Study:
     reported: Case
 
     @classmethod
-    def of(cls, manifest: Manifest, work: Path, plan: ActionOptions, agents: Trees, reported: Trees) -> Study:
+    def of(cls, manifest: Manifest, work: Path, plan: ActionOptions, agents: Trees, reported: Trees) -> ActionsStudy:
         """Split the packages and fit the probes; the plan's networks come later."""
         work.mkdir(parents=True, exist_ok=True)
         fitted, chosen = fit_and_choose(agents)
@@ -153,9 +153,9 @@ class Study:
         if path.exists():
             stored = json.loads(path.read_text(encoding="utf8"))
             return {n: {k: Combination(**c) for k, c in kinds.items()} for n, kinds in stored.items()}
-        found = {n: {k: best_combination(k, self.chosen, p)[0] for k in KINDS} for n, p in PREFERENCES.items()}
-        path.write_text(json.dumps({n: {k: asdict(c) for k, c in kinds.items()} for n, kinds in found.items()}))
-        return found
+        best = {n: {k: best_combination(k, self.chosen, p)[0] for k in KINDS} for n, p in PREFERENCES.items()}
+        path.write_text(json.dumps({n: {k: asdict(c) for k, c in kinds.items()} for n, kinds in best.items()}))
+        return best
 
     def start(self, base: Decide) -> ActionNetwork:
         """Return the supervised start: of some rounds the one that is best on the packages to choose on."""
@@ -211,7 +211,7 @@ class Study:
         return Combination("probe", odds, 99, 0.0).decide(logits)
 
 
-def run(study: Study, language: str, paper: AgentOptions | None = None) -> dict[str, Any]:
+def run(study: ActionsStudy, language: str, paper: AgentOptions | None = None) -> dict[str, Any]:
     """Fit, choose and report one language; return the figures."""
     hand_set = study.hand_set()
     start = study.start(hand_set["balanced"]["fixed"].decide(study.fitted.exit_logits))
@@ -250,7 +250,7 @@ def run(study: Study, language: str, paper: AgentOptions | None = None) -> dict[
         rival = "full depth, stop" if best_kind == "full" else best_kind
         figures["preferences"][name] = {
             "rival": rival,
-            "constants": {kind: asdict(found) for kind, found in hand_set[name].items()},
+            "constants": {kind: asdict(constants) for kind, constants in hand_set[name].items()},
             "gain": [round(x, 4) for x in bootstrap(outcomes["agent"].reward, outcomes[rival].reward, package)],
             "gain_of_start": [
                 round(x, 4) for x in bootstrap(outcomes["start"].reward, outcomes[rival].reward, package)
@@ -270,23 +270,23 @@ def main(job: ActionsJob) -> None:
     manifest = checkpoint.engine.manifest
     counts: dict[Half, int] = {"agent": options.cursors, "calibration": options.reported_cursors}
     paper = replace(job.paper, steps=options.paper_steps) if options.paper_steps else None
-    found: dict[str, Any] = {}
+    by_language: dict[str, Any] = {}
     for language in job.languages:
         halves = []
         for half, count in counts.items():
             places = cursors.draw(job.work, half, count, language=language)
             halves.append(Trees.joined(list(record_parts(checkpoint, job.work / "trees", half, places))))
-        study = Study.of(manifest, job.work / "actions" / language, options, *halves)
-        found[language] = run(study, language, paper)
-        print(to_text(found[language]), flush=True)
+        study = ActionsStudy.of(manifest, job.work / "actions" / language, options, *halves)
+        by_language[language] = run(study, language, paper)
+        print(to_text(by_language[language]), flush=True)
     folder = job.runs / manifest.name
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "actions.json", {"languages": found})
-    tables = "\n".join(to_text(figures) for figures in found.values())
+    write_json(folder / "actions.json", {"languages": by_language})
+    tables = "\n".join(to_text(figures) for figures in by_language.values())
     write_text(folder / "actions.md", f"# {manifest.name}: GO, EMIT, VERIFY and STOP\n\n{tables}")
 
 
-def _cases(study: Study) -> tuple[tuple[str, Case], ...]:
+def _cases(study: ActionsStudy) -> tuple[tuple[str, Case], ...]:
     return (("fitted", study.fitted), ("chosen", study.chosen), ("reported", study.reported))
 
 
@@ -294,15 +294,15 @@ def _mean(case: Case, combination: Combination, preference: float) -> float:
     return float(walk(case, combination.decide(case.exit_logits), preference).reward.mean())
 
 
-def _row(found: Outcome, full: Outcome, package: Integers) -> dict[str, Any]:
+def _row(outcome: Outcome, full: Outcome, package: Integers) -> dict[str, Any]:
     """Return a policy's means per completion, and its cost per right character shown against full depth."""
-    ratio = ratio_interval(found, full, package)
+    ratio = ratio_interval(outcome, full, package)
     return {
-        "reward": round(float(found.reward.mean()), 4),
-        "right": round(float(found.right.mean()), 3),
-        "wrong": round(float(found.wrong.mean()), 3),
-        "tokens": round(float(found.shown.mean()), 3),
-        "layer_equivalents": round(float(found.cost.mean()), 2),
+        "reward": round(float(outcome.reward.mean()), 4),
+        "right": round(float(outcome.right.mean()), 3),
+        "wrong": round(float(outcome.wrong.mean()), 3),
+        "tokens": round(float(outcome.shown.mean()), 3),
+        "layer_equivalents": round(float(outcome.cost.mean()), 2),
         "cost_per_kept_character": ratio and [round(x, 4) for x in ratio],
     }
 
@@ -314,15 +314,15 @@ def to_text(figures: Mapping[str, Any]) -> str:
         for n in ("fitted", "chosen", "reported")
     )
     lines = [f"## {figures['language']}", "", f"{counts}. The agent is: {figures['agent']}.", ""]
-    for name, found in figures["preferences"].items():
-        mean, low, high = found["gain"]
+    for name, figure in figures["preferences"].items():
+        mean, low, high = figure["gain"]
         lines += [
-            f"### {name}: {mean:+.3f} ({low:+.3f} .. {high:+.3f}) against {found['rival']}, the best hand-set",
+            f"### {name}: {mean:+.3f} ({low:+.3f} .. {high:+.3f}) against {figure['rival']}, the best hand-set",
             "",
             "| policy | reward | right | wrong | tokens | layer-equivalents | cost per kept character |",
             "| --- | --- | --- | --- | --- | --- | --- |",
         ]
-        for policy, row in found["rows"].items():
+        for policy, row in figure["rows"].items():
             ratio = row["cost_per_kept_character"]
             shown = "{:.3f} ({:.3f} .. {:.3f})".format(*ratio) if ratio else "nothing right is shown"
             lines.append(

@@ -63,7 +63,7 @@ class Scored:
     tier: str
 
 
-class Study:
+class ContextStudy:
     """A model, and the workspaces of the packages."""
 
     def __init__(self, settings: Settings, folder: Path, seed: int = 0) -> None:
@@ -166,9 +166,9 @@ def _interval(differences: Sequence[float], seed: int) -> list[float]:
 
 
 @contextmanager
-def _study(settings: Settings, seed: int) -> Iterator[Study]:
+def _study(settings: Settings, seed: int) -> Iterator[ContextStudy]:
     with tempfile.TemporaryDirectory() as folder:
-        yield Study(settings, Path(os.path.realpath(folder)), seed)
+        yield ContextStudy(settings, Path(os.path.realpath(folder)), seed)
 
 
 def run(settings: Settings, sources: Sequence[str], languages: Sequence[str], limit: int, seed: int) -> dict[str, Any]:

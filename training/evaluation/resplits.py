@@ -62,8 +62,8 @@ class Losses:
     def load(cls, path: Path) -> Losses:
         """Read a file. Raises CorpusError where there is none."""
         try:
-            with np.load(path, allow_pickle=False) as found:
-                return cls(**{name: found[name] for name in ("policies", "thresholds", "losses", "packages")})
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(**{name: arrays[name] for name in ("policies", "thresholds", "losses", "packages")})
         except (OSError, ValueError, KeyError) as error:
             raise CorpusError(f"There are no losses in {path}; run `python -m training calibrate` first.") from error
 
@@ -104,7 +104,7 @@ def resplit(losses: Losses, count: int = RESPLITS, seed: int = 0) -> list[Kept]:
     """Return how often each policy's promise was broken on packages that its table had not seen."""
     rng = np.random.default_rng(seed)
     names = np.unique(losses.packages)
-    found: dict[tuple[str, float], list[float]] = {}
+    kept: dict[tuple[str, float], list[float]] = {}
     policies = [str(policy) for policy in dict.fromkeys(losses.policies.tolist())]
     for _ in range(count):
         calibrated = np.isin(losses.packages, rng.permutation(names)[: len(names) // 2])
@@ -115,11 +115,11 @@ def resplit(losses: Losses, count: int = RESPLITS, seed: int = 0) -> list[Kept]:
                 proven = [column for column, bound in zip(columns, bounds, strict=True) if bound >= asked]
                 if proven:  # the boldest is the cheapest
                     agreement = 1 - float(_measured(losses, proven[-1], ~calibrated).mean())
-                    found.setdefault((policy, asked), []).append(agreement)
+                    kept.setdefault((policy, asked), []).append(agreement)
     out = []
     for policy in policies:
         for asked in ASKED:
-            shares = found.get((policy, asked), [])
+            shares = kept.get((policy, asked), [])
             mean = float(np.mean(shares)) if shares else float("nan")
             out.append(Kept(policy, asked, len(shares), sum(share < asked for share in shares), mean))
     return out

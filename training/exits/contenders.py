@@ -71,17 +71,17 @@ def walk(case: Case, decide: Decide, preference: float) -> Outcome:
     every = np.arange(count)
     sim.begin(np.ones(count, bool), every, preference)
     alive = np.ones(count, bool)
-    found = np.zeros((5, count))
-    found[0] = -case.worth.price(preference) * sim.totals.cost / sim.full  # the first segment is run before any choice
+    sums = np.zeros((5, count))
+    sums[0] = -case.worth.price(preference) * sim.totals.cost / sim.full  # the first segment is run before any choice
     while alive.any():
         rewards, ended = sim.step(decide(sim))
-        found[0] += rewards * alive
+        sums[0] += rewards * alive
         now = ended & alive
         totals = sim.totals
-        found[1:, now] = np.stack([totals.right, totals.wrong, totals.cost, totals.shown])[:, now]
+        sums[1:, now] = np.stack([totals.right, totals.wrong, totals.cost, totals.shown])[:, now]
         alive &= ~ended
         sim.begin(ended, every[ended], preference)
-    return Outcome(*found)
+    return Outcome(*sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +121,14 @@ class Combination:
 
 def exit_logits(agent: AgentPolicy, trees: Trees, exits: int) -> NDArray[np.float32]:
     """Return an exit policy's logits [N, S - 1], nothing skipped before."""
-    found = np.empty((len(trees), exits - 1), np.float32)
+    logits = np.empty((len(trees), exits - 1), np.float32)
     for index in range(exits - 1):
         every = np.full(len(trees), index)
         hidden = trees.hidden[:, index].astype(np.float32)
-        found[:, index] = agent.exit_logits(
+        logits[:, index] = agent.exit_logits(
             observation(hidden, every, exits, np.ones_like(every), trees.position.astype(np.int64))
         )
-    return found
+    return logits
 
 
 def _choices(kind: str, case: Case) -> Sequence[float]:

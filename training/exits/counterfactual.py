@@ -80,10 +80,10 @@ def gather(sim: Simulator, other: Simulator, decide: Decide, steps: int, seed: i
     for _ in range(steps):
         may = sim.allowed()
         other.copy_of(sim, rows)
-        found = _play(other, np.where(may.reshape(-1), tried, STOP), decide)
+        played = _play(other, np.where(may.reshape(-1), tried, STOP), decide)
         seen.append(sim.observe())
         allowed.append(may)
-        returns.append(found.reshape(-1, ACTIONS))
+        returns.append(played.reshape(-1, ACTIONS))
         random = np.where(may, rng.random(may.shape), -1).argmax(axis=1)
         _, ended = sim.step(np.where(rng.random(sim.walks) < EXPLORED, random, decide(sim)))
         sim.begin(ended)

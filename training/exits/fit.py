@@ -81,7 +81,7 @@ class Reader:
         return centred / torch.where(self.norm.abs() < UNIT_EPS, torch.ones_like(self.norm), self.norm)
 
 
-class Head(nn.Module):
+class TrainableHead(nn.Module):
     """An exit's head of some kind, with the names of its tensors in a pack."""
 
     def __init__(self, kind: Kind, hidden_size: int) -> None:
@@ -119,9 +119,9 @@ def least_squares(u: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return weight.contiguous(), mean_target - weight @ mean_u
 
 
-def started(kind: Kind, u: Tensor, target: Tensor) -> Head:
+def started(kind: Kind, u: Tensor, target: Tensor) -> TrainableHead:
     """Return a head whose map is the regression; of a low-rank one the largest directions of it."""
-    head = Head(kind, u.shape[1])
+    head = TrainableHead(kind, u.shape[1])
     weight, bias = least_squares(u, target)
     with torch.no_grad():
         if head.map is not None:
@@ -179,7 +179,9 @@ class Distiller:
         self._short = reader.head[self._shortlist].to(torch.bfloat16)
         self._generator = torch.Generator().manual_seed(seed)
 
-    def fit(self, kind: Kind, direction: Direction, train: Data, validation: Data, epochs: int = EPOCHS) -> Head:
+    def fit(
+        self, kind: Kind, direction: Direction, train: Data, validation: Data, epochs: int = EPOCHS
+    ) -> TrainableHead:
         """Return the head of least divergence on the validation states. Raises CorpusError where it is not finite."""
         head = started(kind, train.u, self._reader.before_norm(train.final))
         if direction == "least squares":
@@ -200,24 +202,25 @@ class Distiller:
                 loss.backward()  # type: ignore[no-untyped-call]  # torch types it not
                 optimizer.step()
                 schedule.step()
-            found = self.loss(head, direction, validation)
+            loss_there = self.loss(head, direction, validation)
             print(
-                f"  {kind}, {direction}, epoch {epoch + 1}: {found:.4f} on other packages, best {best:.4f}", flush=True
+                f"  {kind}, {direction}, epoch {epoch + 1}: {loss_there:.4f} on other packages, best {best:.4f}",
+                flush=True,
             )
-            if found >= best:
+            if loss_there >= best:
                 break
-            best, kept = found, head.tensors()
+            best, kept = loss_there, head.tensors()
         head.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in kept.items()})
         return head
 
     @torch.no_grad()
-    def loss(self, head: Head, direction: Direction, data: Data) -> float:
+    def loss(self, head: TrainableHead, direction: Direction, data: Data) -> float:
         """Return the mean divergence over all of the data."""
         parts = [torch.arange(start, min(start + BATCH, len(data))) for start in range(0, len(data), BATCH)]
         sums = [self._loss(head, direction, data, rows).item() * len(rows) for rows in parts]
         return sum(sums) / len(data)
 
-    def _loss(self, head: Head, direction: Direction, data: Data, rows: Tensor) -> Tensor:
+    def _loss(self, head: TrainableHead, direction: Direction, data: Data, rows: Tensor) -> Tensor:
         ids = torch.cat([data.top_ids[rows].flatten(), self._frequent]).unique()  # type: ignore[no-untyped-call]  # torch types it not
         matrix = self._reader.head[ids].to(torch.bfloat16)
         with torch.no_grad():
@@ -226,7 +229,7 @@ class Distiller:
         return divergence(direction, p_log, (said @ matrix.T).float().log_softmax(-1))
 
     @torch.no_grad()
-    def say(self, head: Head | None, data: Data) -> tuple[NDArray[np.int64], Vector]:
+    def say(self, head: TrainableHead | None, data: Data) -> tuple[NDArray[np.int64], Vector]:
         """Return the shortlist's likeliest id [N] at an exit and its log-odds [N]; without a head, at full depth."""
         ids, odds = [], []
         for start in range(0, len(data), ROWS_AT_ONCE):
@@ -270,8 +273,8 @@ def agreement(
     threshold = safe_threshold(*chosen_on, precision)
     odds, is_right = judged
     out = odds >= threshold
-    found = float(is_right[out].mean()) if out.any() else 1.0
-    return Agreement(float(is_right.mean()), float(out.mean()), found, threshold)
+    precision = float(is_right[out].mean()) if out.any() else 1.0
+    return Agreement(float(is_right.mean()), float(out.mean()), precision, threshold)
 
 
 def best(results: Sequence[tuple[str, Agreement]]) -> str:

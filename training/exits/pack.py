@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.files import atomic_write
-from greencode_lsp.models.checks import SHORTLIST
+from greencode_lsp.models.exit_checks import SHORTLIST
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.models.packs import EXITS_FILE, PACK_VERSION
 from training.data.archives import disk_error

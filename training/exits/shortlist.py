@@ -56,13 +56,13 @@ def count_languages(
 ) -> dict[str, Counts]:
     """Return the counts by language, which share `max_tokens`. Raises CorpusError where a language has none."""
     languages = sorted({package.language for package in packages})
-    found = {}
+    counts = {}
     for language in languages:
         spoken = [package for package in packages if package.language == language]
-        found[language] = count(spoken, tokenizer, vocabulary, max_tokens // len(languages))
-        if not found[language].sum():
+        counts[language] = count(spoken, tokenizer, vocabulary, max_tokens // len(languages))
+        if not counts[language].sum():
             raise CorpusError(f"The packages hold no {language} to count; name more sources.")
-    return found
+    return counts
 
 
 def forced_ids(tokenizer: CodeTokenizer) -> set[int]:
@@ -76,7 +76,7 @@ def choose(counts: Mapping[str, Counts], forced: set[int], size: int) -> NDArray
 
     An id that nothing ever counted is left out, so that fewer may come.
     """
-    shares = np.sum([found / max(1, found.sum()) for found in counts.values()], axis=0)
+    shares = np.sum([counted / max(1, counted.sum()) for counted in counts.values()], axis=0)
     order = np.argsort(-shares, kind="stable")
     ranked = [int(i) for i in order[: int((shares > 0).sum())] if int(i) not in forced]
     return np.array(sorted([*forced, *ranked[: max(0, size - len(forced))]]), np.int64)

@@ -44,15 +44,15 @@ class Signals:
 
     def of(self, trees: Trees) -> Vector:
         """Return the signals [N, S, SIGNALS] of recorded states."""
-        found = np.einsum("nsd,sdk->nsk", trees.hidden.astype(np.float32), self.weight, optimize=True)
-        return np.asarray(found + self.bias, np.float32)
+        signals = np.einsum("nsd,sdk->nsk", trees.hidden.astype(np.float32), self.weight, optimize=True)
+        return np.asarray(signals + self.bias, np.float32)
 
 
 def load_or_fit(path: Path, trees: Trees) -> Signals:
     """Return the maps that a file holds, else fit them and write it."""
     if not path.exists():
-        found = fit(trees)
-        np.savez(path, weight=found.weight, bias=found.bias)
+        fitted = fit(trees)
+        np.savez(path, weight=fitted.weight, bias=fitted.bias)
     with np.load(path, allow_pickle=False) as stored:
         return Signals(stored["weight"], stored["bias"])
 
@@ -64,13 +64,13 @@ def crossed(path: Path, trees: Trees) -> Vector:
     """
     if not path.exists():
         names = np.random.default_rng(FOLD_SEED).permutation(np.unique(trees.package))
-        found = np.zeros((*trees.choices.shape, SIGNALS), np.float32)
+        crossed = np.zeros((*trees.choices.shape, SIGNALS), np.float32)
         every = np.arange(len(trees.package))
         for fold in range(FOLDS):
             held = np.isin(trees.package, names[fold::FOLDS])
             if held.any() and not held.all():
-                found[held[trees.completion]] = fit(trees.take(every[~held])).of(trees.take(every[held]))
-        np.save(path, found)
+                crossed[held[trees.completion]] = fit(trees.take(every[~held])).of(trees.take(every[held]))
+        np.save(path, crossed)
     signals: Vector = np.load(path)
     return signals
 
@@ -93,11 +93,11 @@ def fit(trees: Trees, seed: int = 0) -> Signals:
         for group in optimiser.param_groups:
             group["lr"] = LEARNING_RATE * (1 - step / STEPS)
         batch = torch.from_numpy(rows[step])
-        found = torch.einsum("nsd,sdk->nsk", hidden[batch] / scale[:, 0], weight) + bias
+        said = torch.einsum("nsd,sdk->nsk", hidden[batch] / scale[:, 0], weight) + bias
         mask = still[batch][:, None]
-        loss = F.binary_cross_entropy_with_logits(found[..., 0], agrees[batch])
-        loss = loss + (mask * F.binary_cross_entropy_with_logits(found[..., 1], right[batch], reduction="none")).mean()
-        loss = loss + (mask * (found[..., 2] - following[batch][:, None]) ** 2).mean() / 2
+        loss = F.binary_cross_entropy_with_logits(said[..., 0], agrees[batch])
+        loss = loss + (mask * F.binary_cross_entropy_with_logits(said[..., 1], right[batch], reduction="none")).mean()
+        loss = loss + (mask * (said[..., 2] - following[batch][:, None]) ** 2).mean() / 2
         loss = loss + DECAY * weight.square().sum()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature

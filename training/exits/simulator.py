@@ -58,7 +58,7 @@ class Worth:
 
 
 @dataclass(slots=True)
-class Totals:
+class EpisodeTotals:
     """Of each walk's completion so far; every array [n]."""
 
     right: Floats
@@ -117,7 +117,7 @@ class Simulator:
         self._wrong_node = np.full(walks, -1)
         self._before_wrong = np.zeros((walks, 5))
         """position, right, wrong, log confidence, last log-odds at the first draft that is not the full model's."""
-        self.totals = Totals(np.zeros(walks), np.zeros(walks), np.zeros(walks), np.zeros(walks, np.int64))
+        self.totals = EpisodeTotals(np.zeros(walks), np.zeros(walks), np.zeros(walks), np.zeros(walks, np.int64))
         self.begin(np.ones(walks, bool))
 
     def begin(
@@ -197,7 +197,7 @@ class Simulator:
         """Stand where some walks [n] of another simulator stand."""
         for name in _STATE:
             getattr(self, name)[:] = getattr(other, name)[rows]
-        for item in fields(Totals):
+        for item in fields(EpisodeTotals):
             getattr(self.totals, item.name)[:] = getattr(other.totals, item.name)[rows]
 
     def step(self, actions: Integers) -> tuple[Floats, Booleans]:
@@ -302,14 +302,14 @@ _STATE = (
 
 def ahead(trees: Trees) -> Floats:
     """Return [N, 3]: right and wrong characters and tokens that the full model's path adds after each node."""
-    found = np.zeros((len(trees), 3))
+    sums = np.zeros((len(trees), 3))
     counts = trees.shown[:, -1].astype(np.float64) - trees.here
     for node in range(len(trees) - 1, -1, -1):  # a node comes before those after it
         child = trees.child[node, -1]
-        found[node] = (*np.maximum(counts[node], 0), 1)
+        sums[node] = (*np.maximum(counts[node], 0), 1)
         if child >= 0:
-            found[node] += found[child]
-    return found
+            sums[node] += sums[child]
+    return sums
 
 
 def _log_share(odds: Floats) -> Floats:

@@ -120,8 +120,8 @@ class StateCache:
         path = self.folder / NOTE_NAME
         wanted = json.loads(json.dumps(asdict(note)))
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf8"))
-            other = [key for key in wanted if found.get(key) != wanted[key]]
+            stored = json.loads(path.read_text(encoding="utf8"))
+            other = [key for key in wanted if stored.get(key) != wanted[key]]
             if other:
                 raise CorpusError(
                     f"{self.folder} holds states of other {', '.join(other)}; name another --work, or delete it."
@@ -155,15 +155,15 @@ def parts_of(packages: Sequence[Package]) -> dict[Part, list[Package]]:
     Raises CorpusError where a part has none.
     """
     kept = sorted((p for p in packages if split_of(p) == "validation"), key=lambda p: (p.language, p.name))
-    found: dict[Part, list[Package]] = {
+    members_of: dict[Part, list[Package]] = {
         "train": [p for p in packages if split_of(p) == "train"],
         "validation": kept[1::2],
         "judged": kept[::2],
     }
-    empty = [part for part, members in found.items() if not members]
+    empty = [part for part, members in members_of.items() if not members]
     if empty:
         raise CorpusError(f"No package is left for the {empty[0]} states; name more sources.")
-    return found
+    return members_of
 
 
 def corpus_digest(parts: dict[Part, list[Package]]) -> str:
@@ -193,7 +193,7 @@ def window_at(text: str, offset: int, tokenizer: CodeTokenizer, fim: Fim) -> Win
     return Window([*prompt, *continued], len(prompt))
 
 
-class Recorder:
+class StateRecorder:
     """A frozen model at full depth over windows."""
 
     def __init__(self, checkpoint: Path, exits: tuple[int, ...], precision: str, threads: int | None = None) -> None:
@@ -232,11 +232,11 @@ def likeliest(logits: Vector) -> tuple[NDArray[np.int32], Vector, Vector]:
     """Return the likeliest ids [N, K] and their logits, best first, and the log of all exponentials' sum [N]."""
     count = min(LIKELIEST, logits.shape[1])
     ids = np.argpartition(logits, -count, axis=1)[:, -count:]
-    found = np.take_along_axis(logits, ids, axis=1)
-    order = np.argsort(-found, axis=1, kind="stable")
-    ids, found = np.take_along_axis(ids, order, axis=1), np.take_along_axis(found, order, axis=1)
-    log_sum = found[:, 0] + np.log(np.exp(logits - found[:, :1]).sum(axis=1))
-    return ids.astype(np.int32), found, log_sum
+    values = np.take_along_axis(logits, ids, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    ids, values = np.take_along_axis(ids, order, axis=1), np.take_along_axis(values, order, axis=1)
+    log_sum = values[:, 0] + np.log(np.exp(logits - values[:, :1]).sum(axis=1))
+    return ids.astype(np.int32), values, log_sum
 
 
 def joined(parts: Sequence[States]) -> States:
@@ -246,7 +246,7 @@ def joined(parts: Sequence[States]) -> States:
 
 def record(
     cache: StateCache,
-    recorder: Recorder,
+    recorder: StateRecorder,
     tokenizer: CodeTokenizer,
     parts: dict[Part, list[Package]],
     tokens: int,

@@ -123,8 +123,8 @@ class Trees:
     def load(cls, path: Path) -> Trees:
         """Read a file. Raises CorpusError where there is none."""
         try:
-            with np.load(path) as found:
-                return cls(**{f.name: found[f.name] for f in fields(cls)})
+            with np.load(path) as stored:
+                return cls(**{f.name: stored[f.name] for f in fields(cls)})
         except (OSError, ValueError, KeyError) as error:
             raise CorpusError(f"There are no trees in {path}; run `python -m training actions` first.") from error
 
@@ -135,12 +135,12 @@ class Trees:
         completions = np.cumsum([0, *(len(part.package) for part in parts)])
         arrays: dict[str, Any] = {}
         for item in fields(cls):
-            found = [getattr(part, item.name) for part in parts]
+            columns = [getattr(part, item.name) for part in parts]
             if item.name == "child":
-                found = [np.where(a >= 0, a + n, a).astype(np.int32) for a, n in zip(found, nodes, strict=False)]
+                columns = [np.where(a >= 0, a + n, a).astype(np.int32) for a, n in zip(columns, nodes, strict=False)]
             if item.name == "completion":
-                found = [(a + n).astype(np.int32) for a, n in zip(found, completions, strict=False)]
-            arrays[item.name] = np.concatenate(found)
+                columns = [(a + n).astype(np.int32) for a, n in zip(columns, completions, strict=False)]
+            arrays[item.name] = np.concatenate(columns)
         return cls(**arrays)
 
 

@@ -105,23 +105,23 @@ def record(
     Raises CorpusError where the disk is full.
     """
     stored = path.read_text(encoding="utf8").splitlines() if path.exists() else []
-    found = [json.loads(line) for line in stored][:count]
+    measured = [json.loads(line) for line in stored][:count]
     grower = EngineGrower(engine)
     try:
         with path.open("a", encoding="utf8") as file:
             for index, cursor in enumerate(cursors(packages, language)):
                 if index >= count:
                     break
-                if index < len(found):
+                if index < len(measured):
                     continue
-                found.append(measure(engine, tokenizer, grower, cursor))
-                file.write(json.dumps(found[-1]) + "\n")
+                measured.append(measure(engine, tokenizer, grower, cursor))
+                file.write(json.dumps(measured[-1]) + "\n")
                 file.flush()
                 if index % 20 == 0:
                     print(f"{language}: {index + 1} of {count} completions", flush=True)
     except OSError as error:
         raise disk_error(error, str(path)) from error
-    return found
+    return measured
 
 
 def rows_of(figures: Any, layers: int) -> tuple[CalibrationRow, ...]:

@@ -18,8 +18,9 @@ from greencode_lsp.settings import Settings
 from tests import tiny_models
 from training.data.corpus import Selection
 from training.data.packages import Package
-from training.exits import frozen, shortlist, states, table
-from training.exits.frozen import FrozenOptions, candidates, saved_share
+from training.evaluation import frozen_exits, pack_table
+from training.evaluation.frozen_exits import FrozenOptions, candidates, saved_share
+from training.exits import shortlist, states
 
 TEXT = "def function(argument):\n    return argument + 1\n\n\n" * 40
 MODEL = tiny_models.LLAMA | {"num_hidden_layers": 4, "max_position_embeddings": 512}
@@ -34,22 +35,22 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FrozenOptions:
         (root / "a.py").write_text(f"# {index}\n" + TEXT)
         split = "validation" if index else "train"
         packages.append(Package(root.name, "1", "MIT", root, ("a.py",), "python", split))  # type: ignore[arg-type]
-    monkeypatch.setattr(frozen, "find", lambda sources: Selection(packages, []))
-    monkeypatch.setattr(frozen, "VARIANTS", (("affine", "least squares"), ("affine", "reverse")))
-    monkeypatch.setattr(frozen, "FITTED", 1)
-    monkeypatch.setattr(frozen, "time_checkpoint", lambda engine: None)
-    monkeypatch.setattr(frozen, "costs", lambda profile: ({1: 1.0}, 2.0))
+    monkeypatch.setattr(frozen_exits, "find", lambda sources: Selection(packages, []))
+    monkeypatch.setattr(frozen_exits, "VARIANTS", (("affine", "least squares"), ("affine", "reverse")))
+    monkeypatch.setattr(frozen_exits, "FITTED", 1)
+    monkeypatch.setattr(frozen_exits, "time_checkpoint", lambda engine: None)
+    monkeypatch.setattr(frozen_exits, "costs", lambda profile: ({1: 1.0}, 2.0))
     monkeypatch.setattr(states, "PROMPT_TOKENS", 40)
     monkeypatch.setattr(states, "CONTINUED_TOKENS", 16)
     monkeypatch.setattr(states, "SHARD_WINDOWS", 2)
-    monkeypatch.setattr(table, "NEW_TOKENS", 4)
+    monkeypatch.setattr(pack_table, "NEW_TOKENS", 4)
     checkpoint = tiny_models.write_folder(tmp_path / "public", MODEL)
     sizes: dict[str, Any] = {"tokens": 600, "counted_tokens": 1000, "shortlist": 258, "completions": 2}
     return FrozenOptions(checkpoint, tmp_path / "work", tmp_path / "pack", **sizes)
 
 
 def test_one_command_makes_a_pack_that_the_engine_runs(options: FrozenOptions) -> None:
-    report = frozen.run(options)
+    report = frozen_exits.run(options)
     engine = load_engine(options.checkpoint, "cpu", pack=options.out)
     assert engine.model.shortlist is not None
     rows = engine.manifest.calibration["python"][SHORTLIST]
@@ -59,10 +60,10 @@ def test_one_command_makes_a_pack_that_the_engine_runs(options: FrozenOptions) -
 
 
 def test_a_second_run_measures_nothing_again(options: FrozenOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = frozen.run(options)
-    for module, name in ((shortlist, "count_languages"), (table, "measure"), (states.Recorder, "record")):
+    first = frozen_exits.run(options)
+    for module, name in ((shortlist, "count_languages"), (pack_table, "measure"), (states.StateRecorder, "record")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("made again"))
-    assert frozen.run(options) == first
+    assert frozen_exits.run(options) == first
 
 
 def test_the_exits_looked_at_end_with_the_last_layer() -> None:
@@ -80,20 +81,20 @@ def row_figures(agreement: float, cost: float) -> list[float]:
 
 
 def test_a_row_that_costs_no_less_than_a_more_conservative_one_is_left_out() -> None:
-    by_threshold = [row_figures(1.0, 9.0 - 0.5 * i if i != 3 else 9.9) for i in range(len(table.THRESHOLDS))]
-    rows = table.rows_of([by_threshold] * 50, 24)
-    assert table.THRESHOLDS[3] not in [row.shortlist for row in rows]
+    by_threshold = [row_figures(1.0, 9.0 - 0.5 * i if i != 3 else 9.9) for i in range(len(pack_table.THRESHOLDS))]
+    rows = pack_table.rows_of([by_threshold] * 50, 24)
+    assert pack_table.THRESHOLDS[3] not in [row.shortlist for row in rows]
     assert (np.diff([row.layer_equivalents_ratio for row in rows]) < 0).all()
 
 
 def test_fewer_completions_prove_less() -> None:
-    by_threshold = [row_figures(1.0, 9.0 - 0.5 * i) for i in range(len(table.THRESHOLDS))]
-    few, many = (table.rows_of([by_threshold] * n, 24)[0].agreement_lower_95 for n in (20, 400))
+    by_threshold = [row_figures(1.0, 9.0 - 0.5 * i) for i in range(len(pack_table.THRESHOLDS))]
+    few, many = (pack_table.rows_of([by_threshold] * n, 24)[0].agreement_lower_95 for n in (20, 400))
     assert few < 0.9 < 0.99 < many
 
 
 def manifest(bound: float) -> Manifest:
-    row = table.rows_of([[row_figures(1.0, 8.0)] * len(table.THRESHOLDS)], 24)[0]
+    row = pack_table.rows_of([[row_figures(1.0, 8.0)] * len(pack_table.THRESHOLDS)], 24)[0]
 
     proven = replace(row, agreement_lower_95=bound, shortlist=1.5)
     return Manifest("m", "qwen2", (24,), exit_policy=SHORTLIST, calibration={"python": {SHORTLIST: (proven,)}})

@@ -28,10 +28,11 @@ from greencode_lsp.preference import SHORTLIST
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.data.corpus import find
 from training.data.packages import Package
-from training.exits import fit, shortlist, table
+from training.evaluation import pack_table
+from training.exits import fit, shortlist
 from training.exits.fit import Agreement, Data, Direction, Distiller, Kind, Reader, agreement
 from training.exits.pack import write_pack
-from training.exits.states import DEVICE, Note, Part, Recorder, StateCache, States, corpus_digest, parts_of, record
+from training.exits.states import DEVICE, Note, Part, StateCache, StateRecorder, States, corpus_digest, parts_of, record
 
 SHARES = (0.5, 0.67, 0.75, 0.83, 0.92)
 """Depths of the exits whose states are cached."""
@@ -76,7 +77,7 @@ class FittedExit:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class FrozenModel:
     """The frozen model and what it is fitted with."""
 
     checkpoint: Path
@@ -92,19 +93,19 @@ def candidates(layers: int) -> tuple[int, ...]:
     return (*sorted({round(share * layers) for share in SHARES} - {0, layers}), layers)
 
 
-def cache_states(options: FrozenOptions, parts: dict[Part, list[Package]]) -> Model:
+def cache_states(options: FrozenOptions, parts: dict[Part, list[Package]]) -> FrozenModel:
     """Cache the states, or find that they are there; return the model they are of."""
     source = open_source(options.checkpoint)
     architecture = describe(source.config)
     exits = candidates(architecture.layers)
-    recorder = Recorder(options.checkpoint, exits, "auto")
+    recorder = StateRecorder(options.checkpoint, exits, "auto")
     tokenizer = CodeTokenizer.of(options.checkpoint)
     note = Note(recorder.digest, recorder.precision, exits, corpus_digest(parts), 0)
     record(StateCache(options.work / "states"), recorder, tokenizer, parts, options.tokens, note)
-    return Model(options.checkpoint, architecture, tokenizer, recorder.digest, recorder.precision, exits)
+    return FrozenModel(options.checkpoint, architecture, tokenizer, recorder.digest, recorder.precision, exits)
 
 
-def count_ids(options: FrozenOptions, model: Model, packages: Sequence[Package], name: str, tokens: int) -> Any:
+def count_ids(options: FrozenOptions, model: FrozenModel, packages: Sequence[Package], name: str, tokens: int) -> Any:
     """Return counts by language, counted once."""
     path = options.work / f"{name}.npz"
     if not path.exists():
@@ -116,7 +117,7 @@ def count_ids(options: FrozenOptions, model: Model, packages: Sequence[Package],
 
 
 def fit_exits(
-    options: FrozenOptions, model: Model, counts: Mapping[str, Any], ids: NDArray[np.int64]
+    options: FrozenOptions, model: FrozenModel, counts: Mapping[str, Any], ids: NDArray[np.int64]
 ) -> list[FittedExit]:
     """Return the best head of each of the deepest exits, variants compared on packages that none was fitted on."""
     cache = StateCache(options.work / "states")
@@ -128,16 +129,18 @@ def fit_exits(
     return [_fit_exit(distiller, model, early.index(e), (train, validation, judged)) for e in early[-FITTED:]]
 
 
-def _fit_exit(distiller: Distiller, model: Model, index: int, states: tuple[States, States, States]) -> FittedExit:
+def _fit_exit(
+    distiller: Distiller, model: FrozenModel, index: int, states: tuple[States, States, States]
+) -> FittedExit:
     train, validation, judged = states
     layer, of_train, of_validation = model.exits[index], Data.of(train, index), Data.of(validation, index)
-    tried: list[tuple[str, Agreement, fit.Head]] = []
+    tried: list[tuple[str, Agreement, fit.TrainableHead]] = []
     for kind, direction in VARIANTS:
         head = distiller.fit(kind, direction, of_train, of_validation)
         chosen_on = _said(distiller, head, of_validation, validation)
         tried.append((f"{kind}, {direction}", agreement(chosen_on, chosen_on), head))
     name = fit.best([(name, share) for name, share, _ in tried])
-    head = next(head for found, _, head in tried if found == name)
+    head = next(head for kind, _, head in tried if kind == name)
     chosen_on = _said(distiller, head, of_validation, validation)
     shares = agreement(chosen_on, _said(distiller, head, Data.of(judged, index), judged))
     saved = saved_share(model.architecture, layer, len(distiller.shortlist), shares.safe_share)
@@ -145,7 +148,9 @@ def _fit_exit(distiller: Distiller, model: Model, index: int, states: tuple[Stat
     return FittedExit(layer, name, shares, saved, head.tensors())
 
 
-def _said(distiller: Distiller, head: fit.Head, data: Data, states: States) -> tuple[Vector, NDArray[np.bool_]]:
+def _said(
+    distiller: Distiller, head: fit.TrainableHead, data: Data, states: States
+) -> tuple[Vector, NDArray[np.bool_]]:
     ids, odds = distiller.say(head, data)
     return odds, ids == states.top_ids[:, 0]
 
@@ -163,8 +168,10 @@ def saved_share(architecture: Architecture, layer: int, shortlisted: int, out: f
     return 1 - (layer + own + short + (1 - out) * (left + short) + out * left * CAUGHT_UP) / full
 
 
-def make_pack(options: FrozenOptions, model: Model, exits: Sequence[FittedExit], ids: NDArray[np.int64]) -> Manifest:
-    """Write the pack: the shortlist, and the exits that pay; return its manifest, still without a table."""
+def make_pack(
+    options: FrozenOptions, model: FrozenModel, exits: Sequence[FittedExit], ids: NDArray[np.int64]
+) -> Manifest:
+    """Write the pack: the shortlist, and the exits that pay; return its manifest, still without a pack_table."""
     paying = [one for one in exits if one.saved >= WORTH]
     architecture = model.architecture
     manifest = Manifest(
@@ -180,15 +187,15 @@ def make_pack(options: FrozenOptions, model: Model, exits: Sequence[FittedExit],
     return write_pack(options.out, manifest, [one.tensors for one in paying], ids)
 
 
-def calibrate(options: FrozenOptions, model: Model, manifest: Manifest, judged: Sequence[Package]) -> Engine:
+def calibrate(options: FrozenOptions, model: FrozenModel, manifest: Manifest, judged: Sequence[Package]) -> Engine:
     """Measure the pack's threshold table and costs by the pack itself; return the engine that runs it."""
     engine = load_engine(model.checkpoint, DEVICE, pack=options.out)
     curve, head_layers = costs(time_checkpoint(engine))
     tables = {}
     for language in sorted({package.language for package in judged}):
         path = options.work / f"table-{language}.jsonl"
-        figures = table.record(engine, model.tokenizer, judged, language, options.completions, path)
-        tables[language] = {SHORTLIST: table.rows_of(figures, model.architecture.layers)}
+        figures = pack_table.record(engine, model.tokenizer, judged, language, options.completions, path)
+        tables[language] = {SHORTLIST: pack_table.rows_of(figures, model.architecture.layers)}
     manifest = replace(manifest, calibration=tables, cost_curve=curve, head_layers=head_layers)
     engine.manifest = manifest
     return engine
