@@ -11,8 +11,8 @@ from training.exits import fit
 from training.exits.fit import (
     Data,
     Distiller,
-    TrainableHead,
     Reader,
+    TrainableHead,
     agreement,
     divergence,
     least_squares,
