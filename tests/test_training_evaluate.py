@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from training.evaluation.protocols import (
     context_tasks,
     preferences,
     score,
+    score_share,
     tasks_of,
 )
 from training.evaluation.results_table import to_markdown
@@ -178,3 +180,13 @@ def test_a_language_scored_by_itself_stands_beside_those_of_the_same_weights(tmp
     path.write_text(json.dumps(results_in("python", "same")))
     assert beside_others(results_in("java", "same"), path)["languages"] == {"python": 1, "java": 1}
     assert beside_others(results_in("java", "other"), path)["languages"] == {"java": 1}
+
+
+def test_what_a_process_has_scored_can_go_to_another(tmp_path: Path) -> None:
+    folder = tmp_path / "scored"
+    recipe = toy.preset()
+    work = toy.work_folder(tmp_path / "work", recipe)
+    torch.manual_seed(3)
+    build_model(recipe.model, toy.VOCAB).save_pretrained(work / "lite")
+    scored = score_share(export(recipe, work, work / "lite", folder), [LINE], [], "python")
+    assert len(pickle.loads(pickle.dumps(scored))) == 2

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,6 @@ def score_share(checkpoint: Path, share: Sequence[HeldOutLine], files: Sequence[
         marked = ((line, index % COMPARED_EVERY == 0) for index, line in enumerate(share))
         tasks = [task for line, is_compared in marked for task in tasks_of(loaded, line, language, is_compared)]
         tasks += context_tasks(loaded, files, language)
-        return [(task, score(loaded, task)) for task in tasks]
+        return [(replace(task, served=None), score(loaded, task)) for task in tasks]  # another process takes them
     finally:
         torch.set_num_threads(threads)
