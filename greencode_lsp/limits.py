@@ -68,6 +68,10 @@ HOST_MESSAGES = 4000
 HOST_MESSAGES_S = 2.0
 HELLO_S = 3.0
 """For either side to say who it is; it takes a millisecond."""
+QUEUE_S = 1.0
+"""For those in front of us to be greeted, where more connect at once than the system queues; a greeting takes 1 ms."""
+QUEUE_STEP_S = 0.01
+"""Between two attempts meanwhile."""
 REST_OF_MESSAGE_S = 10.0
 """From a message's first byte to its last, over a local socket."""
 SEND_S = 1.0

@@ -48,7 +48,7 @@ async def test_a_session_completes_obeys_the_preference_cancels_and_ends_well(tm
         version = types.VersionedTextDocumentIdentifier(2, uri)
         editor.client.text_document_did_change(types.DidChangeTextDocumentParams(version, [change]))
 
-        [(first, where)] = await editor.inline(uri, line, column, invoked=True)
+        [(first, where), *_] = await editor.inline(uri, line, column, invoked=True)
         assert first.strip()
         assert "\n" not in first
         assert where == types.Range(types.Position(line, column), types.Position(line, column))
@@ -59,7 +59,7 @@ async def test_a_session_completes_obeys_the_preference_cancels_and_ends_well(tm
         await editor.status(some_token_left_early, state="ready", preference=0.0)
 
         editor.configure({"greencode": {"preference": "accuracy"}})
-        [(second, _)] = await editor.inline(uri, line, column, invoked=True)
+        [(second, _), *_] = await editor.inline(uri, line, column, invoked=True)
         assert second.strip()
         await editor.status(every_token_ran_all_layers, state="ready", preference=1.0)
 

@@ -15,6 +15,7 @@ import socket
 import stat
 import struct
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from greencode_lsp.cache_folder import cache_home
 from greencode_lsp.errors import HostError
 from greencode_lsp.files import UnsafeFileError, atomic_write, is_private, make_private, read_regular
 from greencode_lsp.host.wire import Wire, WireLostError
-from greencode_lsp.limits import HELLO_S, HOST_CONNECTIONS
+from greencode_lsp.limits import HELLO_S, HOST_CONNECTIONS, QUEUE_S, QUEUE_STEP_S
 from greencode_lsp.models.store import data_home
 
 Transport = Literal["unix", "tcp"]
@@ -104,7 +105,7 @@ class Meeting:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(HELLO_S)
-            connection.connect(str(self.path))
+            _connect_in_turn(connection, str(self.path))
             if peer_user(connection) not in (None, os.geteuid()):
                 raise UnsafeFileError("another user listens there")
             return Wire(connection)
@@ -122,6 +123,18 @@ class Meeting:
             wire.close()
             raise
         return wire
+
+
+def _connect_in_turn(connection: socket.socket, path: str) -> None:
+    """Connect; where others wait in front of the engine, try again until it has had time to greet them."""
+    end_s = time.monotonic() + QUEUE_S
+    while True:
+        try:
+            return connection.connect(path)
+        except BlockingIOError:  # a Unix socket's queue is full, whatever the timeout
+            if time.monotonic() >= end_s:
+                raise
+            time.sleep(QUEUE_STEP_S)
 
 
 @dataclass(slots=True)
