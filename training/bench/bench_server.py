@@ -29,7 +29,9 @@ class Start:
 
 class _Client:
     def __init__(self, model: str) -> None:
-        self._options = {"greencode": {"model": model}}
+        self._options = {
+            "greencode": {"model": model, "sharedEngine": False}
+        }  # all of it in the process that is measured
         command = [sys.executable, "-m", "greencode_lsp", "--stdio"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
