@@ -26,7 +26,7 @@ from training.checkpoint.tensor_files import save_shards
 from training.whole_files import whole_folder
 
 MAX_SHARD_BYTES = 500_000_000
-_TIED_BY_DEFAULT = {"llama": False, "opt": True}
+_TIED_BY_DEFAULT = {"llama": False, "qwen2": False, "opt": True}
 _COPIED = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
