@@ -1,7 +1,7 @@
 """`python -m training lossless --model NAME --limit 1000`: how often lossless decoding differs from full depth (I4).
 
-Over prompts out of the standard library, at every rounded precision of the CPU: greedy tokens of the preference `accuracy`
-against those of full depth, both with rows that round alike alone and among others where the precision can. Where the
+Over prompts out of the standard library, at every rounded precision of the CPU: greedy tokens of `accuracy` against
+those of full depth, both with rows that round alike alone and among others where the precision can. Where the
 arithmetic is batch-invariant nothing may differ; where it is not, a difference has to be a near-tie, so the gap between
 the two tokens' logits is reported. Written to RUNS/NAME/lossless.json.
 """
