@@ -211,8 +211,7 @@ class Settings:
         "unloadAfter",
         10,
         kinds.whole_number(1, 1440, "never"),
-        "minutes without a request after which the model goes from memory; the next request brings it back within a "
-        "second",
+        "minutes without a request after which the model goes from memory; the next request loads it again",
     )
     shared_engine: bool = _setting(
         "sharedEngine",
