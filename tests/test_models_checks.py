@@ -122,7 +122,7 @@ def test_large_numbers_are_no_infinity() -> None:
 @pytest.mark.parametrize("scale", [float("nan"), float("inf")])
 def test_blocks_are_checked_as_floats_are(scale: float) -> None:
     class Blocky(MemorySource):
-        def blocks(self, name: str) -> QuantizedBlocks:
+        def blocks(self, name: str, bits: int = 8) -> QuantizedBlocks:
             return QuantizedBlocks(
                 np.zeros((4, 1, 32), np.uint8), np.full((4, 1), scale, np.float32), np.zeros((4, 1), np.uint8)
             )

@@ -168,6 +168,17 @@ def test_int8_rows_with_other_scales_do_not_load(tmp_path: Path, scale: tuple[in
         load_engine(folder, "cpu", "int8")
 
 
+@pytest.mark.parametrize("changed", [{".scale": (32, 2)}, {".zero": (32, 2)}, {"": (32, 1, 17)}, {"": (31, 1, 16)}])
+def test_four_bits_of_other_shapes_do_not_load(tmp_path: Path, changed: dict[str, tuple[int, ...]]) -> None:
+    folder, tensors = write_folder(tmp_path / "model", LLAMA), dict[str, Any](tensors_of(LLAMA))
+    name, shapes = "model.layers.0.self_attn.q_proj.weight", {"": (32, 1, 16), ".scale": (32, 1), ".zero": (32, 1)}
+    tensors |= {name + end: np.ones(shape, np.uint8) for end, shape in (shapes | changed).items()}
+    tensors[name + ".scale"] = tensors[name + ".scale"].astype(np.float16)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ModelDamagedError, match=r"other scales|other blocks|shape"):
+        load_engine(folder, "cpu", "int8")
+
+
 @pytest.mark.parametrize(
     "changes", [{"w1": (4096, 16)}, {"w1": (8, 34)}, {"w3": (10**5,)}, {"w2": (4, 9)}, {"b3": (2,)}, {"nan": ()}]
 )

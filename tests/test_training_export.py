@@ -7,13 +7,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from greencode_lsp.engine.checkpoint import Weights
 from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.quantize import read_blocks, round_to_blocks
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.records import FixedControl
@@ -25,9 +29,9 @@ from training.checkpoint.export import dequantise, export
 from training.lm.families import build_model
 
 
-def exported(tmp_path: Path, family: str = "llama") -> Path:
+def exported(tmp_path: Path, **shape: Any) -> Path:
     """Export a random toy model; returns its folder."""
-    recipe = toy.preset(dataclasses.replace(toy.SHAPE, family=family))
+    recipe = toy.preset(dataclasses.replace(toy.SHAPE, **shape))
     work = toy.work_folder(tmp_path / "work", recipe)
     torch.manual_seed(3)
     build_model(recipe.model, toy.VOCAB).save_pretrained(work / "lite")
@@ -36,7 +40,7 @@ def exported(tmp_path: Path, family: str = "llama") -> Path:
 
 @pytest.mark.parametrize("family", ["llama", "opt"])
 def test_the_engine_and_transformers_agree_on_an_exported_model(tmp_path: Path, family: str) -> None:
-    folder = exported(tmp_path, family)
+    folder = exported(tmp_path, family=family)
     engine = load_engine(folder, "cpu")
     model = AutoModelForCausalLM.from_pretrained(dequantise(folder, tmp_path / "floats"), dtype=torch.float32)
     emitted = [s.token_id for s in engine.generate([5, 6, 7], FixedControl(), max_new_tokens=16)]
@@ -44,7 +48,7 @@ def test_the_engine_and_transformers_agree_on_an_exported_model(tmp_path: Path, 
 
 
 def test_an_exported_opt_says_what_it_is(tmp_path: Path) -> None:
-    manifest = read_manifest(exported(tmp_path, "opt"))
+    manifest = read_manifest(exported(tmp_path, family="opt"))
     assert manifest is not None
     assert (manifest.family, manifest.exits, manifest.weight_format) == ("opt", (1, 2, 4), "int8")
 
@@ -82,6 +86,41 @@ def test_int8_rows_are_off_by_half_a_step_at_most() -> None:
     matrix = torch.randn(20, 30) * torch.logspace(-3, 3, 20)[:, None]
     rounded, scale = (torch.from_numpy(part) for part in exporting.quantise_rows(matrix.numpy()))
     assert ((rounded.float() * scale[:, None] - matrix).abs() <= 0.5001 * scale[:, None]).all()
+
+
+FOUR_BITS = {"intermediate_size": 64, "four_bits": ["gate_proj", "up_proj", "down_proj"]}
+
+
+def test_a_matrix_in_four_bits_is_the_one_that_was_rounded(tmp_path: Path) -> None:
+    folder = exported(tmp_path, **FOUR_BITS)
+    trained, stored = Weights(tmp_path / "work" / "lite"), Weights(folder)
+    name = "model.layers.1.mlp.down_proj.weight"
+    rounded = round_to_blocks(trained.float32(name), 4).float32()
+    assert stored.shape(name) == rounded.shape == (32, 64)
+    assert np.allclose(stored.float32(name), rounded, rtol=1e-3)  # scales are float16
+
+
+def test_a_matrix_in_four_bits_is_computed_with_as_stored(tmp_path: Path) -> None:
+    stored, name = Weights(exported(tmp_path, **FOUR_BITS)), "model.layers.1.mlp.up_proj.weight"
+    for bits in (4, 8):
+        assert (read_blocks(stored, name, bits).float32() == stored.float32(name)).all()
+
+
+def test_the_engine_and_transformers_agree_on_four_bits(tmp_path: Path) -> None:
+    folder = exported(tmp_path, **FOUR_BITS)
+    engine = load_engine(folder, "cpu", "float32")
+    model = AutoModelForCausalLM.from_pretrained(dequantise(folder, tmp_path / "floats"), dtype=torch.float32)
+    emitted = [s.token_id for s in engine.generate([5, 6, 7], FixedControl(), max_new_tokens=16)]
+    assert emitted == reference.reference_generate(model.eval(), [5, 6, 7], 16)
+
+
+def test_four_bits_are_fewer_bytes_than_eight(tmp_path: Path) -> None:
+    sizes = []
+    for narrow in ([], FOUR_BITS["four_bits"]):
+        folder = exported(tmp_path / str(len(sizes)), **FOUR_BITS | {"four_bits": narrow})
+        tensors = load_file(folder / "model.safetensors")
+        sizes.append(sum(t.numel() * t.element_size() for name, t in tensors.items() if ".mlp." in name))
+    assert sizes[1] < 0.65 * sizes[0]
 
 
 def test_shards_keep_to_their_size_and_hold_every_tensor_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,6 @@ class MemorySource:
         """See `WeightSource`."""
         return self.tensors[name]
 
-    def blocks(self, name: str) -> QuantizedBlocks | None:
+    def blocks(self, name: str, bits: int = 8) -> QuantizedBlocks | None:
         """See `WeightSource`."""
         return None

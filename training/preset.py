@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +46,8 @@ class ModelOptions:
     """Layer counts after which a token may be emitted; the last is the depth."""
     family: str = "llama"
     """`llama` or `opt`; OPT has as many key-value heads as heads."""
+    four_bits: list[str] = field(default_factory=list)
+    """Modules (`gate_proj`, ...) whose matrices are exported in 4 bits; all others in 8."""
 
 
 @dataclass(frozen=True, slots=True)

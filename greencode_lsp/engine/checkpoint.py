@@ -1,6 +1,8 @@
-"""Weights of a folder: safetensors by name; a bundled matrix may be stored as int8 rows with scales.
+"""Weights of a folder: safetensors by name; a bundled matrix may be stored in 8 or 4 bits.
 
-Such a matrix is int8 `name` [O, K] with float32 `name.scale` [O], one scale per row.
+In 8 bits it is int8 `name` [O, K] with float32 `name.scale` [O], one scale per row. In 4 bits it is uint8 `name`
+[O, B, 16], two values of a block to a byte, with float16 `name.scale` [O, B] and uint8 `name.zero` [O, (B + 1) / 2]:
+what `quantize.packed` makes of blocks, so that a precision of 4 bits computes with what is stored.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from greencode_lsp.engine.quantize import unpacked, widened
 from greencode_lsp.errors import ModelDamagedError, ModelNotFoundError
 from greencode_lsp.models.contents import MAX_WEIGHT_BYTES, model_file, read_object
 from greencode_lsp.models.manifest import sha256
 from greencode_lsp.models.weights import BLOCK_SIZE, QuantizedBlocks
 
-SCALE_SUFFIX = ".scale"
+SCALE_SUFFIX, ZERO_SUFFIX = ".scale", ".zero"
 HASHED_BYTES = 64 << 20
 """Of weights that are hashed whole at every start."""
 _CENTRE = 128
@@ -53,8 +56,9 @@ class Weights:
         for path in self._paths:
             with self._open(path) as file:
                 for name in file.keys():  # noqa: SIM118  # not a dict
+                    stored = file.get_slice(name)
                     self._path_of[name] = path
-                    self._shape_of[name] = tuple(file.get_slice(name).get_shape())
+                    self._shape_of[name] = _shape(tuple(stored.get_shape()), stored.get_dtype())
 
     @contextmanager
     def _open(self, path: Path) -> Iterator[Any]:
@@ -85,8 +89,8 @@ class Weights:
         return hashlib.sha256(json.dumps([self.config, known], sort_keys=True).encode()).hexdigest()
 
     def names(self) -> list[str]:
-        """Return the tensors' names, scales left out."""
-        return [name for name in self._path_of if not name.endswith(SCALE_SUFFIX)]
+        """Return the tensors' names, scales and zero points left out."""
+        return [name for name in self._path_of if not name.endswith((SCALE_SUFFIX, ZERO_SUFFIX))]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape, read off the file's header."""
@@ -99,27 +103,45 @@ class Weights:
         return stored
 
     def float32(self, name: str) -> NDArray[np.float32]:
-        """Return a copy of the tensor, int8 rows multiplied with their scales."""
+        """Return a copy of the tensor, rounded weights multiplied with their scales."""
         stored = self._stored(name)
         if stored.dtype == np.int8:
-            return stored.astype(np.float32) * self._scales(name)[:, None]
+            return stored.astype(np.float32) * self._scales(name, self.shape(name)[:1])[:, None]
+        if stored.dtype == np.uint8:
+            return self._four_bits(name, stored).float32()
         if stored.dtype.kind not in "fV":  # V: numpy's bfloat16 of another library
             raise ModelDamagedError(f"{self._path(name)} holds {name} as {stored.dtype}; fetch the model again.")
         return stored.astype(np.float32)
 
-    def _scales(self, name: str) -> NDArray[np.float32]:
-        """Return the scales [O] of int8 rows."""
+    def _scales(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         scales = self._stored(name + SCALE_SUFFIX)
-        if scales.dtype != np.float32 or scales.shape != self.shape(name)[:1] or len(self.shape(name)) != 2:
+        if scales.dtype not in (np.float32, np.float16) or scales.shape != shape or len(self.shape(name)) != 2:
             raise ModelDamagedError(f"{self._path(name)} holds {name} with other scales; fetch the model again.")
-        return scales
+        return scales.astype(np.float32)
 
-    def blocks(self, name: str) -> QuantizedBlocks | None:
-        """Return a matrix stored as int8 rows of whole blocks, each with its row's scale."""
+    def _four_bits(self, name: str, stored: NDArray[np.uint8]) -> QuantizedBlocks:
+        zero, rows = self._stored(name + ZERO_SUFFIX), stored.shape[:2]
+        shapes = (rows[0], -(-rows[1] // 2)), (BLOCK_SIZE // 2,)
+        if zero.dtype != np.uint8 or (zero.shape, stored.shape[2:]) != shapes:
+            raise ModelDamagedError(f"{self._path(name)} holds {name} in other blocks; fetch the model again.")
+        return unpacked(stored, self._scales(name, rows), zero)
+
+    def blocks(self, name: str, bits: int = 8) -> QuantizedBlocks | None:
+        """See `WeightSource`: 4-bit blocks, or int8 rows of whole blocks, each with its row's scale."""
         stored = self._stored(name)
-        if stored.dtype != np.int8 or stored.shape[1] % BLOCK_SIZE:
+        if stored.dtype == np.uint8:
+            narrow = self._four_bits(name, stored)
+            return narrow if bits == 4 else widened(narrow)
+        if bits < 8 or stored.dtype != np.int8 or stored.shape[1] % BLOCK_SIZE:
             return None
-        scale = self._scales(name)
+        scale = self._scales(name, self.shape(name)[:1])
         values = (stored.astype(np.int16) + _CENTRE).astype(np.uint8).reshape(len(stored), -1, BLOCK_SIZE)
         shape = values.shape[:2]
         return QuantizedBlocks(values, np.repeat(scale[:, None], shape[1], axis=1), np.full(shape, _CENTRE, np.uint8))
+
+
+def _shape(stored: tuple[int, ...], dtype: str) -> tuple[int, ...]:
+    """Return a tensor's own shape: three dimensions of bytes are a matrix in 4 bits."""
+    if dtype == "U8" and len(stored) == 3:
+        return stored[0], stored[1] * BLOCK_SIZE
+    return stored

@@ -32,12 +32,9 @@ def bits_of(precision: Precision, role: Role) -> int | None:
 
 
 def read_blocks(source: WeightSource, name: str, bits: int) -> QuantizedBlocks:
-    """Return a matrix in blocks of so many bits, exactly what the file holds where 8 bits can hold it."""
-    if bits == 8:
-        exact = source.blocks(name)
-        if exact is not None:
-            return exact
-    return round_to_blocks(source.float32(name), bits)
+    """Return a matrix in blocks of so many bits, exactly what the file holds where they can hold it."""
+    exact = source.blocks(name, bits)
+    return round_to_blocks(source.float32(name), bits) if exact is None else exact
 
 
 def round_to_blocks(matrix: NDArray[np.float32], bits: int) -> QuantizedBlocks:
@@ -111,18 +108,37 @@ def stack(parts: list[QuantizedBlocks]) -> QuantizedBlocks:
 def packed(blocks: QuantizedBlocks) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """Return values [O, B, block size * bits / 8] and zero points as `MatMulNBits` reads them.
 
-    Two 4-bit values to a byte, the first in its low half; no zero points where all are the middle.
+    4-bit values are two to a byte; no zero points where all are the middle.
     """
     middle = 2 ** (blocks.bits - 1)
     zero = None if bool((blocks.zero == middle).all()) else blocks.zero
     if blocks.bits == 8:
         return blocks.values, zero
-    if zero is not None:
-        odd = zero.shape[1] % 2
-        zero = _pairs(np.pad(zero, ((0, 0), (0, odd)), constant_values=middle))
-    return _pairs(blocks.values), zero
+    return pairs(blocks.values), None if zero is None else paired_zeros(zero)
 
 
-def _pairs(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def paired_zeros(zero: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return 4-bit zero points [O, B] two to a byte [O, (B + 1) / 2]."""
+    return pairs(np.pad(zero, ((0, 0), (0, zero.shape[1] % 2)), constant_values=8))
+
+
+def unpacked(values: NDArray[np.uint8], scale: NDArray[np.float32], zero: NDArray[np.uint8]) -> QuantizedBlocks:
+    """Return 4-bit blocks of paired values [O, B, block size / 2] and zero points [O, (B + 1) / 2]."""
+    return QuantizedBlocks(_single(values), scale, _single(zero)[:, : scale.shape[1]], 4)
+
+
+def widened(blocks: QuantizedBlocks) -> QuantizedBlocks:
+    """Return 8-bit blocks of the same weights, symmetric about 128."""
+    middle = np.uint8(128)
+    values = blocks.values + (middle - blocks.zero)[:, :, None]
+    return QuantizedBlocks(values, blocks.scale, np.full_like(blocks.zero, middle))
+
+
+def _single(pairs: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.stack([pairs & np.uint8(0x0F), pairs >> np.uint8(4)], axis=-1).reshape(*pairs.shape[:-1], -1)
+
+
+def pairs(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return 4-bit values two to a byte, the first in its low half."""
     joined: NDArray[np.uint8] = values[..., 0::2] | np.left_shift(values[..., 1::2], 4, dtype=np.uint8)
     return joined

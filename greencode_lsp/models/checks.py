@@ -243,9 +243,9 @@ class CheckedWeights:
         """See `WeightSource`. Raises ModelDamagedError for NaN, infinity and another shape than the header's, too."""
         return self._believe(name, self._source.float32(name), self.shape(name))
 
-    def blocks(self, name: str) -> QuantizedBlocks | None:
+    def blocks(self, name: str, bits: int = 8) -> QuantizedBlocks | None:
         """See `WeightSource`. Raises as `float32` does."""
-        blocks = self._source.blocks(name)
+        blocks = self._source.blocks(name, bits)
         if blocks is not None:
             rows, count = blocks.scale.shape
             if blocks.shape != self.shape(name) or blocks.zero.shape != (rows, count):

@@ -99,11 +99,11 @@ class GGUFWeights:
                 rows[part] = dequantize(stored, record.kind)
         return self._unpermuted(record, rows.reshape(record.shape))
 
-    def blocks(self, name: str) -> QuantizedBlocks | None:
-        """Return a matrix in 8-bit blocks equal to what the file holds; None if there are none."""
+    def blocks(self, name: str, bits: int = 8) -> QuantizedBlocks | None:
+        """Return a matrix in 8-bit blocks equal to what the file holds; None if there are none, or fewer bits asked."""
         record = self._record(name)
         unpack = _UNPACK.get(record.kind)
-        if unpack is None or len(record.shape) != 2:
+        if unpack is None or len(record.shape) != 2 or bits < 8:
             return None
         rows, blocks = record.shape[0], record.shape[1] // BLOCK_SIZE
         values = np.empty((rows, blocks, BLOCK_SIZE), np.uint8)

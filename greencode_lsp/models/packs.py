@@ -206,7 +206,7 @@ class HeadSource:
         """See `WeightSource`."""
         return self._tensors[name]
 
-    def blocks(self, name: str) -> QuantizedBlocks | None:
+    def blocks(self, name: str, bits: int = 8) -> QuantizedBlocks | None:
         """See `WeightSource`: none are stored."""
         return None
 
@@ -239,9 +239,9 @@ class ShortlistSource:
         matrix = self._source.float32(name)
         return matrix[self._ids] if name == self._head else matrix
 
-    def blocks(self, name: str) -> QuantizedBlocks | None:
+    def blocks(self, name: str, bits: int = 8) -> QuantizedBlocks | None:
         """See `WeightSource`."""
-        blocks = self._source.blocks(name)
+        blocks = self._source.blocks(name, bits)
         if blocks is None or name != self._head:
             return blocks
         ids = self._ids

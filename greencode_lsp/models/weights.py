@@ -70,6 +70,6 @@ class WeightSource(Protocol):
         """Return a tensor."""
         ...
 
-    def blocks(self, name: str) -> QuantizedBlocks | None:
-        """Return a matrix in 8-bit blocks of `BLOCK_SIZE` equal to what the file holds; None if there are none."""
+    def blocks(self, name: str, bits: int = 8) -> QuantizedBlocks | None:
+        """Return a matrix in blocks of `BLOCK_SIZE` equal to what the file holds; None where `bits` cannot hold it."""
         ...

@@ -39,7 +39,7 @@ def start_folder(start: str, work: Path) -> Path:
     if not folder.is_dir():
         folder = _fetched(start)
     manifest = read_manifest(folder)
-    if manifest is not None and manifest.weight_format == "int8":
+    if manifest is not None and manifest.weight_format.startswith("int8"):
         return _made(folder, work / "start", dequantise)
     if not any(folder.glob("model*.safetensors")) or not (folder / "tokenizer.json").exists():
         return _made(folder, work / "start", import_folder)

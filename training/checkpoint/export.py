@@ -3,8 +3,8 @@
     python -m training export --preset mini                     # WORK/lite -> WORK/out
     python -m training export --dequantise FOLDER OUT           # "the same weights" for transformers and benchmarks
 
-Matrices are stored as int8 with one float32 scale per row, which quarters the file; the engine computes with them as
-they are. Tensors are read, converted and written shard by shard. `greencode.json` is written last.
+Matrices are stored as int8 with one float32 scale per row, or in blocks of 4 bits where the preset says so; the engine
+computes with them as they are. Tensors are read, converted and written shard by shard, `greencode.json` last.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import dataclasses
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from greencode_lsp.engine.checkpoint import SCALE_SUFFIX, Weights, read_config
+from greencode_lsp.engine.checkpoint import SCALE_SUFFIX, ZERO_SUFFIX, Weights, read_config
+from greencode_lsp.engine.quantize import paired_zeros, pairs, round_to_blocks
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
+from greencode_lsp.models.weights import BLOCK_SIZE
 from training.checkpoint import bpe
 from training.checkpoint.bpe import fim_marks
 from training.checkpoint.tensor_files import save_shards
@@ -60,18 +62,31 @@ def row_scales(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     return scales
 
 
-def stored(shape: tuple[int, ...]) -> list[Part]:
-    """Return what a bundled folder holds for a tensor: the one place that decides how weights are stored."""
+def stored(name: str, shape: tuple[int, ...], narrow: Collection[str] = ()) -> list[Part]:
+    """Return what a bundled folder holds for a tensor: the one place that decides how weights are stored.
+
+    Matrices of the modules called `narrow` are stored in 4 bits, where their rows are whole blocks, others in 8.
+    """
     if len(shape) != 2:
         return [Part("", shape, torch.float32, lambda vector: vector)]
+    if name.split(".")[-2] in narrow and shape[1] % BLOCK_SIZE == 0:
+        return _four_bits(shape[0], shape[1] // BLOCK_SIZE)
     values = Part("", shape, torch.int8, lambda matrix: quantise_rows(matrix)[0])
     return [values, Part(SCALE_SUFFIX, shape[:1], torch.float32, row_scales)]
 
 
-def _save_stored(trained: Path, out: Path) -> None:
+def _four_bits(rows: int, blocks: int) -> list[Part]:
+    return [
+        Part("", (rows, blocks, BLOCK_SIZE // 2), torch.uint8, lambda m: pairs(round_to_blocks(m, 4).values)),
+        Part(SCALE_SUFFIX, (rows, blocks), torch.float16, lambda m: round_to_blocks(m, 4).scale.astype(np.float16)),
+        Part(ZERO_SUFFIX, (rows, -(-blocks // 2)), torch.uint8, lambda m: paired_zeros(round_to_blocks(m, 4).zero)),
+    ]
+
+
+def _save_stored(trained: Path, out: Path, narrow: Collection[str] = ()) -> None:
     """Write the shards, a tensor in memory at a time."""
     weights = Weights(trained)
-    parts = {name + part.end: (name, part) for name in weights.names() for part in stored(weights.shape(name))}
+    parts = {n + part.end: (n, part) for n in weights.names() for part in stored(n, weights.shape(n), narrow)}
 
     def read(stored_name: str) -> Tensor:
         name, part = parts[stored_name]
@@ -137,14 +152,14 @@ def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
     corpus = json.loads((work / "corpus.json").read_text(encoding="utf8"))
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    _save_stored(trained, out)
+    _save_stored(trained, out, preset.model.four_bits)
     for name, source in (("config.json", trained), ("tokenizer.json", work)):
         shutil.copyfile(source / name, out / name)
     manifest = Manifest(
         name=preset.name,
         family=config["model_type"],
         exits=tuple(preset.model.exits),
-        weight_format="int8",
+        weight_format="int8 and 4 bits" if preset.model.four_bits else "int8",
         languages=_languages(corpus),
         fim=fim_marks(vocabulary.get),
         training=_recipe(preset, work, trained, corpus),

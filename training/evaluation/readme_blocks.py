@@ -6,12 +6,14 @@ A policy is compared with another at the same *measured* agreement on the same c
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from greencode_lsp.engine.checkpoint import Weights
 from greencode_lsp.errors import SettingError
 from greencode_lsp.models.catalogue import CATALOGUE
 from greencode_lsp.models.manifest import CalibrationRow
@@ -96,14 +98,8 @@ def _how(artefacts: Artefacts, folder: str) -> str:
 
 def bundled(artefacts: Artefacts) -> str:
     """Return what the bundled checkpoint was made of."""
-    from safetensors import safe_open
-
-    manifest = artefacts.manifest
-    weights = 0
-    for path in artefacts.checkpoint.glob("model*.safetensors"):
-        with safe_open(str(path), "numpy") as file:
-            for name in file.keys():  # noqa: SIM118  # not a dict
-                weights += 0 if name.endswith(".scale") else _product(file.get_slice(name).get_shape())
+    manifest, stored = artefacts.manifest, Weights(artefacts.checkpoint)
+    weights = sum(math.prod(stored.shape(name)) for name in stored.names())
     corpus = manifest.training["corpus"]
     tokens = manifest.training["tokens_seen"] + sum(corpus.get("tokens", {}).values())
     packages = Counter(p["language"] for p in corpus["packages"] if p["split"] == "train")
@@ -114,13 +110,6 @@ def bundled(artefacts: Artefacts) -> str:
         f"{', '.join(map(str, most[:-1]))} or {most[-1]} of them. It was trained on {tokens / 1e6:.1f} million "
         f"tokens of {counted}, each listed in its `greencode.json` with version and licence."
     )
-
-
-def _product(shape: Sequence[int]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 def preferences(artefacts: Artefacts) -> str:
