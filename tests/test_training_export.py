@@ -115,7 +115,7 @@ def test_the_engine_and_transformers_agree_on_four_bits(tmp_path: Path) -> None:
 
 
 def test_four_bits_are_fewer_bytes_than_eight(tmp_path: Path) -> None:
-    sizes = []
+    sizes: list[int] = []
     for narrow in ([], FOUR_BITS["four_bits"]):
         folder = exported(tmp_path / str(len(sizes)), **FOUR_BITS | {"four_bits": narrow})
         tensors = load_file(folder / "model.safetensors")
