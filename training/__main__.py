@@ -15,12 +15,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from greencode_lsp.errors import GreenCodeError, SettingError
 from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.models.store import resolve
+from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training import steps
 from training.preset import Preset, load_preset
+from training.whole_files import write_json, write_text
 
 HOME = Path("~/.cache/greencode-lsp")
 
@@ -71,6 +74,9 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
         help="where the packages of the extra `eval` are: `installed`, or folders of unpacked distributions",
     )
     parser.add_argument("--gguf", type=Path, metavar="FILE", help="`bench` and `evaluate` llama.cpp on this file too")
+    parser.add_argument(
+        "--infilling", type=Path, metavar="FILE", help="`evaluate` on HumanEval's infilling file; `heldout` writes one"
+    )
     parser.add_argument("--tokens", type=int, help="`exits` caches the states of so many tokens (150,000)")
     parser.add_argument("--shortlist", type=int, help="`exits` takes so many rows of the LM head (32,768)")
     parser.add_argument("--threads", type=int, default=0, help="`bench` this engine on so many (0: as it serves)")
@@ -141,6 +147,32 @@ def _unpack_shards(shards: Path, work: Path) -> None:
     from training.data.shards import unpack
 
     print(f"{work}: {unpack(shards, work)['train_tokens_unique']:,} training tokens")
+
+
+def _infilling(options: argparse.Namespace) -> None:
+    """Score a model, or with --gguf llama.cpp, on a file; or write one."""
+    from training.data.heldout import held_out_texts
+    from training.evaluation import infilling  # imports numpy and more
+    from training.evaluation.peer_lines import LlamaLogits
+
+    file = options.infilling.expanduser()
+    if options.step == "heldout":
+        rows = infilling.draw(list(held_out_texts(list(options.heldout_sources), infilling.LANGUAGE)))
+        write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
+        print(f"{file}: {len(rows)} functions")
+        return
+    tasks = infilling.read(file, options.limit)
+    if options.gguf:
+        gguf = options.gguf.expanduser()
+        scores = infilling.evaluate_peer(LlamaLogits(gguf), CodeTokenizer.of(gguf), tasks)
+        results: dict[str, Any] = {"model": gguf.stem, "engine": "llama.cpp", "tasks": len(tasks)} | scores
+        name = "infilling-llamacpp.json"
+    else:
+        results, name = infilling.evaluate(resolve(options.model or "bundled"), tasks), "infilling.json"
+    target = options.runs.expanduser() / results["model"]
+    target.mkdir(parents=True, exist_ok=True)
+    write_json(target / name, results | {"file": file.name})
+    print(json.dumps(results, indent=None if options.json else 1))
 
 
 def _evaluate_peer(options: argparse.Namespace) -> None:
@@ -282,6 +314,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if options.step in MEASUREMENTS:
             MEASUREMENTS[options.step](options)
+        elif options.step in ("evaluate", "heldout") and options.infilling:
+            _infilling(options)
         elif options.step == "evaluate" and options.gguf:
             _evaluate_peer(options)
         else:

@@ -30,16 +30,22 @@ class SourcePosition:
     language: str = "python"
     path: str = ""
     """Of the file in its package, for models that are told its name."""
+    hidden: str | None = None
+    """What is asked for, where that is not the rest of the line."""
 
     @property
     def document(self) -> str:
-        """The text as an editor shows it at that moment, without the rest of the line."""
-        _, newline, after = self.text[self.offset :].partition("\n")
-        return self.text[: self.offset] + newline + after
+        """The text as an editor shows it at that moment, without what is asked for."""
+        return self.text[: self.offset] + self.text[self.offset + len(self.asked) :]
+
+    @property
+    def asked(self) -> str:
+        """The reference text."""
+        return self.rest_of_line if self.hidden is None else self.hidden
 
     @property
     def rest_of_line(self) -> str:
-        """The reference text: from the cursor to the end of the line."""
+        """From the cursor to the end of the line."""
         return self.text[self.offset :].split("\n", 1)[0]
 
 

@@ -9,6 +9,7 @@ project's own engine is compared with on the same file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.fim import document_name
 from greencode_lsp.prompt.heal import Healed, heal
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine
 from training.evaluation.llamacpp_peer import LlamaCpp
 from training.evaluation.metrics import edit_similarity, exact_match
@@ -54,41 +56,48 @@ class LlamaLogits:
         return self._peer.logits(ids[kept:], kept)
 
 
-def complete_line(model: Logits, tokenizer: CodeTokenizer, healed: Healed, stop_ids: frozenset[int]) -> str:
-    """Return what the model writes, greedily, up to the end of the line."""
+def complete_lines(
+    model: Logits,
+    tokenizer: CodeTokenizer,
+    cursor: SourcePosition,
+    lines: int = 1,
+    tokens: int = LINE_TOKENS,
+    *,
+    healed: bool = True,
+) -> str:
+    """Return what the model writes at a cursor, greedily, up to the end of so many lines."""
+    fim = tokenizer.fim({})
+    name = document_name(cursor.path, cursor.language)
+    ids = build_prompt(cursor.document, cursor.offset, tokenizer, fim, PROMPT_TOKENS, name)
+    start = heal(ids, tokenizer) if healed else Healed(tuple(ids))
     emitted: list[int] = []
     written = b""
-    while len(emitted) < LINE_TOKENS and b"\n" not in written[len(healed.dropped) :]:
-        logits = model.after([*healed.prompt_ids, *emitted])
-        allowed = healed.constraint(emitted) if healed.constraint else None
-        ids = np.arange(len(logits)) if allowed is None else np.asarray(allowed)
-        token_id = int(ids[logits[ids].argmax()])
-        if token_id in stop_ids:
+    while len(emitted) < tokens and written.count(b"\n", len(start.dropped)) < lines:
+        logits = model.after([*start.prompt_ids, *emitted])
+        allowed = start.constraint(emitted) if start.constraint else None
+        among = np.arange(len(logits)) if allowed is None else np.asarray(allowed)
+        token_id = int(among[logits[among].argmax()])
+        if token_id in fim.stop_ids:
             break
         emitted.append(token_id)
         written += tokenizer.token_bytes(token_id)
-    return written[len(healed.dropped) :].decode("utf-8", "replace").partition("\n")[0]
+    return "\n".join(written[len(start.dropped) :].decode("utf-8", "replace").split("\n")[:lines])
 
 
 def score(
     model: Logits, tokenizer: CodeTokenizer, lines: Sequence[HeldOutLine], language: str, *, healed: bool = True
 ) -> dict[str, Any]:
     """Return the means over the lines, 0 to 1, and the lines' number."""
-    fim = tokenizer.fim({})
-    exact, similar, tokens = [], [], []
+    exact, similar = [], []
     for line in lines:
-        cursor = line.position
-        name = document_name(line.pointer.file, language)
-        ids = build_prompt(cursor.document, cursor.offset, tokenizer, fim, PROMPT_TOKENS, name)
-        text = complete_line(model, tokenizer, heal(ids, tokenizer) if healed else Healed(tuple(ids)), fim.stop_ids)
+        cursor = replace(line.position, language=language, path=line.pointer.file)
+        text = complete_lines(model, tokenizer, cursor, healed=healed)
         exact.append(exact_match(text, cursor.rest_of_line))
         similar.append(edit_similarity(text, cursor.rest_of_line))
-        tokens.append(len(ids))
     return {
         "lines": len(lines),
         "exact_match": float(np.mean(exact)),
         "edit_similarity": float(np.mean(similar)),
-        "prompt_tokens": float(np.mean(tokens)),
     }
 
 
