@@ -31,7 +31,7 @@ from greencode_lsp.energy.detect import detect, find_counter
 from greencode_lsp.energy.estimate import ModelledMeter
 from greencode_lsp.energy.ledger_file import SCHEMA_VERSION
 from greencode_lsp.errors import GreenCodeError
-from greencode_lsp.models.manifest import read_manifest
+from greencode_lsp.models.manifest import Manifest, read_manifest
 from greencode_lsp.models.store import HOME_VARIABLE, data_home, ledger_path
 from greencode_lsp.settings import Settings
 
@@ -234,7 +234,9 @@ def _devices(hardware: Hardware, driver: str | None) -> list[Check]:
 def _model(settings: Settings) -> Check:
     folder = checkpoints(settings)[0]
     if folder.is_file():
-        return Check("model", "ok", f"{folder}, {folder.stat().st_size / 1e6:.0f} MB: every token runs at full depth")
+        pack = _pack(folder)
+        exits = f"exits by {_exits(pack)}" if pack else "every token runs at full depth"
+        return Check("model", "ok", f"{folder}, {folder.stat().st_size / 1e6:.0f} MB: {exits}")
     begun_s = time.perf_counter()
     manifest = read_manifest(folder)
     elapsed_ms = (time.perf_counter() - begun_s) * 1000
@@ -244,7 +246,20 @@ def _model(settings: Settings) -> Check:
     summary = f"{manifest.name} in {folder}, {len(manifest.files)} files as their SHA-256 ({elapsed_ms:.0f} ms)"
     if not manifest.calibration:
         return Check("model", "note", summary + "; no calibrated threshold: every token runs at full depth")
-    return Check("model", "ok", f"{summary}, calibrated for {', '.join(manifest.calibration)}")
+    return Check("model", "ok", f"{summary}, exits by {_exits(manifest)}")
+
+
+def _exits(manifest: Manifest) -> str:
+    """Return who decides on exits, and where that is calibrated."""
+    return f"{manifest.policies}, calibrated for {', '.join(manifest.calibration) or 'no language'}"
+
+
+def _pack(file: Path) -> Manifest | None:
+    from greencode_lsp.engine.load import open_source
+    from greencode_lsp.models import packs
+
+    pack = packs.find(open_source(file))
+    return None if pack is None else pack.manifest
 
 
 def _better(settings: Settings, probes: Probes) -> list[Check]:

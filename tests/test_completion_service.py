@@ -74,6 +74,7 @@ async def test_the_first_request_loads_the_model_and_waits_for_it(tmp_path: Path
     assert [status.state for status in bench.statuses] == ["loading", "ready", "ready"]
     last = bench.statuses[-1]
     assert (last.model, last.preference, last.today.energy_j) == ("fake-1", 0.5, 10.0)
+    assert (bench.statuses[0].exit_policy, last.exit_policy) == ("", "agent")
     assert last.last is not None
     assert last.last.text == "em in items:"
     bench.service.close()

@@ -25,6 +25,8 @@ from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.models.store import ledger_path
 from greencode_lsp.records import Completion, EnergyReading, Step, Work
 from greencode_lsp.settings import Settings
+from tests import gguf_files
+from tests.exit_packs import pack_for
 
 DONE = Completion(
     "x", (Step(5, 4), Step(6, 20)), Work(), 20, EnergyReading(1.0, "modelled", ("cpu",)), 40.0, "mini-1", "cpu"
@@ -276,6 +278,15 @@ def test_a_damaged_model_is_a_problem_and_one_without_exits_a_note(tmp_path: Pat
     (tmp_path / "config.json").write_text("{ }")
     check = checks(settings=Settings(model=str(tmp_path)))["model"]
     assert (check.state, "is damaged" in check.finding) == ("problem", True)
+
+
+def test_a_file_says_whether_a_pack_lets_it_exit(tmp_path: Path, home: Path) -> None:
+    file = gguf_files.write(tmp_path / "tiny.gguf", gguf_files.model("llama"))
+    assert "every token runs at full depth" in checks(settings=Settings(model=str(file)))["model"].finding
+    pack, java = home / "packs" / "tiny", {"java": "agent"}
+    pack_for(file, pack, exits=(1, 2), kinds=("none",), exit_policy="confidence", exit_policies=java)
+    found = checks(settings=Settings(model=str(file)))["model"].finding
+    assert found.endswith("exits by confidence, agent in java, calibrated for no language")
 
 
 def test_the_table_has_a_line_for_each_piece_and_its_fix_below_it() -> None:

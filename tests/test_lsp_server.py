@@ -13,7 +13,19 @@ from lsprotocol import types
 from tests.fake_server import BROKEN, EMOJI, LONG, SLOW
 from tests.lsp_session import INLINE, PULL, Editor, session
 
-STATUS = {"state", "reason", "model", "device", "answered_by", "preference", "power", "last", "today", "choices"}
+STATUS = {
+    "state",
+    "reason",
+    "model",
+    "device",
+    "answered_by",
+    "exit_policy",
+    "preference",
+    "power",
+    "last",
+    "today",
+    "choices",
+}
 LAST = {"energy_j", "energy_tier", "full_depth_j", "saved_j", "exit_layers", "layers", "tokens", "elapsed_ms"}
 COMMANDS = {
     "greencode.accept",

@@ -32,6 +32,8 @@ class Status:
     last: Completion | None = None
     """The completion that was computed last, shown or not."""
     today: Totals = field(default_factory=Totals)
+    exit_policy: str = ""
+    """Who decides on exits, with the languages in which another does; empty before a model is loaded."""
     choices: tuple[Choice, ...] = ()
     """What the named preferences cost, once a model is loaded."""
 

@@ -9,9 +9,15 @@ from greencode_lsp.completion.notifier import Notifier
 from greencode_lsp.completion.recorder import CompletionRecorder
 from greencode_lsp.completion.scoped_settings import ScopedSettings
 from greencode_lsp.completion.status import State, Status
+from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.power import Power
 from greencode_lsp.preference import choices
 from greencode_lsp.records import Completion
+from greencode_lsp.settings import Settings
+
+
+def _policy(settings: Settings, manifest: Manifest) -> str:
+    return manifest.policies if settings.exit_policy == "auto" else settings.exit_policy
 
 
 class StatusReporter:
@@ -60,6 +66,7 @@ class StatusReporter:
                     power=power,
                     last=last,
                     today=today,
+                    exit_policy=_policy(settings, manifest) if manifest else "",
                     choices=choices(settings, manifest, language) if manifest else (),
                 )
             )

@@ -174,6 +174,8 @@ class StatusParams:
     device: str
     answered_by: str | None
     """`server`, `shared` or `team`."""
+    exit_policy: str
+    """As in the settings; `auto` is shown as what it means for this model."""
     preference: float
     power: str
     """`mains`, `battery` or `unknown`."""
@@ -205,6 +207,7 @@ def status_params(status: Status) -> dict[str, Any]:
         model=status.model,
         device=status.device,
         answered_by=status.answered_by,
+        exit_policy=status.exit_policy,
         preference=status.preference,
         power=status.power,
         last=shown,

@@ -202,21 +202,13 @@ def show_info(model: str, write: Write) -> None:
         "languages": " ".join(manifest.languages) if manifest else "not stated",
         "calibrated": _calibrated(manifest),
         "weights": manifest.weight_format if manifest else "as stored",
-        "exit policy": _policies(manifest),
+        "exit policy": manifest.policies if manifest else "never",
         "size": f"{_megabytes(pulled.size(folder))} in {sum(path.is_file() for path in folder.iterdir())} files",
     }
     if record:
         rows["commit"] = record.commit
     for name, value in rows.items():
         write(f"{name:12} {value}".rstrip())
-
-
-def _policies(manifest: Manifest | None) -> str:
-    """Return what `auto` means, and the languages in which it means something else."""
-    if manifest is None:
-        return "never"
-    others = (f"{policy} in {language}" for language, policy in manifest.exit_policies.items())
-    return ", ".join((manifest.exit_policy, *others))
 
 
 def _show_gguf(model: str, file: Path, write: Write) -> None:

@@ -65,7 +65,7 @@ class Manifest:
     """Layer counts after which a token may be emitted, ascending; the last is the model's depth."""
     format_version: int = FORMAT_VERSION
     weight_format: str = "as stored"
-    """`int8` where the linear weights are int8 with per-row scales, else `as stored`."""
+    """`int8` where the matrices are int8 rows, `int8 and 4 bits` where some are in blocks, else `as stored`."""
     languages: tuple[str, ...] = ()
     fim: dict[str, str] = field(default_factory=dict)
     """Special tokens by role: `suffix`, `prefix`, `end` (end of the middle), `document` (between documents)."""
@@ -93,6 +93,12 @@ class Manifest:
     """Recipe, corpus manifest with licences, commit and metrics, for people to read."""
     files: dict[str, str] = field(default_factory=dict)
     """File name -> SHA-256, every file of the folder but this one."""
+
+    @property
+    def policies(self) -> str:
+        """What `auto` means, for people: the policy, and the languages in which it is another."""
+        others = (f"{policy} in {language}" for language, policy in self.exit_policies.items())
+        return ", ".join((self.exit_policy, *others))
 
 
 def sha256(path: Path) -> str:
