@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from greencode_lsp.engine.checkpoint import Weights
+from greencode_lsp.engine.load import GGUF_SUFFIX
 from greencode_lsp.errors import SettingError
 from greencode_lsp.models.catalogue import CATALOGUE
-from greencode_lsp.models.manifest import CalibrationRow
+from greencode_lsp.models.manifest import CalibrationRow, Manifest
 from greencode_lsp.preference import choices
 from greencode_lsp.settings import SECTION, SETTINGS, SettingDescription, Settings
 from training.evaluation.artefacts import Artefacts
@@ -93,7 +94,10 @@ def _megabytes(size_bytes: int) -> str:
 
 
 def _how(artefacts: Artefacts, folder: str) -> str:
-    return "bundled" if folder == artefacts.manifest.name else f"`greencode-lsp models pull {folder}`"
+    if folder == artefacts.manifest.name:
+        return "bundled"
+    known = next((m for m in CATALOGUE if folder in (m.name, m.short, Path(m.file).stem)), None)
+    return f"`greencode-lsp models pull {known.name}`" if known else "was bundled before"
 
 
 def bundled(artefacts: Artefacts) -> str:
@@ -107,9 +111,14 @@ def bundled(artefacts: Artefacts) -> str:
     *most, last = manifest.exits
     return (
         f"`{manifest.name}` has {weights / 1e6:.1f} million parameters and {last} layers, and may exit after "
-        f"{', '.join(map(str, most[:-1]))} or {most[-1]} of them. It was trained on {tokens / 1e6:.1f} million "
-        f"tokens of {counted}, each listed in its `greencode.json` with version and licence."
+        f"{', '.join(map(str, most[:-1]))} or {most[-1]} of them. It {_origin(manifest)} trained on "
+        f"{tokens / 1e6:.1f} million tokens of {counted}, each listed in its `greencode.json` with version and licence."
     )
+
+
+def _origin(manifest: Manifest) -> str:
+    start = Path(manifest.training["lite"]["start"])
+    return f"goes on from `{start.stem}` (see `NOTICE`), and was" if start.suffix == GGUF_SUFFIX else "was"
 
 
 def preferences(artefacts: Artefacts) -> str:
