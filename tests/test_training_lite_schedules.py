@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from greencode_lsp.errors import CorpusError
-from training.lm.schedules import build, paper_weights
+from training.lm.schedules import Term, build, paper_weights
 
 LLAMA_3B = [4, 6, 8, 10, 12, 14, 18, 22, 26, 28]
 OPT_2_7B = [4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32]
@@ -56,6 +56,12 @@ def test_protect_trains_one_early_exit_per_step_and_the_last_layer_with_weight_o
         assert (early.distilled, early.stride) == (0.5, 4)
 
 
+def test_protect_all_trains_every_early_exit_equally_at_every_step() -> None:
+    *early, last = build("protect-all", [2, 4, 6, 8], 0.6, 4).terms(7)
+    assert early == [Term(exit_layer, pytest.approx(0.2), 0.5, 4) for exit_layer in (2, 4, 6)]
+    assert last == Term(8, 1.0)
+
+
 def test_protect_draws_exits_as_often_as_the_paper_weighs_them() -> None:
     schedule = build("protect", LLAMA_3B, 0.4, 4)
     drawn = Counter(schedule.terms(step)[0].exit_layer for step in range(20_000))
@@ -68,5 +74,5 @@ def test_a_model_without_early_exits_trains_its_last_layer_under_protect() -> No
 
 
 def test_an_unknown_schedule_is_one_sentence() -> None:
-    with pytest.raises(CorpusError, match="paper, uniform, protect, plain"):
+    with pytest.raises(CorpusError, match="paper, uniform, protect, protect-all, plain"):
         build("linear", [2, 4], 0.4, 4)

@@ -77,11 +77,11 @@ class LiteOptions:
     eval_every_steps: int
     seed: int
     schedule: str = "protect"
-    """The loss: `protect`, `paper`, `uniform` or `plain` (lm/schedules.py)."""
+    """The loss: `protect`, `protect-all`, `paper`, `uniform` or `plain` (lm/schedules.py)."""
     exit_weight: float = 0.4
-    """`protect`: weight of the sampled exit's loss; the last layer keeps weight 1."""
+    """`protect`: weight of all early exits' losses together; the last layer keeps weight 1."""
     exit_position_stride: int = 4
-    """`protect`: the exit's loss is taken at every n-th position only, to save the head's cost."""
+    """`protect`: an exit's loss is taken at every n-th position only, to save the head's cost."""
     start: str = ""
     """The checkpoint to go on from: `bundled`, a folder, a GGUF file or a hub name; from scratch where empty."""
     learning_rate_schedule: str = "wsd"

@@ -3,7 +3,8 @@
 `paper` and `uniform` sum a cross-entropy over every exit, as GREEN-CODE does (section III-B, after LITE, arXiv
 2310.18581): a head per exit, and weight taken from the last layer. `protect` leaves the last layer weight 1 and trains
 one sampled exit per step, drawn with the paper's relative weights, at every n-th position, half on the labels and half
-on the last layer's own distribution. `plain` trains the last layer only: what the others are measured against.
+on the last layer's own distribution; `protect-all` trains all of them at each step, equally. `plain` trains the last
+layer only: what the others are measured against.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from greencode_lsp.errors import CorpusError
 
 FIRST_HALF, SECOND_HALF, LAST, RATIO = 0.7, 0.2, 0.1, 0.9
 """The paper's budgets, and by how much each exit of a half weighs less than the one before it."""
-NAMES = ("paper", "uniform", "protect", "plain")
+NAMES = ("paper", "uniform", "protect", "protect-all", "plain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def paper_weights(exits: Sequence[int]) -> tuple[float, ...]:
 
 
 def build(name: str, exits: Sequence[int], exit_weight: float, stride: int) -> Schedule:
-    """Return a schedule by name; `exit_weight` and `stride` shape `protect` only. Raises CorpusError for others."""
+    """Return a schedule by name; `exit_weight` and `stride` shape those that protect. Raises CorpusError for others."""
     layers = tuple(exits)
     if name == "paper":
         return Schedule(layers, paper_weights(exits))
@@ -84,4 +85,7 @@ def build(name: str, exits: Sequence[int], exit_weight: float, stride: int) -> S
         *early, _ = paper_weights(exits)
         weights = [exit_weight * w / sum(early) for w in early]
         return Schedule(layers, (*weights, 1.0), sampled=True, distilled=0.5, stride=stride)
+    if name == "protect-all":
+        each = exit_weight / max(1, len(layers) - 1)
+        return Schedule(layers, (*[each] * (len(layers) - 1), 1.0), distilled=0.5, stride=stride)
     raise CorpusError(f"There is no loss schedule {name!r}; [lite] schedule is one of {', '.join(NAMES)}.")
