@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from greencode_lsp.engine.cost import verifying_cost
 from greencode_lsp.engine.drafts import LONGEST_MATCH, MOST_TOKENS, draft_length, draft_lengths, propose
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.models.manifest import Manifest, write_manifest
@@ -55,11 +54,6 @@ def test_a_longer_match_is_worth_more_tokens() -> None:
     lengths = draft_lengths(lambda positions: 0.8 + 0.2 * positions)
     assert list(lengths) == sorted(lengths)
     assert lengths[-1] > lengths[1]
-
-
-def test_the_heads_share_of_a_batch_is_counted() -> None:
-    manifest = Manifest("m", "llama", (4,), cost_curve={2: 1.0}, head_layers=4.0)
-    assert verifying_cost(manifest, 2) == (4 + 2 * 4) / 8
 
 
 def test_the_engine_verifies_copied_drafts_in_one_run(tmp_path: Any) -> None:

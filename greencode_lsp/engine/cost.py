@@ -22,12 +22,6 @@ def relative_cost(curve: Mapping[int, float], positions: int) -> float:
     return float(np.interp(positions, [m for m, _ in points], [cost for _, cost in points]))
 
 
-def verifying_cost(manifest: Manifest, positions: int) -> float:
-    """Return what one full-depth run over m positions costs, head included, against one position."""
-    layers, head = manifest.exits[-1], manifest.head_layers
-    return (layers * relative_cost(manifest.cost_curve, positions) + head * positions) / (layers + head)
-
-
 @dataclass(slots=True)
 class WorkLog:
     """See `Recorder`: counts one generation as it runs."""
@@ -37,7 +31,8 @@ class WorkLog:
     reused_tokens: int
     emitted_tokens: int = 0
     prefill_layer_positions: int = 0
-    head_positions: int = 0
+    head_runs: list[int] = field(default_factory=list)
+    """Positions of each run of the LM head."""
     shortlist_positions: int = 0
     exit_head_positions: int = 0
     decode_runs: list[tuple[int, int]] = field(default_factory=list)
@@ -53,8 +48,8 @@ class WorkLog:
             self.decode_runs.append((segment, decode))
 
     def count_head(self, positions: int) -> None:
-        """Record positions through the LM head."""
-        self.head_positions += positions
+        """Record one run of positions through the LM head."""
+        self.head_runs.append(positions)
 
     def count_shortlist(self, positions: int) -> None:
         """Record positions through the shortlist."""
@@ -73,6 +68,8 @@ class WorkLog:
         for segment, positions in self.decode_runs:
             layers_by_positions[positions] += int(widths[segment])
         layers = sum(n * relative_cost(manifest.cost_curve, m) for m, n in layers_by_positions.items())
+        # the head is a matrix like the layers': several rows at once share the reading of it
+        layers += manifest.head_layers * sum(relative_cost(manifest.cost_curve, m) for m in self.head_runs)
         layers += manifest.shortlist_layers * self.shortlist_positions
         layers += manifest.exit_head_layers * self.exit_head_positions
         full_layers = manifest.exits[-1] * max(0, self.emitted_tokens - 1)  # the first token's layers are the prompt's
@@ -82,10 +79,10 @@ class WorkLog:
             emitted_tokens=self.emitted_tokens,
             prefill_layer_positions=self.prefill_layer_positions,
             decode_runs=tuple(self.decode_runs),
-            head_positions=self.head_positions,
+            head_positions=sum(self.head_runs),
             shortlist_positions=self.shortlist_positions,
             exit_head_positions=self.exit_head_positions,
-            layer_equivalents=layers + manifest.head_layers * self.head_positions,
+            layer_equivalents=layers,
             full_depth_layer_equivalents=full_layers + manifest.head_layers * self.emitted_tokens,
             pending_positions=pending_positions,
             elapsed_ms=1000 * (time.perf_counter() - self.start_s),

@@ -135,7 +135,8 @@ class Decoder:
         if not any(self.draft_lengths) or limits.rules(emitted):
             return []
         tokens = self.state.tokens
-        return propose(tokens, self.draft_lengths, self.state.runner.max_positions - len(tokens), limits.ends)
+        room = self.state.runner.max_positions - len(tokens) - 1  # the token after the drafts is fed as well
+        return propose(tokens, self.draft_lengths, room, limits.ends)
 
     def _from_exits(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[Picked]:
         """Return drafts from early exits, all but the last fed; the first at full depth ends them."""

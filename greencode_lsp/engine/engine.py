@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greencode_lsp.engine.architecture import Architecture
-from greencode_lsp.engine.cost import WorkLog, verifying_cost
+from greencode_lsp.engine.cost import WorkLog, relative_cost
 from greencode_lsp.engine.decode import Decoder, Limits
 from greencode_lsp.engine.drafts import draft_lengths
 from greencode_lsp.engine.policy import ExitPolicy
@@ -62,7 +62,7 @@ class Engine:
         self.max_positions = model.architecture.max_positions
         self.exits, self.layers = manifest.exits, manifest.exits[-1]
         self.sequences = Sequences(lambda: DecoderState(model.open(), len(manifest.exits)))
-        self.draft_lengths = draft_lengths(partial(verifying_cost, manifest))
+        self.draft_lengths = draft_lengths(partial(relative_cost, manifest.cost_curve))
         self.work: Work = Work()
 
     @property
@@ -80,7 +80,7 @@ class Engine:
         self.manifest = replace(
             self.manifest, cost_curve=dict(cost_curve), head_layers=head_layers, shortlist_layers=shortlist_layers
         )
-        self.draft_lengths = draft_lengths(partial(verifying_cost, self.manifest))
+        self.draft_lengths = draft_lengths(partial(relative_cost, self.manifest.cost_curve))
 
     def _prefill(self, prompt_ids: Sequence[int]) -> WorkLog:
         """Reuse the cached prefix and feed the rest; segments run when a token needs them."""

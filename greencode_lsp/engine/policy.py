@@ -169,6 +169,8 @@ class PolicyRule:
 
     def __call__(self, state: DecoderState, index: int) -> bool:
         """Say whether the last token exits after the segment."""
+        if self.threshold == np.inf:
+            return False  # nothing is asked, so that no exit head runs
         consumed = max(state.filled[index + 1], self.prompt_tokens - 1)
         pending = len(state) - consumed
         asked = ExitState(

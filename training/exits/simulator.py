@@ -240,7 +240,7 @@ class Simulator:
             return
         for segment in range(1, self.exits):
             self._run(which, np.full(self.walks, segment))
-        self.totals.cost[which] += self.head * (self.drafts[which] + 1)
+        self.totals.cost[which] += self.head * self._curve[self.drafts[which] + 1]
         back = which & (self._wrong_node >= 0)
         self.node[back] = self._wrong_node[back]
         position, right, wrong, confidence, odds = self._before_wrong[back].T
