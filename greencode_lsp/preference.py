@@ -18,6 +18,7 @@ Choose = Callable[[Sequence[CalibrationRow], float], CalibrationRow | None]
 
 SHORTLIST = "shortlist"
 """The policy that saves at the LM head alone: every token runs all layers."""
+WITHOUT_EXITS = ("never", SHORTLIST)
 LOSSLESS = 1.0
 """The preference at which every early token is checked at full depth."""
 DEFAULT = 0.5
@@ -101,14 +102,14 @@ def decode_config(settings: Settings, manifest: Manifest, language: str, choose:
     """
     policy = _policy(settings, manifest, language)
     rows = _rows(manifest, language, policy)
-    if policy == "never" or not rows:
+    if settings.exit_policy == "never" or not rows:
         return DecodeConfig()
-    row = _proven(settings, manifest, language, choose)
-    if row is None and policy == SHORTLIST:
-        return DecodeConfig()  # no token exits early: there is nothing to draft by
+    row = None if policy == "never" else _proven(settings, manifest, language, choose)
     if row is None:
-        return _lossless(policy, rows, _rows(manifest, language, "never"))
-    return DecodeConfig(policy, row.threshold, shortlist=NEVER if row.shortlist is None else row.shortlist)
+        drafting = () if policy in WITHOUT_EXITS else rows
+        return _lossless(policy, drafting, _rows(manifest, language, "never"))
+    threshold = NEVER if policy in WITHOUT_EXITS else row.threshold
+    return DecodeConfig(policy, threshold, shortlist=NEVER if row.shortlist is None else row.shortlist)
 
 
 def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> str | None:
@@ -133,11 +134,17 @@ def _policy(settings: Settings, manifest: Manifest, language: str) -> str:
 
 
 def _proven(settings: Settings, manifest: Manifest, language: str, choose: Choose = cheapest) -> CalibrationRow | None:
-    """Return the language's row that keeps what a lossy preference asks for: another's proves nothing."""
+    """Return the language's row that keeps what a lossy preference asks for: another's proves nothing.
+
+    A row that saves nothing serves only where its policy is asked for by name.
+    """
     wanted = wanted_agreement(settings)
     if wanted >= LOSSLESS:
         return None
-    return choose(manifest.calibration.get(language, {}).get(_policy(settings, manifest, language), ()), wanted)
+    rows = manifest.calibration.get(language, {}).get(_policy(settings, manifest, language), ())
+    if settings.exit_policy == "auto":
+        rows = tuple(row for row in rows if row.layer_equivalents_ratio < 1)
+    return choose(rows, wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +189,8 @@ def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[Cali
     if measured:
         ratio, name, threshold = min(measured)
         return DecodeConfig(name, threshold, self_speculative=True) if ratio < 1 else DecodeConfig()
+    if not rows:
+        return DecodeConfig()  # no token exits early: there is nothing to draft by
     draft = cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement_lower_95)
     return DecodeConfig(policy, draft.threshold, self_speculative=True)
 

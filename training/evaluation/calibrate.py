@@ -4,10 +4,10 @@
 
 Free-running on the exported weights, at cursors of packages that neither the model nor the agent was trained on, by
 replay (training/exits/replay.py), one table per language. Prompt, healing, lengths and the end of a completion are the
-server's (training/exits/served.py): losses are counted over what is shown and the token that ends it. A token agrees
-when it equals the full-depth argmax after the same emitted tokens; the unit is the completion, and what is promised of
-a row is in training/evaluation/risk_control.py. A share of all (completion, row) pairs is run again through the engine
-itself and must come out the same.
+server's (training/exits/served.py): losses are counted over the tokens of what is shown that the model chose freely, as
+an audit counts them. A token agrees when it equals the full-depth argmax after the same emitted tokens; the unit is the
+completion, and what is promised of a row is in training/evaluation/risk_control.py. A share of all (completion, row)
+pairs is run again through the engine itself and must come out the same.
 """
 
 from __future__ import annotations
@@ -273,12 +273,15 @@ def best_rows(tables: Tables) -> dict[str, CalibrationRow]:
 def winner(tables: Tables) -> str:
     """Return the policy that is cheapest at what the default preference asks, ties to the agent.
 
-    Where no row is proven to keep that, the policy with the best bound; the service then verifies.
+    Where no row is proven to keep that, the policy with the best bound: it still serves a lower preference, and drafts.
+    `never` keeps everything, and wins only alone: what costs more than full depth is not served anyway.
     """
-    best = best_rows(served(tables))
+    rows = {policy: of for policy, of in served(tables).items() if policy != "never"}
+    if not rows:
+        return "never"
+    best = best_rows(rows)
     if best:
         return min(best, key=lambda policy: (best[policy].layer_equivalents_ratio, policy != "agent"))
-    rows = served(tables)
     return max(rows, key=lambda p: (max(row.agreement_lower_95 for row in rows[p]), p == "agent"))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Protocol
 
 import numpy as np
@@ -57,7 +58,11 @@ class ReplayedCompletion:
 
     steps: tuple[Step, ...]
     agrees: tuple[bool, ...]
-    """Whether each token is the full model's after the same emitted tokens."""
+    """Whether each token that counts is the full model's after the same emitted tokens.
+
+    As in an audit (greencode_lsp/guarantee.py), those that spell healed text again do not count, nor does a special
+    token that ends a completion, unless there is no other.
+    """
     work: Work
 
     @property
@@ -196,7 +201,7 @@ class Tree:
         policy = None if config.policy == ORACLE else engine.policies[config.policy]
         policies = {config.policy: _Remembered(config.policy, policy, recorded)}
         decoder = Decoder(state, engine.exits, policies, engine.stops, engine.draft_lengths, log)
-        steps, agrees = list[Step](), list[bool]()
+        steps, agrees, counts = list[Step](), list[bool](), list[bool]()
         limits = Limits(new_tokens, likely_last_ids=stop_ids)
         if served is not None:
             limits = Limits(new_tokens, likely_last_ids=served.likely_last_ids, constraint=served.constraint)
@@ -205,10 +210,13 @@ class Tree:
                 emitted = [done.token_id for done in steps]
                 full, _ = pick(self.node([*self._prompt, *emitted]).logits[-1], emitted, limits.constraint)
                 agrees.append(step.token_id == full)
+                is_free = limits.constraint is None or limits.constraint(emitted) is None
+                counts.append(is_free and not (served and step.token_id in served.tokenizer.special_ids))
                 steps.append(step)
                 if step.token_id in stop_ids or (served and served.is_over([*emitted, step.token_id])):
                     break
-        return ReplayedCompletion(tuple(steps), tuple(agrees), log.finish(len(state) - state.filled[-1]))
+        counted = list(compress(agrees, counts)) or agrees[-1:]
+        return ReplayedCompletion(tuple(steps), tuple(counted), log.finish(len(state) - state.filled[-1]))
 
     def serve(self, served: Served, config: DecodeConfig) -> ReplayedCompletion:
         """Return what the server generates under `config`; the tree is of the served prompt."""
