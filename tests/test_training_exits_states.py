@@ -13,6 +13,9 @@ import pytest
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from tests import tiny_models
+from tests.test_prompt_fim import qwen
+from training.data.cursors import SourcePosition
+from training import whole_files
 from training.data.packages import Package
 from training.exits import pack, shortlist, states
 from training.exits.states import Note, StateCache, StateRecorder, likeliest, parts_of, record, unit
@@ -62,12 +65,21 @@ def test_a_stopped_run_goes_on_with_the_same_windows(checkpoint: Path, packages:
 
 def test_what_is_cached_is_what_the_model_says(checkpoint: Path, packages: list[Package], tmp_path: Path) -> None:
     recorder, tokenizer = StateRecorder(checkpoint, (1, 2), "float32"), CodeTokenizer.of(checkpoint)
-    window = states.window_at(TEXT, 300, tokenizer, tokenizer.fim({}))
+    at = SourcePosition(TEXT, TEXT.index("return", 200))
+    window = states.window_at(at, tokenizer, tokenizer.fim({}))
     found = recorder.record(window, 0)
     logits = recorder.model.head(found.final.astype(np.float32))
     assert (found.top_ids[:, 0] == logits.argmax(-1)).mean() > 0.95  # float16 may turn a near-tie
     np.testing.assert_allclose(np.mean(found.hidden.astype(np.float32) ** 2, axis=-1), 1, atol=0.01)
-    assert int(found.served.sum()) == states.CONTINUED_TOKENS
+    assert 1 < int(found.served.sum()) <= states.CONTINUED_TOKENS
+
+
+def test_a_prompt_does_not_hold_the_rest_of_its_line() -> None:
+    at = SourcePosition("a = 1\nsecret = hidden_value\nb = 2\n", 6 + len("secret = "))
+    window = states.window_at(at, qwen(), qwen().fim({}))
+    prompt, continued = window.ids[: window.prompt_tokens], window.ids[window.prompt_tokens :]
+    assert "hidden" not in qwen().decode(prompt)
+    assert qwen().decode(continued) == "hidden_value\n"
 
 
 @pytest.mark.parametrize("change", [{"weights": "x"}, {"corpus": "x"}, {"exits": (2,)}, {"precision": "int8"}])
@@ -84,7 +96,7 @@ def full(*_: object, **__: object) -> None:
 
 
 def test_a_full_disk_is_named_and_leaves_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(states, "atomic_write", full)
+    monkeypatch.setattr(whole_files, "atomic_write", full)
     with pytest.raises(CorpusError, match="the disk is full"):
         StateCache(tmp_path).note(NOTE)
     assert list(tmp_path.iterdir()) == []

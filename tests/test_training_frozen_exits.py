@@ -101,7 +101,7 @@ def manifest(bound: float) -> Manifest:
 
 
 def test_balanced_lets_the_shortlist_speak_where_it_is_proven() -> None:
-    assert decode_config(Settings(), manifest(0.985), "python") == DecodeConfig(SHORTLIST, 0.0, shortlist=1.5)
+    assert decode_config(Settings(), manifest(0.985), "python") == DecodeConfig(SHORTLIST, shortlist=1.5)
 
 
 @pytest.mark.parametrize(("bound", "preference"), [(0.95, 0.5), (0.99, 1.0)])

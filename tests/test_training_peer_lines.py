@@ -57,4 +57,4 @@ def test_a_model_that_ends_at_once_scores_nothing() -> None:
 def test_a_model_that_never_ends_its_line_is_stopped() -> None:
     model = Knows("    return append_items(items)" + "+ items" * 99)
     assert score(model, qwen(), [line_at(4)], "python")["exact_match"] == 0.0
-    assert model.asked <= LINE_TOKENS
+    assert model.asked <= LINE_TOKENS + len("    ")  # what is healed may be spelled by so many

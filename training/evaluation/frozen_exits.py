@@ -1,9 +1,10 @@
 """`python -m training exits --model qwen2.5-coder-0.5b`: an exit pack for a public model that stays as it is.
 
-    states of its layers over code, cached -> a shortlist, counted -> heads of its exits, distilled -> what pays goes
-    into the pack -> the pack's threshold table, of completions as served
+    states of its layers over code, cached -> a shortlist, counted -> heads of its exits, distilled and reported -> the
+    pack with the shortlist -> its threshold table, of completions as served
 
-Every step keeps what it made in WORK and goes on from there. The model's own weights are read, never changed or copied.
+The states, the counts and the completions are kept in WORK and gone on from; the heads are fitted anew. The model's own
+weights are read, never changed or copied.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from training.exits import fit, shortlist
 from training.exits.fit import Agreement, Data, Direction, Distiller, Kind, Reader, agreement
 from training.exits.pack import write_pack
 from training.exits.states import DEVICE, Note, Part, StateCache, StateRecorder, States, corpus_digest, parts_of, record
+from training.whole_files import run_name
 
 SHARES = (0.5, 0.67, 0.75, 0.83, 0.92)
 """Depths of the exits whose states are cached."""
@@ -44,8 +46,6 @@ VARIANTS: tuple[tuple[Kind, Direction], ...] = (
 )
 CAUGHT_UP = 0.25
 """A layer run later over positions that were skipped, several at a time, costs so much of one run at once."""
-WORTH = 0.02
-"""Share of full depth that an exit must save beyond the shortlist to be put into the pack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,36 +168,41 @@ def saved_share(architecture: Architecture, layer: int, shortlisted: int, out: f
     return 1 - (layer + own + short + (1 - out) * (left + short) + out * left * CAUGHT_UP) / full
 
 
-def make_pack(
-    options: FrozenOptions, model: FrozenModel, exits: Sequence[FittedExit], ids: NDArray[np.int64]
-) -> Manifest:
-    """Write the pack: the shortlist, and the exits that pay; return its manifest, still without a pack_table."""
-    paying = [one for one in exits if one.saved >= WORTH]
+def make_pack(options: FrozenOptions, model: FrozenModel, ids: NDArray[np.int64]) -> Manifest:
+    """Write the pack with the shortlist; return its manifest, still without a table.
+
+    No early exit is in it: the policy that serves a pack asks the shortlist alone, and a segment more costs its call.
+    """
     architecture = model.architecture
     manifest = Manifest(
         name=options.out.name,
         family=architecture.family,
-        exits=(*(one.layer for one in paying), architecture.layers),
+        exits=(architecture.layers,),
         exit_policy=SHORTLIST,
         head_layers=round(architecture.head_weights / architecture.layer_weights, 3),
         shortlist_layers=round(architecture.hidden_size * len(ids) / architecture.layer_weights, 3),
-        exit_head_layers=round(architecture.hidden_size**2 / architecture.layer_weights, 3) if paying else 0.0,
         weights=model.digest,
     )
-    return write_pack(options.out, manifest, [one.tensors for one in paying], ids)
+    return write_pack(options.out, manifest, [], ids)
 
 
 def calibrate(options: FrozenOptions, model: FrozenModel, manifest: Manifest, judged: Sequence[Package]) -> Engine:
     """Measure the pack's threshold table and costs by the pack itself; return the engine that runs it."""
     engine = load_engine(model.checkpoint, DEVICE, pack=options.out)
-    curve, head_layers = costs(time_checkpoint(engine))
+    engine.use_costs(*costs(time_checkpoint(engine)))  # before anything is counted
     tables = {}
     for language in sorted({package.language for package in judged}):
         path = options.work / f"table-{language}.jsonl"
         figures = pack_table.record(engine, model.tokenizer, judged, language, options.completions, path)
         tables[language] = {SHORTLIST: pack_table.rows_of(figures, model.architecture.layers)}
-    manifest = replace(manifest, calibration=tables, cost_curve=curve, head_layers=head_layers)
-    engine.manifest = manifest
+    timed = engine.manifest
+    engine.manifest = replace(
+        manifest,
+        calibration=tables,
+        cost_curve=timed.cost_curve,
+        head_layers=timed.head_layers,
+        shortlist_layers=timed.shortlist_layers,
+    )
     return engine
 
 
@@ -216,10 +221,10 @@ def run(options: FrozenOptions) -> dict[str, Any]:
     coverage = {name: round(shortlist.coverage(ids, c), 4) for name, c in (judged_counts | {"model": said}).items()}
     print(f"{len(ids):,} ids cover {coverage} of packages that were not counted", flush=True)
     exits = fit_exits(options, model, counts, ids)
-    manifest = make_pack(options, model, exits, ids)
+    manifest = make_pack(options, model, ids)
     manifest = calibrate(options, model, manifest, parts["judged"]).manifest
     report: dict[str, Any] = {
-        "model": model.checkpoint.stem,
+        "model": run_name(model.checkpoint),
         "weights": model.digest,
         "precision": model.precision,
         "states": {part: len(cache.read(part)) for part in ("train", "validation", "judged")},
@@ -231,19 +236,14 @@ def run(options: FrozenOptions) -> dict[str, Any]:
         ],
         "in_pack": list(manifest.exits),
     }
-    write_pack(
-        options.out,
-        replace(manifest, training=report),
-        [one.tensors for one in exits if one.layer in manifest.exits],
-        ids,
-    )
+    write_pack(options.out, replace(manifest, training=report), [], ids)
     return report
 
 
 def main(options: FrozenOptions, runs: Path) -> None:
     """Run; write the report to RUNS/NAME/exits.json."""
     report = run(options)
-    target = runs / options.checkpoint.stem
+    target = runs / run_name(options.checkpoint)
     target.mkdir(parents=True, exist_ok=True)
     (target / "exits.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf8")
     print(json.dumps(report))

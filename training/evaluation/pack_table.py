@@ -31,6 +31,7 @@ from training.evaluation.metrics import line_scores
 from training.evaluation.risk_control import DELTA, fixed_sequence
 from training.exits.replay import Node, Tree
 from training.exits.served import serve
+from training.whole_files import note, write_text
 
 THRESHOLDS = (4.0, 3.0, 2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0)
 """Log-odds of the shortlist's likeliest id, from conservative to aggressive."""
@@ -102,12 +103,17 @@ def record(
 ) -> list[list[list[float]]]:
     """Return the figures of `count` completions, [n, thresholds, figures], going on behind those that `path` holds.
 
-    Raises CorpusError where the disk is full.
+    Raises CorpusError where the disk is full, and where `path` holds those of another pack.
     """
-    stored = path.read_text(encoding="utf8").splitlines() if path.exists() else []
-    measured = [json.loads(line) for line in stored][:count]
+    names = sorted(f"{package.name} {package.version}" for package in packages)
+    made_of = {"pack": engine.manifest.files, "precision": engine.precision, "packages": names}
     grower = EngineGrower(engine)
     try:
+        note(path.with_suffix(".json"), made_of | {"thresholds": THRESHOLDS, "new_tokens": NEW_TOKENS}, "completions")
+        stored = path.read_text(encoding="utf8").splitlines(keepends=True) if path.exists() else []
+        whole = [line for line in stored if line.endswith("]\n")]  # the last one may be half written
+        write_text(path, "".join(whole))
+        measured = [json.loads(line) for line in whole][:count]
         with path.open("a", encoding="utf8") as file:
             for index, cursor in enumerate(cursors(packages, language)):
                 if index >= count:

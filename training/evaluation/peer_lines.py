@@ -20,14 +20,15 @@ from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.fim import document_name
 from greencode_lsp.prompt.heal import Healed, heal
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from greencode_lsp.settings import Settings
 from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine
 from training.evaluation.llamacpp_peer import LlamaCpp
 from training.evaluation.metrics import edit_similarity, exact_match
 
-PROMPT_TOKENS = 448
-"""The server's default."""
-LINE_TOKENS = 48
+PROMPT_TOKENS = Settings().max_prompt_tokens
+LINE_TOKENS = Settings().max_new_tokens
+"""At most, beside those that spell healed text again, as in the server."""
 THREADS = 2
 
 
@@ -70,6 +71,7 @@ def complete_lines(
     name = document_name(cursor.path, cursor.language)
     ids = build_prompt(cursor.document, cursor.offset, tokenizer, fim, PROMPT_TOKENS, name)
     start = heal(ids, tokenizer) if healed else Healed(tuple(ids))
+    tokens += len(ids) - len(start.prompt_ids)
     emitted: list[int] = []
     written = b""
     while len(emitted) < tokens and written.count(b"\n", len(start.dropped)) < lines:

@@ -74,7 +74,7 @@ def serve(
     engine: Engine, tokenizer: CodeTokenizer, position: SourcePosition, new_tokens: int, shape: Shape | None = None
 ) -> Served:
     """Return what the server does at a position; `shape` is the server's choice unless given."""
-    request = Request(position.document, position.offset, position.language)
+    request = Request(position.document, position.offset, position.language, position.path)
     cursor = cursor_of(request)
     new_tokens = min(new_tokens, engine.max_positions // 2)
     budget = min(PROMPT_TOKENS, engine.max_positions - new_tokens - 1)
@@ -92,4 +92,6 @@ def prompt_ids(engine: Engine, tokenizer: CodeTokenizer, position: SourcePositio
     The last token is not healed: what is measured in time goes by ids alone. `serve` heals.
     """
     budget = min(PROMPT_TOKENS, engine.max_positions - new_tokens - 1)
-    return build_prompt(position.document, position.offset, tokenizer, tokenizer.fim(engine.manifest.fim), budget)
+    name = document_name(position.path, position.language)
+    fim = tokenizer.fim(engine.manifest.fim)
+    return build_prompt(position.document, position.offset, tokenizer, fim, budget, name)

@@ -28,10 +28,12 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.files import atomic_write
 from greencode_lsp.models.packs import UNIT_EPS
 from greencode_lsp.prompt.context import build_prompt
-from greencode_lsp.prompt.fim import Fim
+from greencode_lsp.prompt.fim import Fim, document_name
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from training import whole_files
 from training.data.archives import disk_error
 from training.data.corpus import read_source, split_of
+from training.data.cursors import SourcePosition
 from training.data.packages import Package
 
 Part = Literal["train", "validation", "judged"]
@@ -39,6 +41,8 @@ ROUND: tuple[Part, ...] = (*(("train",) * 6), "validation", "judged")
 """Parts of the shards of one round, in turns, so that a run that ends early has some of each."""
 SHARD_WINDOWS = 8
 PROMPT_TOKENS, CONTINUED_TOKENS = 384, 128
+LEAST_CHARACTERS = 512
+"""Of a file that windows are cut from."""
 SKIPPED = 16
 """Positions at a window's start, which know too little to be learnt from."""
 LIKELIEST = 16
@@ -81,6 +85,8 @@ class Note:
     corpus: str
     """SHA-256 over the packages' names and versions, by part."""
     seed: int
+    windows: int = 2
+    """Version of what a window is: since the second, the rest of the line is hidden from the prompt."""
 
 
 class _HiddenRunner(Runner, Protocol):
@@ -117,17 +123,11 @@ class StateCache:
 
     def note(self, note: Note) -> None:
         """Write what the states are of. Raises CorpusError where they are of something else."""
-        path = self.folder / NOTE_NAME
-        wanted = json.loads(json.dumps(asdict(note)))
-        if path.exists():
-            stored = json.loads(path.read_text(encoding="utf8"))
-            other = [key for key in wanted if stored.get(key) != wanted[key]]
-            if other:
-                raise CorpusError(
-                    f"{self.folder} holds states of other {', '.join(other)}; name another --work, or delete it."
-                )
-            return
-        self._write(path, json.dumps(wanted).encode())
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            whole_files.note(self.folder / NOTE_NAME, asdict(note), "states")
+        except OSError as error:
+            raise disk_error(error, str(self.folder)) from error
 
     def write(self, part: Part, number: int, states: States) -> None:
         """Write a shard; it appears whole or not at all. Raises CorpusError where the disk is full."""
@@ -181,15 +181,18 @@ def windows(packages: Sequence[Package], tokenizer: CodeTokenizer, fim: Fim, see
     while True:
         for members in by_language.values():
             package = rng.choice(members)
-            text = read_source(package.root / rng.choice(package.files)) if package.files else None
-            if text is not None and len(text) > 4 * CONTINUED_TOKENS:
-                yield window_at(text, rng.randrange(1, len(text) - 2 * CONTINUED_TOKENS), tokenizer, fim)
+            path = rng.choice(package.files) if package.files else ""
+            text = read_source(package.root / path) if path else None
+            if text is not None and len(text) > LEAST_CHARACTERS:
+                offset, name = rng.randrange(1, len(text)), str(path)
+                yield window_at(SourcePosition(text, offset, package.name, package.language, name), tokenizer, fim)
 
 
-def window_at(text: str, offset: int, tokenizer: CodeTokenizer, fim: Fim) -> Window:
-    """Return the prompt at a cursor, and what stands behind it."""
-    prompt = build_prompt(text, offset, tokenizer, fim, PROMPT_TOKENS)
-    continued = tokenizer.encode(text[offset : offset + 16 * CONTINUED_TOKENS])[:CONTINUED_TOKENS]
+def window_at(at: SourcePosition, tokenizer: CodeTokenizer, fim: Fim) -> Window:
+    """Return the prompt that the server builds at a cursor, and the rest of the line, which the prompt has not."""
+    name = document_name(at.path, at.language)
+    prompt = build_prompt(at.document, at.offset, tokenizer, fim, PROMPT_TOKENS, name)
+    continued = tokenizer.encode(at.rest_of_line + "\n")[:CONTINUED_TOKENS]
     return Window([*prompt, *continued], len(prompt))
 
 
