@@ -206,19 +206,19 @@ def windows() -> list[StudyWindow]:
             StudyWindow(UNCACHED, number, 10, 200.0 * pace, 200.0 * pace, 5000.0 * pace, "modelled"),
             StudyWindow(CACHED, number, 10, 50.0 * pace, 50.0 * pace, 1250.0 * pace, "modelled"),
             StudyWindow(FULL, number, 10, 10.0 * pace, 10.0 * pace, 250.0 * pace, "modelled"),
-            StudyWindow("agent, preference 0.5", number, 10, 8.0 * pace, 8.0 * pace, 200.0 * pace, "modelled"),
+            StudyWindow("preference 0.5", number, 10, 8.0 * pace, 8.0 * pace, 200.0 * pace, "modelled"),
         ]
     return out
 
 
-METHODS = [UNCACHED, CACHED, FULL, "agent, preference 0.5"]
+METHODS = [UNCACHED, CACHED, FULL, "preference 0.5"]
 
 
 def test_ratios_are_by_round_so_that_a_slow_round_is_nobodys_gain() -> None:
     found = summary(windows(), METHODS)
     assert list(found) == METHODS
-    assert found["agent, preference 0.5"]["of_full_depth"] == pytest.approx((0.8, 0.8, 0.8))
-    assert found["agent, preference 0.5"]["seconds"][0] == pytest.approx(1.2)
+    assert found["preference 0.5"]["of_full_depth"] == pytest.approx((0.8, 0.8, 0.8))
+    assert found["preference 0.5"]["seconds"][0] == pytest.approx(1.2)
     assert found[FULL]["token_j"][0] == pytest.approx(37.5 / NEW_TOKENS)
 
 
@@ -294,7 +294,7 @@ def test_the_study_is_written_as_json_markdown_and_a_plot(tmp_path: Path) -> Non
 def test_the_engines_ways_complete_and_full_depth_agrees_with_itself(tmp_path: Path) -> None:
     engine = load_engine(reference.save(reference.llama(), tmp_path), "cpu", "float32")
     methods = own_methods(engine)
-    assert {FULL, "fixed exit 2", "agent, preference 0.5", "verified, preference 1"} <= set(methods)
+    assert {FULL, "fixed exit 2", "preference 0.5", "verified, preference 1"} <= set(methods)
     prompt = [3, 1, 4, 1, 5]
     tokens = {name: method(prompt) for name, method in methods.items()}
     assert {len(found) for found in tokens.values()} == {NEW_TOKENS}

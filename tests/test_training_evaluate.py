@@ -170,9 +170,9 @@ def test_the_report_says_how_much_of_the_gap_is_closed() -> None:
     assert "| `a\\|b` | (nothing) | `` `x` `` | 2 |" in text
 
 
-def results_in(language: str, weights: str) -> dict[str, Any]:
+def results_in(language: str, weights: str, manifest: str = "m") -> dict[str, Any]:
     by_language = {key: {language: 1} for key in ("languages", "configs", "samples")}
-    return {"weights": weights, "precision": "int8", **by_language}
+    return {"weights": weights, "manifest": manifest, "precision": "int8", **by_language}
 
 
 def test_a_language_scored_by_itself_stands_beside_those_of_the_same_weights(tmp_path: Path) -> None:
@@ -180,6 +180,7 @@ def test_a_language_scored_by_itself_stands_beside_those_of_the_same_weights(tmp
     path.write_text(json.dumps(results_in("python", "same")))
     assert beside_others(results_in("java", "same"), path)["languages"] == {"python": 1, "java": 1}
     assert beside_others(results_in("java", "other"), path)["languages"] == {"java": 1}
+    assert beside_others(results_in("java", "same", "with another agent"), path)["languages"] == {"java": 1}
 
 
 def test_what_a_process_has_scored_can_go_to_another(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from greencode_lsp.energy.device_profile import busy_clock
 from greencode_lsp.energy.estimate import ACTIVE_POWER_W
 from greencode_lsp.energy.sampler import Counter
 from greencode_lsp.engine.engine import Engine
-from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.load import load_engine, open_source
 from greencode_lsp.engine.onnx.threads import usable_threads
 from greencode_lsp.engine.timing import time_checkpoint
 from greencode_lsp.errors import SettingError
@@ -101,8 +101,8 @@ def own_methods(engine: Engine) -> dict[str, Complete]:
     configs = {FULL: DecodeConfig()}
     configs |= {f"fixed exit {layer}": DecodeConfig("fixed", layer - 0.5) for layer in engine.exits[1:-1]}
     for preference in PREFERENCES:
-        settings = Settings(preference=preference, exit_policy="agent" if "agent" in engine.policies else "auto")
-        configs[f"agent, preference {preference:g}"] = decode_config(settings, engine.manifest, "python")
+        settings = Settings(preference=preference)
+        configs[f"preference {preference:g}"] = decode_config(settings, engine.manifest, "python")
     lossless = decode_config(Settings(preference=1.0), engine.manifest, "python")
     configs["verified, preference 1"] = lossless
 
@@ -250,7 +250,7 @@ def run(options: StudyOptions, runs: Path) -> dict[str, Any]:
     methods = peer_methods(folder, engine.device) | own_methods(engine)
     out = runs / engine.manifest.name
     out.mkdir(parents=True, exist_ok=True)
-    kept = out / "energy-study.part"
+    kept = out / f"energy-study-{open_source(folder).fingerprint()[:12]}-{engine.precision}.part"
     chosen = [line.prompt for line in lines[: options.prompts]]
     windows = measure(methods, chosen, options, kept, engine.device)
     profile = time_checkpoint(engine)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from greencode_lsp.engine.load import PRECISIONS, load_engine
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.exits.teacher_forcing import DEVICE
+from training.whole_files import run_name
 
 WINDOWS, WINDOW_TOKENS, SKIPPED_TOKENS = 10, 512, 600
 """So many tokens of so many files, after their beginnings."""
@@ -67,7 +68,7 @@ def main(checkpoint: Path, runs: Path) -> None:
     """Compare, print, write."""
     texts = windows(CodeTokenizer.of(checkpoint))
     comparison = {"tokens": sum(map(len, texts)), "precisions": compare(checkpoint, texts)}
-    target = runs / checkpoint.stem
+    target = runs / run_name(checkpoint)
     target.mkdir(parents=True, exist_ok=True)
     (target / "precision.json").write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf8")
     print(json.dumps(comparison))

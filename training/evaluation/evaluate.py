@@ -9,6 +9,7 @@ Replay (training/exits/replay.py) on the exported weights; the speed comparison 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,9 @@ import numpy as np
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine, open_source
+from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from greencode_lsp.records import NEVER
 from training.data.heldout import HeldOutLine
 from training.evaluation import plots, speed
 from training.evaluation.metrics import NAMES
@@ -150,27 +153,29 @@ def evaluate(checkpoint: Path, held_out: Mapping[str, HeldOut], runs: Path, proc
     stays, so that a slow model can be scored in a run for each.
     """
     engine, tokenizer = load_engine(checkpoint, DEVICE), CodeTokenizer.of(checkpoint)
-    scored = {language: _score(checkpoint, lines, language, processes) for language, lines in held_out.items()}
     first = next(iter(held_out))
     prompts = [prompt_ids(engine, tokenizer, line.position, LINE_TOKENS) for line in held_out[first].lines]
+    speeds = speed.compare(engine, checkpoint, prompts, seed=0)  # minutes: a missing peer is found before hours are
+    scored = {language: _score(checkpoint, lines, language, processes) for language, lines in held_out.items()}
     results = {
         "model": engine.manifest.name,
         "weights": open_source(checkpoint).fingerprint(),
+        "manifest": _digest(engine.manifest),
         "precision": engine.precision,
         "layers": engine.layers,
         "exit_policy": engine.manifest.exit_policy,
         "configs": {
             language: {
-                name: dataclasses.asdict(config)
+                name: {key: value for key, value in dataclasses.asdict(config).items() if value != NEVER}
                 for name, config in preferences(engine.manifest, language).items()
-                if config.policy != "never"  # its threshold is infinite, which JSON is not
+                if config.policy != "never"
             }
             for language in held_out
         },
         "languages": {name: of_language(engine, scored[name], lines) for name, lines in held_out.items()},
         "loss_per_exit": engine.manifest.training.get("metrics", {}).get("exits", {}),
         "threads": engine.model.threads,
-        "speed": speed.compare(engine, checkpoint, prompts, seed=0),
+        "speed": speeds,
         "samples": {name: samples(rows) for name, rows in scored.items()},
     }
     target = runs / engine.manifest.name
@@ -182,13 +187,19 @@ def evaluate(checkpoint: Path, held_out: Mapping[str, HeldOut], runs: Path, proc
     return results
 
 
+def _digest(manifest: Manifest) -> str:
+    """Return what tells a manifest's agent, tables and prompt format from another's."""
+    facts = dataclasses.asdict(dataclasses.replace(manifest, training={}))
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
 def beside_others(results: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return the results with those of other languages that `path` holds for the same weights and precision."""
+    """Return the results with those of other languages that `path` holds for the same model and precision."""
     try:
         earlier = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError):
         return results
-    same = all(earlier.get(key) == results[key] for key in ("weights", "precision"))
+    same = all(earlier.get(key) == results[key] for key in ("weights", "manifest", "precision"))
     return results | {key: earlier[key] | results[key] for key in ("languages", "configs", "samples") if same}
 
 

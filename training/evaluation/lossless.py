@@ -57,6 +57,8 @@ def gap(engine: Engine, prompt: Sequence[int], ours: Sequence[int], reference: S
 def measure(engine: Engine, drawn: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Return how many completions differ, of how many, and the largest gap between tokens that differ."""
     lossless = decode_config(Settings(preference=1.0), engine.manifest, "python")
+    if not lossless.self_speculative:  # drafts cost more than they save here, and would be the same tokens all the same
+        lossless = DecodeConfig("never", self_speculative=True)
     full_depth = DecodeConfig(batch_invariant=True)
 
     def tokens(prompt: Sequence[int], config: DecodeConfig) -> list[int]:

@@ -151,7 +151,8 @@ def _calibration(artefacts: Artefacts, language: str) -> str:
     served = max(row.completions for row in policies[manifest.exit_policy])
     text = (
         f"{language.capitalize()}: {facts['completions']:,} completions in {len(facts['packages'])} packages; "
-        f"{facts['checked_pairs']:,} of them run again through the engine, {len(facts['mismatches'])} differed."
+        f"{facts['checked_pairs']:,} pairs of one and a threshold run again through the engine, "
+        f"{len(facts['mismatches'])} differed."
     )
     costs = {
         name: cost

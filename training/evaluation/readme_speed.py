@@ -217,8 +217,8 @@ def lossless(artefacts: Artefacts) -> str:
 STUDIED = {
     "full depth": "full depth",
     "verified, preference 1": "`accuracy`",
-    "agent, preference 0.5": "`balanced`",
-    "agent, preference 0": "`energy`",
+    "preference 0.5": "`balanced`",
+    "preference 0": "`energy`",
     "Hugging Face, cache": "Hugging Face `generate`",
     "Hugging Face, no cache": "the same without its cache",
 }
