@@ -86,9 +86,10 @@ def test_a_networks_replay_is_shown_what_the_agent_is_shown() -> None:
     [
         pytest.param({"ppo": 0.8, "start": 0.9, "probe": 0.8}, "ppo", "no better than probe", id="level"),
         pytest.param({"ppo": 0.8, "fixed": 0.7, "probe": 0.6}, "ppo", "no better than fixed and probe", id="two"),
-        pytest.param({"ppo": 0.8, "start": 0.8, "probe": 0.9, "oracle": 0.5}, "ppo", "is the cheapest", id="won"),
+        pytest.param({"ppo": 0.8, "start": 0.85, "probe": 0.9, "oracle": 0.5}, "ppo", "is the cheapest", id="won"),
+        pytest.param({"ppo": 0.8, "start": 0.8, "probe": 0.9}, "start", "is the cheapest", id="PPO made it no cheaper"),
         pytest.param({"ppo": 0.8, "start": 0.7, "probe": 0.75}, "start", "is the cheapest", id="PPO made it worse"),
-        pytest.param({"probe": 0.9}, "ppo", "at no threshold", id="none"),
+        pytest.param({"probe": 0.9}, "start", "at no threshold", id="none"),
     ],
 )
 def test_an_agent_no_better_than_its_rivals_is_said_to_be_so(ratios: dict[str, float], agent: str, said: str) -> None:

@@ -9,6 +9,7 @@ the second by the mean reward over the preferences, and reported on the third wi
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -46,7 +47,7 @@ from training.exits.served import serve
 from training.exits.simulator import Worth, observation_length
 from training.exits.trees import Trees, record
 from training.preset import ActionOptions, AgentOptions
-from training.whole_files import write_json, write_text
+from training.whole_files import note, write_json, write_text
 
 KINDS = ("full", "fixed", "confidence", "probe")
 PART = 100
@@ -84,12 +85,16 @@ def record_parts(
 ) -> Iterator[Trees]:
     """Yield the recorded trees of all cursors, those that are not there yet recorded now."""
     folder.mkdir(parents=True, exist_ok=True)
+    language = places[0].language
+    made_of: dict[str, Any] = {"model": checkpoint.engine.manifest.files, "cursors": _digest(places)}
+    made_of |= {"precision": checkpoint.engine.precision, "new_tokens": checkpoint.new_tokens}
+    note(folder / f"{language}-{half}.json", made_of, "trees")
     # packages are kept apart, or files where there is one package
     names = [place.package for place in places]
     names = names if len(set(names)) > 1 else [sha256(place.text.encode()).hexdigest() for place in places]
     number = {name: i for i, name in enumerate(sorted(set(names)))}
     for part, start in enumerate(range(0, len(places), PART)):
-        path = folder / f"{places[0].language}-{half}-{part:03}.npz"
+        path = folder / f"{language}-{half}-{part:03}.npz"
         if not path.exists():
             recorded = []
             for name, place in list(zip(names, places, strict=True))[start : start + PART]:
@@ -98,6 +103,13 @@ def record_parts(
             Trees.joined(recorded).save(path)
             print(path.name, flush=True)
         yield Trees.load(path)
+
+
+def _digest(places: Sequence[SourcePosition]) -> str:
+    digest = sha256()
+    for place in places:
+        digest.update(f"{place.package} {place.offset} {len(place.text)} ".encode() + place.text.encode())
+    return digest.hexdigest()
 
 
 def fit_and_choose(trees: Trees) -> tuple[Trees, Trees]:
@@ -128,6 +140,8 @@ class ActionsStudy:
     def of(cls, manifest: Manifest, work: Path, plan: ActionOptions, agents: Trees, reported: Trees) -> ActionsStudy:
         """Split the packages and fit the probes; the plan's networks come later."""
         work.mkdir(parents=True, exist_ok=True)
+        made_of = {"model": manifest.files, "completions": [len(t.package) for t in (agents, reported)]}
+        note(work / "made-of.json", made_of | {"plan": asdict(plan)}, "networks")
         fitted, chosen = fit_and_choose(agents)
         torch.set_num_threads(1)
         exits = manifest.exits
@@ -207,8 +221,16 @@ class ActionsStudy:
             probe.save(agent.network_of(model), path, self.manifest.exits)
         network = AgentPolicy.load(path, self.manifest.exits)
         logits = exit_logits(network, self.reported.trees, len(self.manifest.exits))
-        odds = float(np.log(PAPER_PROBABILITY / (1 - PAPER_PROBABILITY)))
-        return Combination("probe", odds, 99, 0.0).decide(logits)
+        return Combination("probe", leaving_logit(options), 99, 0.0).decide(logits)
+
+
+def leaving_logit(options: AgentOptions) -> float:
+    """Return the network's output at which the paper's agent leaves: where its probability passes the threshold.
+
+    log P(leave) / P(go on) = sharpness * (output + log(cost_weight)), as it was trained (training/exits/agent.py).
+    """
+    odds = math.log(PAPER_PROBABILITY / (1 - PAPER_PROBABILITY))
+    return odds / options.ppo.sharpness - math.log(options.cost_weight)
 
 
 def run(study: ActionsStudy, language: str, paper: AgentOptions | None = None) -> dict[str, Any]:

@@ -32,7 +32,7 @@ AGREEMENTS = (0.99, 0.98, 0.95)
 """Policies are compared where they keep these shares."""
 WANTED_AGREEMENT = 0.98
 """The share by which the agent is judged."""
-CANDIDATES = ("ppo", "start")
+CANDIDATES = ("start", "ppo")
 """What may be the agent: the trained network, or its start where PPO made that no cheaper."""
 RIVALS = ("fixed", "confidence", "probe")
 
@@ -160,7 +160,8 @@ def cheapest(rollouts: Rollouts, manifest: Manifest, policy: Policy, agreement: 
 def compare(rollouts: Rollouts, manifest: Manifest, networks: Mapping[str, ExitNetwork]) -> dict[str, Any]:
     """Return the cheapest threshold of every policy at each of AGREEMENTS, which network is the agent, and a verdict.
 
-    `networks` hold CANDIDATES and the probe. A policy that keeps an agreement at no threshold has no row there.
+    `networks` hold CANDIDATES and the probe. A policy that keeps an agreement at no threshold has no row there. The
+    thresholds, the choice and the verdict are of the same tokens; what the agent is worth on others, calibration says.
     """
     policies = [fixed(manifest), confidence(rollouts), oracle(rollouts)]
     for name, weights in networks.items():

@@ -16,23 +16,25 @@ from training.preset import RolloutOptions
 LEARN, CHECK, ALL = "rollouts", "rollouts-check", "rollouts-all"
 """Folders: learnt from; kept back, for the comparison; the first and those along the agent's own choices."""
 KEPT_BACK = 8
-"""One file in so many is kept back."""
+"""One package in so many is kept back."""
 NOTE_S = 60.0
 """Seconds between two lines of progress."""
 
 
 def keep_back(places: Sequence[SourcePosition]) -> tuple[list[SourcePosition], list[SourcePosition]]:
-    """Return the cursors to learn from and those to judge by: no file in both.
+    """Return the cursors to learn from and those to judge by: no package in both, and where all are of one, no file.
 
     Raises CorpusError where all are in one file.
     """
-    names = {hashlib.sha256(place.text.encode()).digest() for place in places}
+    is_one = len({place.package for place in places}) < 2
+    groups = [hashlib.sha256((p.text if is_one else p.package).encode()).digest() for p in places]
+    names = sorted(set(groups))
     if len(names) < 2:
         raise CorpusError("The agent's half of the validation files is one file; name more sources.")
-    kept = set(sorted(names)[: -(-len(names) // KEPT_BACK)])
+    kept = set(names[: -(-len(names) // KEPT_BACK)])
     sides: tuple[list[SourcePosition], list[SourcePosition]] = ([], [])
-    for place in places:
-        sides[hashlib.sha256(place.text.encode()).digest() in kept].append(place)
+    for place, group in zip(places, groups, strict=True):
+        sides[group in kept].append(place)
     return sides
 
 
