@@ -67,10 +67,17 @@ def test_rows_are_as_wide_as_their_stage_and_counted(tmp_path: Path) -> None:
     assert manifest["train_tokens_unique"] == short.shape[0] * 16 + long.shape[0] * 32
 
 
-def test_a_second_call_takes_what_is_there(tmp_path: Path) -> None:
+def test_a_second_call_takes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     preset = preset_of(two_packages(tmp_path, files(8), files(3, 100)))
     first = prepare(preset, tmp_path / "work")
-    assert prepare(preset_of("/nowhere/*"), tmp_path / "work") == first
+    monkeypatch.setattr(preparation, "find", lambda sources: pytest.fail("looked for again"))
+    assert prepare(preset, tmp_path / "work") == first
+
+
+def test_a_corpus_of_other_options_is_not_taken(tmp_path: Path) -> None:
+    prepare(preset_of(two_packages(tmp_path, files(8), files(3, 100))), tmp_path / "work")
+    with pytest.raises(CorpusError, match="other options"):
+        prepare(preset_of("/nowhere/*"), tmp_path / "work")
 
 
 def test_copies_and_near_copies_of_a_judged_file_are_not_trained_on(tmp_path: Path) -> None:

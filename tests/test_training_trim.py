@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -14,7 +15,7 @@ from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from tests.training_corpora import code
 from training.checkpoint import bpe
 from training.checkpoint.bpe import SPECIAL_TOKENS
-from training.checkpoint.trim import rows_for, trim, trim_folder
+from training.checkpoint.trim import rows_for, trim, trim_folder, trim_folder_to
 
 CODE = [code(seed) for seed in range(30)]
 PROSE = [" ".join(f"wherefore{n} notwithstanding" for n in range(200)) for _ in range(30)]
@@ -48,6 +49,19 @@ def test_a_trimmed_model_gives_the_kept_tokens_the_logits_they_had(tmp_path: Pat
     with torch.no_grad():
         expected = model(torch.tensor([old])).logits[0][:, [i for i in old_ids if i is not None]]
         assert torch.allclose(small(torch.tensor([new])).logits[0][:, kept], expected, atol=1e-5)
+
+
+def test_a_start_trimmed_elsewhere_is_made_again_from_its_tokenizer(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, vocab_size=701
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
+    base().save(str(tmp_path / "base" / "tokenizer.json"))
+    trim_folder(tmp_path / "base", CODE, SIZE, tmp_path / "here")
+    trim_folder_to(tmp_path / "base", bpe.load(tmp_path / "here"), tmp_path / "there")
+    here, there = (load_file(tmp_path / name / "model.safetensors") for name in ("here", "there"))
+    assert all(torch.equal(here[name], there[name]) for name in here)
 
 
 def test_text_of_kept_tokens_is_cut_as_before() -> None:

@@ -206,6 +206,8 @@ def _dry_run(preset: Preset) -> None:
 
 
 def _job(options: argparse.Namespace, preset: Preset) -> steps.Job:
+    if options.model and options.step not in ("evaluate", "actions"):
+        raise SettingError(f"`{options.step}` writes the checkpoint of a preset: name its folder by --out, no --model.")
     work = (options.work or HOME / options.preset).expanduser()
     work.mkdir(parents=True, exist_ok=True)
     return steps.Job(

@@ -20,7 +20,7 @@ from greencode_lsp.models.store import BUNDLED, bundled_folder
 from training.checkpoint import bpe
 from training.checkpoint.export import dequantise
 from training.checkpoint.importer import import_folder
-from training.checkpoint.trim import trim_folder
+from training.checkpoint.trim import trim_folder, trim_folder_to
 from training.preset import ModelOptions
 from training.whole_files import whole_folder
 
@@ -80,6 +80,11 @@ def _fetched(name: str) -> Path:
 def load_start(start: str, options: ModelOptions, work: Path) -> Any:
     """Return the model in float32. Raises CorpusError where its tokenizer or depth is not the run's."""
     folder = start_folder(start, work)
+    tokenizer = bpe.load(work)
+    if tokenizer.get_vocab_size() < bpe.load(folder).get_vocab_size():  # rows that were made on another machine
+        with whole_folder(work / TRIMMED) as part:
+            trim_folder_to(folder, tokenizer, part)
+        folder = work / TRIMMED
     config = read_config(folder)
     if config.get("model_type") not in FAMILIES:
         raise CorpusError(

@@ -124,13 +124,25 @@ def rows_for(matrix: Tensor, old_ids: list[int | None]) -> Tensor:
 
 def trim_folder(folder: Path, texts: Iterable[str], size: int, out: Path) -> float:
     """Write `folder` with a vocabulary of `size` to `out`; returns the share of the corpus's tokens that stay one."""
-    trimmed, config = trim(bpe.load(folder), texts, size), read_config(folder)
+    trimmed = trim(bpe.load(folder), texts, size)
+    _write(folder, trimmed.tokenizer, trimmed.old_ids, out)
+    return trimmed.kept_share
+
+
+def trim_folder_to(folder: Path, tokenizer: Tokenizer, out: Path) -> None:
+    """Write `folder` with the vocabulary of a tokenizer that was trimmed from its own elsewhere."""
+    known = bpe.load(folder).get_vocab()
+    order = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    _write(folder, tokenizer, [known.get(token) for token, _ in order], out)
+
+
+def _write(folder: Path, tokenizer: Tokenizer, old_ids: list[int | None], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    weights = Weights(folder)
+    weights, config, size = Weights(folder), read_config(folder), len(old_ids)
 
     def read(name: str) -> Tensor:
         tensor = torch.from_numpy(weights.float32(name))
-        return rows_for(tensor, trimmed.old_ids) if name in _BY_VOCABULARY else tensor
+        return rows_for(tensor, old_ids) if name in _BY_VOCABULARY else tensor
 
     shapes = {name: weights.shape(name) for name in weights.names()}
     cut = {name: (size, *shape[1:]) if name in _BY_VOCABULARY else shape for name, shape in shapes.items()}
@@ -138,5 +150,4 @@ def trim_folder(folder: Path, texts: Iterable[str], size: int, out: Path) -> flo
     document = list(SPECIAL_TOKENS).index("document")
     marks = {"bos_token_id": document, "eos_token_id": document, "pad_token_id": None}
     (out / "config.json").write_text(json.dumps(config | marks | {"vocab_size": size}, indent=1), encoding="utf8")
-    trimmed.tokenizer.save(str(out / "tokenizer.json"))
-    return trimmed.kept_share
+    tokenizer.save(str(out / "tokenizer.json"))

@@ -11,7 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -47,21 +47,29 @@ class Texts:
 def prepare(preset: Preset, work: Path, heldout_sources: Sequence[str] = ("installed",)) -> dict[str, Any]:
     """Build the work folder's corpus unless it is complete; returns the corpus manifest.
 
-    Raises CorpusError where sources are missing or empty, or the disk is full.
+    Raises CorpusError where sources are missing or empty, the disk is full, or the folder holds another corpus.
     """
-    done = work / "corpus.json"
+    done, options = work / "corpus.json", _options(preset)
     if done.exists():
         manifest: dict[str, Any] = json.loads(done.read_text(encoding="utf8"))
+        if manifest.get("options", options) != options:
+            raise CorpusError(f"{work} holds a corpus of other options of {preset.name}; name another --work.")
         return manifest
     selection = find(preset.corpus.sources)
     texts = choose(selection, preset.corpus, heldout_sources)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        manifest = _write(preset, work, texts) | _account(selection, texts)
+        manifest = _write(preset, work, texts) | _account(selection, texts) | {"options": options}
         write_json(done, manifest)
     except OSError as error:
         raise disk_error(error, str(work)) from error
     return manifest
+
+
+def _options(preset: Preset) -> dict[str, Any]:
+    """Return what of a preset a corpus depends on."""
+    stages = [asdict(stage) for stage in preset.lite.stages]
+    return {"corpus": asdict(preset.corpus), "stages": stages, "start": preset.lite.start}
 
 
 def choose(selection: Selection, options: CorpusOptions, heldout_sources: Sequence[str]) -> Texts:

@@ -101,7 +101,8 @@ class OnRequest(TrainerCallback):  # type: ignore[misc]  # transformers has no t
         if self._decay is None or self._decay.from_step is None:
             self._decay = read(self._work)
             if self._decay is not None and self._decay.from_step is None:
-                self._decay = Decay(self._decay.steps, state.global_step)
+                steps = min(self._decay.steps, max(1, state.max_steps - state.global_step))  # zero at the run's end
+                self._decay = Decay(steps, state.global_step)
                 control.should_save = True
                 if args.process_index == 0:
                     _write(self._work, self._decay)

@@ -20,14 +20,20 @@ from greencode_lsp.models.manifest import sha256
 from training.preset import Preset
 
 COMPLETE = "complete.json"
+RUN_OPTIONS = (
+    *("schedule", "exit_weight", "exit_position_stride", "start"),
+    *("accumulation", "bf16", "adam_beta2", "weight_decay", "seed"),
+)
+"""Of [lite], those that make a run what it is; rates and their schedule may change on the way."""
 
 
 def identity(preset: Preset, work: Path) -> dict[str, Any]:
     """Return what must not change between the parts of one run."""
     stages = [dataclasses.asdict(stage) for stage in preset.lite.stages]
     model = dataclasses.asdict(preset.model)
-    options = {key: getattr(preset.lite, key) for key in ("schedule", "accumulation", "seed")}
-    return {"tokenizer_sha256": sha256(work / "tokenizer.json"), "model": model, "stages": stages, **options}
+    options = {key: getattr(preset.lite, key) for key in RUN_OPTIONS}
+    files = {f"{name}_sha256": sha256(work / f"{name}.json") for name in ("corpus", "tokenizer")}
+    return {**files, "model": model, "stages": stages, **options}
 
 
 def whole_checkpoints(work: Path) -> list[Path]:
