@@ -58,6 +58,13 @@ def test_the_run_ends_when_the_rate_is_zero(work: Path, monkeypatch: pytest.Monk
     assert last_step(work) == 7
 
 
+def test_a_decay_that_is_longer_than_the_rest_ends_with_the_run(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = recipe().lite.steps
+    asked_at(monkeypatch, work, step=steps - 2)
+    run(work)
+    assert decay.read(work) == Decay(2, from_step=steps - 2)
+
+
 def test_a_decay_that_is_interrupted_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

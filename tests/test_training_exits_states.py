@@ -14,8 +14,8 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from tests import tiny_models
 from tests.test_prompt_fim import qwen
-from training.data.cursors import SourcePosition
 from training import whole_files
+from training.data.cursors import SourcePosition
 from training.data.packages import Package
 from training.exits import pack, shortlist, states
 from training.exits.states import Note, StateCache, StateRecorder, likeliest, parts_of, record, unit

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from greencode_lsp.errors import CorpusError
@@ -90,21 +91,30 @@ class OnRequest(TrainerCallback):  # type: ignore[misc]  # transformers has no t
 
     def __init__(self, work: Path) -> None:
         self._work = work
-        self._decay = read(work)
+        known = read(work)
+        self._decay = known if known and known.from_step is not None else None
 
     def factor(self, step: int) -> float:
         """Return the share of the learning rate that is left at a step."""
         return 1.0 if self._decay is None else self._decay.factor(step)
 
+    def _asked(self, args: Any) -> int:
+        """Return the steps asked for, or 0: as the first process reads the file, so that all begin at one step."""
+        request = read(self._work) if args.process_index == 0 else None
+        steps = request.steps if request else 0
+        if args.world_size > 1:
+            shared = torch.tensor([steps], device=args.device)
+            torch.distributed.broadcast(shared, 0)
+            steps = int(shared.item())
+        return steps
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Look for the request; all processes read the same file."""
-        if self._decay is None or self._decay.from_step is None:
-            self._decay = read(self._work)
-            if self._decay is not None and self._decay.from_step is None:
-                steps = min(self._decay.steps, max(1, state.max_steps - state.global_step))  # zero at the run's end
-                self._decay = Decay(steps, state.global_step)
-                control.should_save = True
-                if args.process_index == 0:
-                    _write(self._work, self._decay)
+        """Look for the request."""
+        if self._decay is None and (asked := self._asked(args)):
+            steps = min(asked, max(1, state.max_steps - state.global_step))  # zero at the run's end
+            self._decay = Decay(steps, state.global_step)
+            control.should_save = True
+            if args.process_index == 0:
+                _write(self._work, self._decay)
         if self._decay is not None and self._decay.is_over(state.global_step):
             control.should_save = control.should_training_stop = True
