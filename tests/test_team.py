@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import msgspec
 import pytest
@@ -419,6 +423,48 @@ def arguments(*given: str) -> Any:
 def test_what_would_be_unsafe_is_refused(given: list[str], sentence: str) -> None:
     with pytest.raises(TeamError, match=sentence):
         check(arguments(*given))
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[MagicMock]:
+    """Let `team.deployment` be imported with a Ray that only notes what it is asked."""
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE"):
+        monkeypatch.setenv(name, "")  # undone after the test, whatever sets it meanwhile
+        del os.environ[name]
+    others = ("ray.exceptions", "ray.serve", "ray.serve.config", "ray.serve.metrics")
+    for name in ("ray", *others, "starlette", "starlette.requests", "starlette.responses"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    fake = sys.modules["ray"]
+    assert isinstance(fake, MagicMock)
+    monkeypatch.delitem(sys.modules, "greencode_lsp.team.deployment", raising=False)
+    yield fake
+    sys.modules.pop("greencode_lsp.team.deployment", None)
+
+
+def deployed(address: str | None) -> Any:
+    deployment = importlib.import_module("greencode_lsp.team.deployment")
+    deployment.start(address, deployment.DeploymentPlan(Settings()))
+    return deployment
+
+
+def test_an_engine_of_ones_own_joins_no_cluster_and_is_at_the_loopback_with_a_token(ray: MagicMock) -> None:
+    deployed(None)
+    asked = ray.init.call_args.kwargs
+    assert (asked["address"], asked["_node_ip_address"], asked["include_dashboard"]) == ("local", "127.0.0.1", False)
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+
+
+def test_an_engine_of_ones_own_ends_whole(ray: MagicMock) -> None:
+    deployed(None).stop(None)
+    assert ray.serve.shutdown.called
+    assert ray.shutdown.called
+
+
+def test_a_cluster_that_was_joined_is_left_as_it_is(ray: MagicMock) -> None:
+    deployed("10.0.0.1:6379").stop("10.0.0.1:6379")
+    assert ray.init.call_args.kwargs["address"] == "10.0.0.1:6379"
+    assert not ray.serve.shutdown.called
+    assert ray.shutdown.called
 
 
 def test_a_users_token_is_printed_once(users: Path, capsys: pytest.CaptureFixture[str]) -> None:
