@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import importlib
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -29,7 +31,7 @@ from greencode_lsp.settings import Settings
 from greencode_lsp.team import remote
 from greencode_lsp.team.__main__ import build_parser, check, main
 from greencode_lsp.team.gate import TRIES, Copies, Gate, LostReplicaError, Reply, bounded
-from greencode_lsp.team.messages import COMPLETE_PATH, USAGE_PATH, Asked
+from greencode_lsp.team.messages import COMPLETE_PATH, MODEL_PATH, USAGE_PATH, Asked
 from greencode_lsp.team.remote import Address, TeamModel
 from greencode_lsp.team.replica import Replica
 from greencode_lsp.team.simulation import Load, copies_needed
@@ -71,6 +73,9 @@ def copies(engine: FakeEngine | None = None, losses: int = 0) -> Copies:
         return await replica.complete(body)
 
     async def facts() -> bytes:
+        if left[0]:
+            left[0] -= 1
+            raise LostReplicaError
         return replica.facts()
 
     return Copies(complete, facts)
@@ -118,6 +123,12 @@ def test_a_token_is_kept_nowhere(users: Path) -> None:
     token = add_user(users, "anna")
     assert token not in users.read_text()
     assert users.stat().st_mode & 0o077 == 0
+
+
+def test_the_first_user_on_a_machine_is_kept_in_a_folder_of_the_users_own(tmp_path: Path) -> None:
+    users = tmp_path / "new" / "home" / "users.json"
+    add_user(users, "anna")
+    assert users.parent.stat().st_mode & 0o077 == 0
 
 
 def test_a_new_token_takes_the_old_ones_place(users: Path) -> None:
@@ -213,6 +224,26 @@ def test_no_copy_left_is_said() -> None:
     counted = Counted()
     assert ask(Gate(copies(losses=TRIES), Accounts(None), counted)).status == 503
     assert counted.rows[0][1] == "lost"
+
+
+def test_no_copy_left_is_said_of_the_models_facts_too() -> None:
+    reply = ask(Gate(copies(losses=TRIES), Accounts(None), Counted()), method="GET", path=MODEL_PATH)
+    assert (reply.status, reply.headers[0][0]) == (503, "Retry-After")
+
+
+def test_a_completion_that_is_hung_up_on_is_counted() -> None:
+    counted = Counted()
+
+    async def never(body: bytes = b"") -> bytes:
+        return await asyncio.get_running_loop().create_future()
+
+    async def leave() -> None:
+        answer = Gate(Copies(never, never), Accounts(None), counted).answer("POST", COMPLETE_PATH, "", a_body)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(answer, 0.01)
+
+    asyncio.run(leave())
+    assert counted.rows == [("local", "cancelled", 0)]
 
 
 def test_an_error_says_nothing_of_the_text() -> None:
@@ -381,6 +412,20 @@ def test_a_cancelled_request_is_hung_up_on() -> None:
         start_s = time.monotonic()
         assert model.complete(request(), live(cancelled=stop.is_set), ignore).text == ""
         assert time.monotonic() - start_s < TEAM_ANSWER_S
+
+
+def test_the_team_sees_a_cancelled_request_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        connection = http.client.HTTPConnection(*server.getsockname(), timeout=10)
+        connection.connect()
+        theirs, _ = server.accept()
+        theirs.settimeout(10)
+        answer = connection.sock.makefile("rb")  # as a thread holds it that waits for the answer
+        remote._close(connection)
+        assert theirs.recv(1) == b""
+        answer.close()
+        theirs.close()
 
 
 def test_a_teams_completion_is_not_audited_here() -> None:
