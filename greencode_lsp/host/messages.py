@@ -187,6 +187,11 @@ class BadMessageError(Exception):
     """What the other side has sent is no message; its text quotes nothing of it."""
 
 
+def clean(text: str) -> str:
+    """Return text without lone surrogates: a `?` for each."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def encode(message: Message) -> bytes:
     """Return a message's bytes; its texts hold no lone surrogates, which UTF-8 cannot carry."""
     return _encoder.encode(message)
