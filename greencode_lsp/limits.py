@@ -106,5 +106,15 @@ OTHERS_S = 0.1
 """That a request waits for other files to be read; after it the suggestion is made without them."""
 OTHERS_FRESH_S = 1.0
 """For so long a selection is taken as it is; then ignore rules and files on the disk are looked at again."""
+REQUEST_CHUNKS = 32
+"""Of other files, in one request: twice OTHER_CHUNKS."""
+REQUEST_CHUNK_CHARACTERS = 20_000
+"""In one of them: twice what its two dozen lines of OTHER_LINE_CHARACTERS are."""
+BRANCH_IDS = 1024
+"""Tokens kept of the suggestion that another one departs from: twice the longest suggestion's."""
+BRANCH_TEXTS = 16
+"""That it may not begin with; four are tried."""
+BRANCH_TEXT_BYTES = 256
+"""In one of them, which is one token's: those of public models have 128 at most."""
 ALTERNATIVES_S = 1.0
 """From the first suggestion to the last, where the user asks for several: who asks waits for all."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from greencode_lsp.limits import BRANCH_IDS, BRANCH_TEXT_BYTES, BRANCH_TEXTS
+
 EnergyTier = Literal["measured", "attributed", "modelled"]
 
 NEVER = float("inf")
@@ -148,6 +150,13 @@ class Branch:
     """Kept: the first tokens generated, healed ones included."""
     avoided: tuple[bytes, ...] = ()
     """Not to follow them, in one token or in pieces; none for no branch."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError beyond what a request may carry: it is made from messages, too."""
+        if len(self.token_ids) > BRANCH_IDS or not all(0 <= token_id < 2**31 for token_id in self.token_ids):
+            raise ValueError("the tokens kept")
+        if len(self.avoided) > BRANCH_TEXTS or any(len(text) > BRANCH_TEXT_BYTES for text in self.avoided):
+            raise ValueError("the texts avoided")
 
 
 NO_BRANCH = Branch()

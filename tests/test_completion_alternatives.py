@@ -99,6 +99,11 @@ async def test_branches_that_say_the_same_are_not_shown_and_counted_as_wasted(tm
     bench.service.close()
 
 
+def test_a_text_too_long_for_a_request_is_no_branch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greencode_lsp.records.BRANCH_TEXT_BYTES", 0)
+    assert complete(backend(ForkEngine(TEXTS)), request(), LiveControl.of(Settings(), MANIFEST, "python"), meter()).text
+
+
 def test_healing_holds_in_a_branch_too() -> None:
     text = "x = resu"
     engine = ForkEngine((*TEXTS, "x = resume()\n"))

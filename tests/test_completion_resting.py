@@ -78,12 +78,18 @@ def test_a_model_that_is_asked_stays() -> None:
         assert len(loads) <= 2
 
 
-def test_a_model_stays_for_the_most_patient_editor() -> None:
+def test_a_longer_stay_holds_at_once() -> None:
     with model(0.02) as (made, _):
         made.stay(600.0)
         made.complete(request(), live(), ignore)
         threading.Event().wait(0.1)
         assert not made.is_resting
+
+
+def test_a_shorter_stay_holds_at_once() -> None:
+    with model(None) as (made, _):
+        made.stay(0.02)
+        wait_until(lambda: made.is_resting)
 
 
 @pytest.mark.parametrize("wanted", [None, 600.0])

@@ -172,6 +172,33 @@ def test_rows_wait_for_a_ledger_that_another_process_holds_and_nobody_waits_for_
     assert notices == []
 
 
+def test_an_outcome_waits_for_a_ledger_that_another_process_holds(tmp_path: Path, notices: list[str]) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = open_ledger(path, notices)
+    row = ledger.add(ROW)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    ledger.settle(row, "accepted", 7)
+    holder.execute("ROLLBACK")
+    ledger.close()
+    assert [(row.outcome, row.accepted_characters) for row in open_ledger(path, notices).rows()] == [("accepted", 7)]
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+@pytest.mark.parametrize("weaker", ["superseded", "shown", "rejected"])
+def test_what_was_taken_stays_taken(weaker: str, is_held: bool, tmp_path: Path, notices: list[str]) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite", notices)
+    holder = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
+    if is_held:
+        holder.execute("BEGIN IMMEDIATE")
+    row = ledger.add(ROW)
+    for outcome, characters in (("rejected", 0), ("partial", 3), (weaker, 0)):
+        ledger.settle(row, outcome, characters)
+    holder.close()
+    ledger.flush()
+    assert [(row.outcome, row.accepted_characters) for row in ledger.rows()] == [("partial", 3)]
+
+
 def test_a_row_that_has_waited_can_be_settled_later(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = open_ledger(path, notices)

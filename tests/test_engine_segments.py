@@ -12,7 +12,7 @@ from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.policy import ExitState
 from greencode_lsp.engine.state import CHUNK_POSITIONS, DecoderState
-from greencode_lsp.errors import CancelledError, SettingError
+from greencode_lsp.errors import CancelledError, EngineError, SettingError
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
 
@@ -73,6 +73,18 @@ def test_cropping_keeps_pending_on_the_gap(engine: Engine, length: int) -> None:
     engine.state.crop(length)
     assert engine.state.ids == before[:length]
     assert_pending_covers_the_gap(engine.state)
+
+
+def test_cropping_below_nothing_leaves_nothing(engine: Engine) -> None:
+    run(engine, PROMPT, 4)
+    engine.state.crop(-1)
+    assert (engine.state.ids, set(engine.state.filled)) == ([], {0})
+
+
+@pytest.mark.parametrize("token_id", [-1, 1 << 30])
+def test_ids_that_the_model_does_not_know_do_not_reach_it(engine: Engine, token_id: int) -> None:
+    with pytest.raises(EngineError, match="does not know"):
+        run(engine, [*PROMPT, token_id], 1)
 
 
 def test_states_after_early_exits_are_what_full_depth_computes_for_the_same_ids(

@@ -101,6 +101,8 @@ LIES = {
     "a name without end": messages.Open(2, messages.ModelChoice("x" * 10_000, "cpu", "auto", 800), None),
     "a number below none": messages.Cancel(-1),
     "ids below none": messages.AuditRequest(2, (-1,), (1,), b""),
+    "an audit of nothing": messages.AuditRequest(2, (1,), (), b""),
+    "an audit after nothing": messages.AuditRequest(2, (), (1,), b""),
     "too many ids": messages.AuditRequest(2, (1,) * 70_000, (1,), b""),
 }
 

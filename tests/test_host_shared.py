@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,12 @@ from greencode_lsp.completion.request import LOOKED_AT, Request
 from greencode_lsp.errors import EngineError, GreenCodeError, ModelNotFoundError
 from greencode_lsp.host.client import SharedModel, within_reach
 from greencode_lsp.host.meeting import Transport
+from greencode_lsp.host.turns import Turn
 from greencode_lsp.power import Battery
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
 from greencode_lsp.records import Control
 from greencode_lsp.settings import Settings
-from tests.fakes import MANIFEST, SAMPLE, FakeEngine
+from tests.fakes import MANIFEST, SAMPLE, FakeEngine, backend, meter
 from tests.host_engine import SLOW, Running, hang_when_slow, ignore, live, local_model, request, running, shared
 
 SLOW_REQUEST = Request("slow = ", 7, "python", invoked=True)
@@ -274,6 +276,75 @@ def test_the_engine_outlives_whatever_a_load_raises(error: Exception) -> None:
         with pytest.raises(GreenCodeError):
             shared(engine.meeting)
         assert shared(engine.meeting).complete(request(), live(), ignore).text
+
+
+@pytest.mark.parametrize("name", ["\ud800", 1 << 70])
+def test_the_engine_outlives_an_answer_that_cannot_be_sent(name: Any) -> None:
+    names = [name]
+
+    def load(settings: Settings, notify: object) -> LoadedModel:
+        return LoadedModel(backend(manifest=replace(MANIFEST, name=names[-1])), meter())
+
+    with running(load=load) as engine:
+        with pytest.raises(EngineError, match="Error inside the shared engine"):
+            shared(engine.meeting, model="unspeakable")
+        names.append("plain")
+        assert shared(engine.meeting).complete(request(), live(), ignore).text
+
+
+def test_a_sentence_is_sent_in_characters_that_utf_8_has() -> None:
+    def load(settings: Settings, notify: Callable[[str], None]) -> LoadedModel:
+        notify("Of \ud800.")
+        raise ModelNotFoundError("There is no \ud800.")
+
+    sentences: list[str] = []
+    with running(load=load) as engine, pytest.raises(ModelNotFoundError, match=r"There is no \?\."):
+        shared(engine.meeting, notify=sentences.append)
+    assert sentences == ["Of ?."]
+
+
+def test_the_engine_outlives_a_turn_that_fails(engine: Running) -> None:
+    def fail() -> None:
+        raise ValueError
+
+    engine.engine.turns.add(Turn(fail))
+    assert shared(engine.meeting).complete(request(), live(), ignore).text
+
+
+def test_a_model_goes_with_the_last_editor_that_has_chosen_it(engine: Running) -> None:
+    first, second, other = (shared(engine.meeting, model=model) for model in "aab")
+    first.close()
+    assert second.complete(request(), live(), ignore).text
+    assert set(engine.engine._models) == {"a", "b"}
+    second.close()
+    wait_until(lambda: set(engine.engine._models) == {"b"})
+    assert other.complete(request(), live(), ignore).text
+
+
+def test_a_model_stays_for_the_most_patient_editor_that_is_here(
+    engine: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = []
+    for wait_s in (None, 0.01):
+        monkeypatch.setattr(Settings, "unload_after_s", wait_s)
+        models.append(shared(engine.meeting))
+    threading.Event().wait(0.1)
+    assert not engine.engine.is_resting
+    models[0].close()
+    wait_until(lambda: engine.engine.is_resting)
+
+
+def test_a_model_that_loading_has_shown_to_be_another_is_loaded_once() -> None:
+    loads: list[str] = []
+
+    def load(settings: Settings, notify: object) -> LoadedModel:
+        loads.append(settings.model)
+        return local_model()
+
+    with running(load=load, identify=lambda settings: "smaller" if loads else "larger") as engine:
+        for model in (shared(engine.meeting), shared(engine.meeting)):
+            assert model.complete(request(), live(), ignore).text
+    assert len(loads) == 1
 
 
 @pytest.mark.parametrize("side", ["before", "after"])

@@ -12,7 +12,7 @@ import pytest
 
 from greencode_lsp.engine import families
 from greencode_lsp.errors import HubError, ModelDamagedError, ModelNotFoundError, UnsupportedModelError
-from greencode_lsp.models.hub import pull
+from greencode_lsp.models.hub import HubFile, Repository, pull
 from greencode_lsp.models.manifest import FAMILIES, Manifest, write_manifest
 from greencode_lsp.models.pulled import check, partial_names, pulled_names, read_record, remove
 from greencode_lsp.models.store import is_hub_name, partial_folder, pulled_folder, resolve
@@ -136,6 +136,21 @@ def test_an_interrupted_pull_is_no_model_and_goes_on_where_it_ended() -> None:
     folder = pull(NAME, None, hub)
     assert hub.fetched == [("model.safetensors", 5000)]
     assert (folder / "model.safetensors").read_bytes() == plain()["model.safetensors"]
+
+
+def test_a_model_is_pulled_by_one_at_a_time() -> None:
+    refused: list[HubError] = []
+
+    class Busy(MemoryHub):
+        def fetch(self, repository: Repository, file: HubFile, part: Path) -> None:
+            if not refused:
+                with pytest.raises(HubError, match="Another process is pulling someone/small; wait") as caught:
+                    pull(NAME, None, MemoryHub(plain(), commit="f" * 40))
+                refused.append(caught.value)
+            super().fetch(repository, file, part)
+
+    assert (pull(NAME, None, Busy(plain())) / "model.safetensors").is_file()
+    assert refused
 
 
 def test_a_newer_commit_begins_anew() -> None:

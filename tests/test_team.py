@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import importlib
 import json
+import os
+import socket
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import msgspec
 import pytest
@@ -25,7 +31,7 @@ from greencode_lsp.settings import Settings
 from greencode_lsp.team import remote
 from greencode_lsp.team.__main__ import build_parser, check, main
 from greencode_lsp.team.gate import TRIES, Copies, Gate, LostReplicaError, Reply, bounded
-from greencode_lsp.team.messages import COMPLETE_PATH, USAGE_PATH, Asked
+from greencode_lsp.team.messages import COMPLETE_PATH, MODEL_PATH, USAGE_PATH, Asked
 from greencode_lsp.team.remote import Address, TeamModel
 from greencode_lsp.team.replica import Replica
 from greencode_lsp.team.simulation import Load, copies_needed
@@ -67,6 +73,9 @@ def copies(engine: FakeEngine | None = None, losses: int = 0) -> Copies:
         return await replica.complete(body)
 
     async def facts() -> bytes:
+        if left[0]:
+            left[0] -= 1
+            raise LostReplicaError
         return replica.facts()
 
     return Copies(complete, facts)
@@ -114,6 +123,12 @@ def test_a_token_is_kept_nowhere(users: Path) -> None:
     token = add_user(users, "anna")
     assert token not in users.read_text()
     assert users.stat().st_mode & 0o077 == 0
+
+
+def test_the_first_user_on_a_machine_is_kept_in_a_folder_of_the_users_own(tmp_path: Path) -> None:
+    users = tmp_path / "new" / "home" / "users.json"
+    add_user(users, "anna")
+    assert users.parent.stat().st_mode & 0o077 == 0
 
 
 def test_a_new_token_takes_the_old_ones_place(users: Path) -> None:
@@ -209,6 +224,27 @@ def test_no_copy_left_is_said() -> None:
     counted = Counted()
     assert ask(Gate(copies(losses=TRIES), Accounts(None), counted)).status == 503
     assert counted.rows[0][1] == "lost"
+
+
+def test_no_copy_left_is_said_of_the_models_facts_too() -> None:
+    reply = ask(Gate(copies(losses=TRIES), Accounts(None), Counted()), method="GET", path=MODEL_PATH)
+    assert (reply.status, reply.headers[0][0]) == (503, "Retry-After")
+
+
+def test_a_completion_that_is_hung_up_on_is_counted() -> None:
+    counted = Counted()
+
+    async def never(body: bytes = b"") -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def leave() -> None:
+        answer = Gate(Copies(never, never), Accounts(None), counted).answer("POST", COMPLETE_PATH, "", a_body)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(answer, 0.01)
+
+    asyncio.run(leave())
+    assert counted.rows == [("local", "cancelled", 0)]
 
 
 def test_an_error_says_nothing_of_the_text() -> None:
@@ -379,6 +415,20 @@ def test_a_cancelled_request_is_hung_up_on() -> None:
         assert time.monotonic() - start_s < TEAM_ANSWER_S
 
 
+def test_the_team_sees_a_cancelled_request_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        connection = http.client.HTTPConnection("127.0.0.1", server.getsockname()[1], timeout=10)
+        connection.connect()
+        theirs, _ = server.accept()
+        theirs.settimeout(10)
+        answer = connection.sock.makefile("rb")  # as a thread holds it that waits for the answer
+        remote._close(connection)
+        assert theirs.recv(1) == b""
+        answer.close()
+        theirs.close()
+
+
 def test_a_teams_completion_is_not_audited_here() -> None:
     with serving(open_gate()) as url:
         model = team_model(url)
@@ -419,6 +469,48 @@ def arguments(*given: str) -> Any:
 def test_what_would_be_unsafe_is_refused(given: list[str], sentence: str) -> None:
     with pytest.raises(TeamError, match=sentence):
         check(arguments(*given))
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[MagicMock]:
+    """Let `team.deployment` be imported with a Ray that only notes what it is asked."""
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE"):
+        monkeypatch.setenv(name, "")  # undone after the test, whatever sets it meanwhile
+        del os.environ[name]
+    others = ("ray.exceptions", "ray.serve", "ray.serve.config", "ray.serve.metrics")
+    for name in ("ray", *others, "starlette", "starlette.requests", "starlette.responses"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    fake = sys.modules["ray"]
+    assert isinstance(fake, MagicMock)
+    monkeypatch.delitem(sys.modules, "greencode_lsp.team.deployment", raising=False)
+    yield fake
+    sys.modules.pop("greencode_lsp.team.deployment", None)
+
+
+def deployed(address: str | None) -> Any:
+    deployment = importlib.import_module("greencode_lsp.team.deployment")
+    deployment.start(address, deployment.DeploymentPlan(Settings()))
+    return deployment
+
+
+def test_an_engine_of_ones_own_joins_no_cluster_and_is_at_the_loopback_with_a_token(ray: MagicMock) -> None:
+    deployed(None)
+    asked = ray.init.call_args.kwargs
+    assert (asked["address"], asked["_node_ip_address"], asked["include_dashboard"]) == ("local", "127.0.0.1", False)
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+
+
+def test_an_engine_of_ones_own_ends_whole(ray: MagicMock) -> None:
+    deployed(None).stop(None)
+    assert ray.serve.shutdown.called
+    assert ray.shutdown.called
+
+
+def test_a_cluster_that_was_joined_is_left_as_it_is(ray: MagicMock) -> None:
+    deployed("10.0.0.1:6379").stop("10.0.0.1:6379")
+    assert ray.init.call_args.kwargs["address"] == "10.0.0.1:6379"
+    assert not ray.serve.shutdown.called
+    assert ray.shutdown.called
 
 
 def test_a_users_token_is_printed_once(users: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from greencode_lsp.team.users import add_user
 from tests.fakes import SAMPLE, FakeEngine
 from tests.host_engine import ignore, live, local_model, request
 
+os.environ["RAY_AUTH_MODE"] = "disabled"  # the cluster is the test's own
 ray: Any = pytest.importorskip("ray", reason="a team's engine needs the extra serve (ray is not installed)")
 pytest.importorskip("aiohttp", reason="the load test needs the extra serve (aiohttp is not installed)")
 
@@ -58,7 +59,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         del os.environ["GREENCODE_REMOTE_TOKEN"]
-        deployment.stop()
+        deployment.stop(cluster.address)
         cluster.shutdown()
 
 

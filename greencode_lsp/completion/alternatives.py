@@ -36,7 +36,7 @@ def branches(
     if not request.invoked or not text or not steps:
         return ()
     if branch.avoided:
-        return (Branch(branch.token_ids, (*branch.avoided, tokenizer.token_bytes(steps[0].token_id))),)
+        return _branch(branch.token_ids, (*branch.avoided, tokenizer.token_bytes(steps[0].token_id)))
     ids = [step.token_id for step in steps]
     starts = _starts(tokenizer, ids, len(healed.dropped))
     places = [
@@ -45,8 +45,18 @@ def branches(
         if step.confidence < CERTAIN and starts[index] < len(text.encode())
     ]
     return tuple(
-        Branch(tuple(ids[:index]), (tokenizer.token_bytes(ids[index]),)) for _, index in sorted(places)[:BRANCHES]
+        branch
+        for _, index in sorted(places)[:BRANCHES]
+        for branch in _branch(tuple(ids[:index]), (tokenizer.token_bytes(ids[index]),))
     )
+
+
+def _branch(token_ids: tuple[int, ...], avoided: tuple[bytes, ...]) -> tuple[Branch, ...]:
+    """Return a branch, none where it is longer than a request may carry."""
+    try:
+        return (Branch(token_ids, avoided),)
+    except ValueError:
+        return ()
 
 
 def _starts(tokenizer: CodeTokenizer, ids: Sequence[int], respelled: int) -> list[int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from greencode_lsp.completion import filters
 from greencode_lsp.completion.scan import LONGEST_LOOK
+from greencode_lsp.limits import REQUEST_CHUNK_CHARACTERS, REQUEST_CHUNKS, URI_CHARACTERS
 from greencode_lsp.prompt.other_files import Chunk
 from greencode_lsp.records import NO_BRANCH, Branch
 
@@ -39,6 +40,17 @@ class Request:
     """The name of the folder that they are in."""
     branch: Branch = NO_BRANCH
     """Where the user has asked for another suggestion than one that was made."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for more of other files than a request may carry: it is made from messages, too."""
+        names = (self.repository, *(chunk.name for chunk in self.others))
+        texts = [chunk.text for chunk in self.others]
+        if (
+            len(texts) > REQUEST_CHUNKS
+            or any(len(text) > REQUEST_CHUNK_CHARACTERS for text in texts)
+            or any(len(name) > URI_CHARACTERS for name in names)
+        ):
+            raise ValueError("the other files")
 
     @property
     def line(self) -> int:

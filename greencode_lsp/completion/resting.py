@@ -60,11 +60,11 @@ class RestingModel:
         return self._model is None
 
     def stay(self, unload_after_s: float | None) -> None:
-        """Let the model stay as long as somebody else wants, if that is longer."""
+        """Let the model stay so long without a request from now on; None: for ever."""
         with self._changed:
-            waits = (self._unload_after_s, unload_after_s)
-            self._unload_after_s = None if None in waits else max(wait for wait in waits if wait is not None)
-            self._changed.notify()
+            if unload_after_s != self._unload_after_s:
+                self._unload_after_s = unload_after_s
+                self._changed.notify()
 
     def complete(self, request: Request, control: CompletionControl, said: Callable[[str], None]) -> Completion:
         """See `CompletingModel`."""

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from greencode_lsp.energy.ledger_file import (
     select,
     wait_for_others,
 )
-from greencode_lsp.energy.rows import COLUMNS, LedgerRow, row_of, stamp, utc_now, values_of
+from greencode_lsp.energy.rows import COLUMNS, LedgerRow, row_of, settled_by, stamp, utc_now, values_of
 from greencode_lsp.errors import LedgerError
 from greencode_lsp.files import make_private
 from greencode_lsp.records import EnergyTier
@@ -37,10 +38,11 @@ from greencode_lsp.records import EnergyTier
 __all__ = ["Ledger", "LedgerRow", "Totals", "read_rows"]
 
 INSERT = f"INSERT INTO completions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+UPDATE = "UPDATE completions SET outcome = ?, accepted_characters = ? WHERE id = ? AND outcome IN"
 RETRY_AFTER_S = 1.0
 """How long a file that was held is not tried again."""
 MAX_WAITING = 1000
-"""Rows that wait in memory; further ones push out the oldest."""
+"""Rows that wait in memory, and as many outcomes; further ones push out the oldest."""
 KEEP_ROWS = 400_000
 """Older rows are deleted, so that the file stays bounded, by their number alone: a clock may be wrong. Some 100 MB."""
 PRUNE_EVERY = 1000
@@ -86,6 +88,8 @@ class Ledger:
         self._added = 0
         self._waiting: dict[int, LedgerRow] = {}
         self._ids: dict[int, int] = {}
+        self._unsettled: deque[tuple[str, int, int]] = deque(maxlen=MAX_WAITING)
+        """(outcome, accepted characters, row) of rows in the file, to be written when it is free."""
         self._tickets = 0
         self._retry_s = 0.0
         try:
@@ -107,16 +111,19 @@ class Ledger:
         return cursor.lastrowid or 0
 
     def settle(self, row_id: int, outcome: str, accepted_characters: int = 0) -> None:
-        """Say what became of a row's completion; without effect where the row is lost (id 0) or gone."""
+        """Say what became of a row's completion; without effect where the row is lost (id 0) or gone.
+
+        Nor where more is known of it: what was taken stays taken.
+        """
         waiting = self._waiting.get(row_id)
         if waiting is not None:
-            if waiting.outcome != "audit":
+            if waiting.outcome in settled_by(outcome):
                 self._waiting[row_id] = replace(waiting, outcome=outcome, accepted_characters=accepted_characters)
             return
         row_id = self._ids.get(row_id, row_id)
         if row_id > 0:
-            query = "UPDATE completions SET outcome = ?, accepted_characters = ? WHERE id = ? AND outcome <> 'audit'"
-            self._write(query, (outcome, accepted_characters, row_id))
+            self._unsettled.append((outcome, accepted_characters, row_id))
+            self._write_waiting()
 
     def _wait(self, row: LedgerRow) -> int:
         self._tickets -= 1
@@ -129,7 +136,7 @@ class Ledger:
         return time.monotonic() >= self._retry_s
 
     def _write_waiting(self) -> bool:
-        """Write the rows that wait; False where the file is still held."""
+        """Write the rows that wait and the outcomes; False where the file is still held."""
         if not self._may_write():
             return False
         for ticket in list(self._waiting):
@@ -141,6 +148,12 @@ class Ledger:
                 self._ids[ticket] = cursor.lastrowid or 0
         for ticket in list(self._ids)[:-MAX_WAITING]:
             del self._ids[ticket]
+        while self._unsettled:
+            weaker = settled_by(self._unsettled[0][0])
+            cursor = self._write(f"{UPDATE} ({', '.join('?' * len(weaker))})", (*self._unsettled[0], *weaker))
+            if cursor is None and not self._may_write():
+                return False
+            self._unsettled.popleft()
         return True
 
     def today(self) -> Totals:
@@ -167,8 +180,8 @@ class Ledger:
         return [row_of(values) for values in rows]
 
     def flush(self) -> None:
-        """Write the rows that wait, if the file is free soon."""
-        if not self._waiting:
+        """Write what waits, if the file is free soon."""
+        if not self._waiting and not self._unsettled:
             return
         with suppress(sqlite3.Error):
             wait_for_others(self._database, BUSY_TIMEOUT_S)

@@ -34,11 +34,19 @@ COLUMNS = {
 WASTED = ("superseded", "cancelled", "rejected")
 """Outcomes whose joules brought the user nothing. `shown` and `empty` are not settled, and not counted as wasted."""
 OUTCOMES = ("shown", "empty", "accepted", "partial", *WASTED, "audit")
+STRENGTH = {"rejected": 1, "partial": 2, "accepted": 3}
+"""What the user did with a suggestion is not undone by what becomes of it later: 0 for every other outcome."""
 
 
 def utc_now() -> datetime:
     """Return the time of day, aware of its zone."""
     return datetime.now(timezone.utc)
+
+
+def settled_by(outcome: str) -> tuple[str, ...]:
+    """Return the outcomes that a later one takes the place of; an audit has none to settle."""
+    strength = STRENGTH.get(outcome, 0)
+    return tuple(one for one in OUTCOMES if one != "audit" and STRENGTH.get(one, 0) <= strength)
 
 
 @dataclass(frozen=True, slots=True)

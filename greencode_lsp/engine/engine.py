@@ -18,7 +18,7 @@ from greencode_lsp.engine.policy import ExitPolicy
 from greencode_lsp.engine.sequences import Sequences
 from greencode_lsp.engine.state import DecoderState, Runner, Vector
 from greencode_lsp.engine.stop import STOP_POLICIES, StopPolicy
-from greencode_lsp.errors import SettingError
+from greencode_lsp.errors import EngineError, SettingError
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.records import Constraint, Control, Step, Work
 
@@ -90,6 +90,8 @@ class Engine:
                 f"The prompt has {len(prompt_ids)} tokens, the model takes 1 to {self.max_positions - 1}; "
                 "lower greencode.maxPromptTokens."
             )
+        if min(prompt_ids) < 0 or max(prompt_ids) >= self.model.architecture.vocabulary:
+            raise EngineError("The prompt has tokens that the model does not know; ask again.")
         reused = self.sequences.choose(prompt_ids).reuse(prompt_ids)
         return WorkLog(self.manifest, len(prompt_ids), reused)
 
@@ -108,8 +110,8 @@ class Engine:
         Or until the stop policy's word: the last step then says that it is not to be shown. `likely_last_ids` end
         lines, after which the caller often closes the generator: nothing is drafted beyond them.
 
-        Raises CancelledError when `control` says so, and SettingError where the prompt does not fit. `work` is
-        complete once the generator ended, was closed or raised.
+        Raises CancelledError when `control` says so, SettingError where the prompt does not fit, and EngineError where
+        its ids are not the model's. `work` is complete once the generator ended, was closed or raised.
         """
         log = self._prefill(prompt_ids)
         decoder = Decoder(self.state, self.exits, self.policies, self.stops, self.draft_lengths, log)

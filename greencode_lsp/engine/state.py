@@ -153,7 +153,8 @@ class DecoderState:
         self._forget_last()
 
     def crop(self, length: int) -> None:
-        """Forget everything after the first `length` ids."""
+        """Forget everything after the first `length` ids; all of them below 0."""
+        length = max(0, length)
         self.filled = [min(filled, length) for filled in self.filled]
         del self.ids[length:]
         self._forget_last()

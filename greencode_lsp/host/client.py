@@ -14,7 +14,7 @@ from greencode_lsp.completion.pipeline import CompletionControl
 from greencode_lsp.completion.request import LOOKED_AT, Request
 from greencode_lsp.errors import CancelledError, EngineError, GreenCodeError, HostError
 from greencode_lsp.host import messages
-from greencode_lsp.host.messages import BadMessageError, ModelChoice, from_engine
+from greencode_lsp.host.messages import BadMessageError, ModelChoice, clean, from_engine
 from greencode_lsp.host.wire import Wire, WireLostError
 from greencode_lsp.limits import CANCEL_HEARD_S, OPEN_MODEL_S
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
@@ -49,20 +49,16 @@ def within_reach(request: Request, max_prompt_tokens: int) -> Request:
     """Return the request with no more of its document than a completion looks at, in characters that UTF-8 has."""
     reach = 2 + max(LOOKED_AT, max_prompt_tokens * CHARACTERS_PER_TOKEN)
     start = max(0, request.offset - reach)
-    text = _clean(request.text[start : request.offset + reach])
-    others = tuple(Chunk(_clean(chunk.name), _clean(chunk.text)) for chunk in request.others)
+    text = clean(request.text[start : request.offset + reach])
+    others = tuple(Chunk(clean(chunk.name), clean(chunk.text)) for chunk in request.others)
     return replace(
         request,
         text=text,
         offset=request.offset - start,
-        path=_clean(request.path),
+        path=clean(request.path),
         others=others,
-        repository=_clean(request.repository),
+        repository=clean(request.repository),
     )
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ class Connection:
 
     def notify(self, sentence: str) -> None:
         """Tell the user a sentence."""
-        self._give(messages.Notice(sentence))
+        self._give(messages.Notice(messages.clean(sentence)))
 
     def _turns(self) -> list[Turn]:
         with self._lock:
@@ -188,7 +188,7 @@ class Connection:
         try:
             return work()
         except GreenCodeError as error:
-            return messages.Failed(number, type(error).__name__, str(error))
+            return messages.Failed(number, type(error).__name__, messages.clean(str(error)))
         except Exception as error:  # noqa: BLE001 - the boundary: its message may quote the user's text, its type does not
             return messages.Failed(number, type(error).__name__, "")
 
@@ -196,7 +196,10 @@ class Connection:
         with self._lock:
             self._pending.pop(number, None)
             self._controls.pop(number, None)
-        self._give(message)
+        try:
+            self._give(message)
+        except Exception as error:  # noqa: BLE001 - MessagePack has no lone surrogates, and no numbers beyond 64 bits
+            self._give(messages.Failed(number, type(error).__name__, ""))
 
     def _give(self, message: Message) -> None:
         """Send without ever waiting for an editor that does not read: it is taken for gone."""

@@ -23,6 +23,7 @@ Number = Annotated[int, Meta(ge=0, lt=2**53)]
 TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 MAX_IDS = 65_536
 TokenIds = Annotated[tuple[TokenId, ...], Meta(max_length=MAX_IDS)]
+SomeIds = Annotated[tuple[TokenId, ...], Meta(min_length=1, max_length=MAX_IDS)]
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
@@ -117,8 +118,8 @@ class AuditRequest(Message, frozen=True):
     """Catch a completion up to full depth, when nobody waits; the answer is `Audited`, or `Failed`."""
 
     number: Number
-    prompt_ids: TokenIds
-    emitted_ids: TokenIds
+    prompt_ids: SomeIds
+    emitted_ids: SomeIds
     dropped: Annotated[bytes, Meta(max_length=4096)]
     """What the first tokens had to spell again."""
 
@@ -184,6 +185,11 @@ Decoded = TypeVar("Decoded")
 
 class BadMessageError(Exception):
     """What the other side has sent is no message; its text quotes nothing of it."""
+
+
+def clean(text: str) -> str:
+    """Return text without lone surrogates: a `?` for each."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def encode(message: Message) -> bytes:

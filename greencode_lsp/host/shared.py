@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,9 +14,10 @@ from greencode_lsp.completion.notifier import Notify
 from greencode_lsp.completion.parts import ServiceParts
 from greencode_lsp.completion.resting import RestingModel
 from greencode_lsp.completion.selection import checkpoints
+from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.host.connection import Connection, settings_of
 from greencode_lsp.host.meeting import Listener
-from greencode_lsp.host.turns import Turns
+from greencode_lsp.host.turns import Turn, Turns
 from greencode_lsp.limits import GRACE_S, HOST_CONNECTIONS, START_ENGINE_S
 from greencode_lsp.power import Battery, read_battery
 from greencode_lsp.priority import set_process
@@ -93,21 +95,37 @@ class SharedEngine:
         settings = settings_of(connection.choice)
         if connection.key is None:
             connection.key = self._parts.identify(settings)
-            self._drop_unwanted()
-        model = self._models.get(connection.key)
-        if model is None:
-            load = partial(self._parts.load, settings, self._notify_all)
-            model = RestingModel(load, connection.unload_after_s, self._parts.battery)
-            self._models[connection.key] = model
-        model.stay(connection.unload_after_s)
+            self._tidy()
+        return self._models.get(connection.key) or self._load(connection, settings)
+
+    def _load(self, connection: Connection, settings: Settings) -> RestingModel:
+        """Load a model, filed under what it then is: with `auto`, loading may have shown that another is in time."""
+        load = partial(self._parts.load, settings, self._notify_all)
+        loaded = RestingModel(load, connection.unload_after_s, self._parts.battery)
+        with suppress(GreenCodeError):  # it is gone from the disk meanwhile
+            connection.key = self._parts.identify(settings)
+        model = self._models.setdefault(connection.key, loaded)
+        if model is not loaded:
+            loaded.close()
+        self._tidy()
         return model
 
-    def _drop_unwanted(self) -> None:
-        """Let go what no editor has chosen any more."""
+    def _tidy(self) -> None:
+        """Let go what no editor has chosen any more; let what is chosen stay as long as its most patient editor wants.
+
+        Without editors all stays until the engine ends; so it does while one has yet to choose, as a window that was
+        loaded again.
+        """
         with self._lock:
-            wanted = {connection.key for connection in self._connections}
-        for key in set(self._models) - wanted:
-            self._models.pop(key).close()
+            connections = list(self._connections)
+        wanted = {connection.key for connection in connections}
+        if connections and None not in wanted:
+            for key in set(self._models) - wanted:
+                self._models.pop(key).close()
+        for key, model in self._models.items():
+            waits = [connection.unload_after_s for connection in connections if connection.key == key]
+            if waits:
+                model.stay(None if None in waits else max(wait for wait in waits if wait is not None))
 
     def _notify_all(self, sentence: str) -> None:
         with self._lock:
@@ -147,6 +165,7 @@ class SharedEngine:
                 self._connections.discard(connection)
                 if not self._connections:
                     self._begin_grace(0.0 if self._is_draining else self._parts.grace_s)
+            self.turns.add(Turn(self._tidy, is_background=True))
 
     def _begin_grace(self, wait_s: float) -> None:
         self._end_grace()
@@ -168,4 +187,5 @@ class SharedEngine:
 
     def _compute(self) -> None:
         while not self._ended.is_set():
-            self.turns.take().run()
+            with suppress(Exception):  # a turn answers for itself; nothing it leaves undone ends the only thread
+                self.turns.take().run()

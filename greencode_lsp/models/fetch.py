@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from filelock import FileLock, Timeout
-
 from greencode_lsp.errors import HubError
 from greencode_lsp.models.catalogue import CatalogueModel
-from greencode_lsp.models.hub import Hub
+from greencode_lsp.models.hub import Hub, alone
 from greencode_lsp.models.manifest import sha256
 from greencode_lsp.models.pulled import PullRecord, delete, write_record
 from greencode_lsp.models.registry import JOINED
@@ -87,8 +85,8 @@ def fetch(models: Sequence[CatalogueModel], hub: FileSource, registry: FileSourc
 def _fetch_from(source: FileSource, where: str, model: CatalogueModel, reporter: Reporter) -> Path:
     partial = partial_folder(model.name)
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        with _alone(model):
+        with alone(model.name):
+            partial.mkdir(exist_ok=True)
             _check_room(model, partial)
             reporter.notify(f"Fetching {model.name} ({model.size_bytes / 1e6:.0f} MB) from {where}.")
             file = source.fetch(model, partial, lambda done_bytes: reporter.progress(done_bytes, model.size_bytes))
@@ -127,16 +125,6 @@ def _finish(model: CatalogueModel, file: Path, partial: Path) -> Path:
     whole.rename(folder)
     shutil.rmtree(partial, ignore_errors=True)
     return folder / model.file
-
-
-@contextmanager
-def _alone(model: CatalogueModel) -> Iterator[None]:
-    partial = partial_folder(model.name)
-    try:
-        with FileLock(partial.parent / f".{model.name}.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise HubError(f"Another process is pulling {model.name}; wait until it ends.") from error
 
 
 @contextmanager

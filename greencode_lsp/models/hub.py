@@ -11,10 +11,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
 
 from greencode_lsp.errors import GreenCodeError, HubError, ModelDamagedError, UnsupportedModelError
 from greencode_lsp.models.manifest import FAMILIES, MANIFEST_NAME, read_manifest, sha256
@@ -87,15 +90,28 @@ def pull(name: str, revision: str | None, hub: Hub, notify: Callable[[str], None
         return folder
     partial = partial_folder(name)
     try:
-        _begin(partial, repository.commit)
-        _fetch_all(hub, repository, partial, notify)
-        _finish(repository, partial, folder)
+        with alone(name):
+            _begin(partial, repository.commit)
+            _fetch_all(hub, repository, partial, notify)
+            _finish(repository, partial, folder)
     except OSError as error:
         raise HubError(
             f"{name} cannot be written to {partial} ({error.strerror or error}); free some space there "
             "or make it writable."
         ) from error
     return folder
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Keep others from pulling a model meanwhile; raises HubError where one does, and what the disk raises."""
+    partial = partial_folder(name)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(partial.parent / f".{partial.name}.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise HubError(f"Another process is pulling {name}; wait until it ends.") from error
 
 
 def _begin(partial: Path, commit: str) -> None:

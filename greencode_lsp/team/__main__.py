@@ -112,7 +112,7 @@ def serve(arguments: argparse.Namespace) -> int:
         _write(f"The team's engine serves {arguments.model} at {scheme}://{plan.host}:{plan.port}.")
         ended.wait()
     finally:
-        deployment.stop()
+        deployment.stop(arguments.address)
     return 0
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # read as Ray is imported: nobody else on the machine may use its ports
+
 import ray
 from ray import serve
 from ray.exceptions import RayActorError, RayError
@@ -120,9 +122,10 @@ def load_for_team(settings: Settings) -> Callable[[], CompletingModel]:
 
 
 def start(address: str | None, plan: DeploymentPlan) -> None:
-    """Begin a Ray cluster here, or join one; nothing is reported to Ray's makers (I5)."""
+    """Begin a Ray cluster on this machine alone, or join the one at `address`; Ray's makers hear nothing (I5)."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    alone = {"_node_ip_address": "127.0.0.1"} if address is None else {}
+    ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False, **alone)
     tls = {} if plan.certificate is None else {"ssl_certfile": str(plan.certificate), "ssl_keyfile": str(plan.key)}
     serve.start(http_options=HTTPOptions(host=plan.host, port=plan.port, **tls))
 
@@ -147,7 +150,8 @@ def deploy(plan: DeploymentPlan, load: Callable[[], CompletingModel] | None = No
     serve.run(door.bind(model, plan.users), name=APPLICATION, route_prefix="/")
 
 
-def stop() -> None:
-    """End the engine, and the cluster where this process began it."""
-    serve.shutdown()
+def stop(address: str | None) -> None:
+    """End the engine and the cluster that `start` began; leave one that it joined, with all that runs there."""
+    if address is None:
+        serve.shutdown()  # every application's, not this one's alone
     ray.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -67,7 +68,7 @@ class Gate:
         if user is None:
             return _problem(401, "The token is not known here; ask who runs the team's engine for one.")
         if (method, path) == ("GET", MODEL_PATH):
-            return Reply(200, await self._retried(self._copies.facts))
+            return await self._facts()
         if (method, path) == ("GET", USAGE_PATH):
             account = self._accounts.of(user)
             usage = AccountUsage(user.name, account.completions, account.tokens, account.energy_j)
@@ -86,15 +87,28 @@ class Gate:
             return _problem(400, f"The request is none ({error}).")
         return await self._completed(user, data)
 
+    async def _facts(self) -> Reply:
+        try:
+            return Reply(200, await self._retried(self._copies.facts))
+        except LostReplicaError:
+            return _no_copy()
+
     async def _completed(self, user: User, data: bytes) -> Reply:
         start_s = time.perf_counter()
+
+        def elapsed() -> float:
+            return (time.perf_counter() - start_s) * 1000
+
         try:
             answer = await self._retried(lambda: self._copies.complete(data))
         except LostReplicaError:
-            self._meters.count(user.name, "lost", (time.perf_counter() - start_s) * 1000, 0, 0.0)
-            return _problem(503, "No copy of the model answers.", ("Retry-After", "1"))
+            self._meters.count(user.name, "lost", elapsed(), 0, 0.0)
+            return _no_copy()
+        except asyncio.CancelledError:  # the editor has hung up; what was spent until then is known to nobody
+            self._meters.count(user.name, "cancelled", elapsed(), 0, 0.0)
+            raise
         made = _read_answer.decode(answer)
-        elapsed_ms = (time.perf_counter() - start_s) * 1000
+        elapsed_ms = elapsed()
         if isinstance(made, Failed):
             self._meters.count(user.name, "failed", elapsed_ms, 0, 0.0)
             return _problem(422, made.sentence or f"The completion failed ({made.kind}).")
@@ -110,6 +124,10 @@ class Gate:
                 if left == 1:
                     raise
         raise LostReplicaError
+
+
+def _no_copy() -> Reply:
+    return _problem(503, "No copy of the model answers.", ("Retry-After", "1"))
 
 
 def _problem(status: int, sentence: str, *headers: tuple[str, str]) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import queue
+import socket
 import ssl
 import threading
 import time
@@ -154,8 +155,7 @@ class TeamModel:
 
     def close(self) -> None:
         """See `CompletingModel`; from any thread."""
-        if self._connection is not None:
-            self._connection.close()
+        self._hang_up()
         self._own.close()
 
     def _ask_facts(self) -> None:
@@ -192,7 +192,7 @@ class TeamModel:
         if isinstance(answer, bytes):
             self._connection = connection
             return answer
-        connection.close()  # the other side stops then
+        _close(connection)  # the other side stops then
         if answer is None and cancelled():
             raise CancelledError("The request is not wanted any more.")
         if isinstance(answer, AwayError):
@@ -202,9 +202,18 @@ class TeamModel:
         raise AwayError(LATE if answer is None else _reason(answer))
 
     def _hang_up(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            _close(connection)
+
+
+def _close(connection: http.client.HTTPConnection) -> None:
+    """Hang up, also on an answer that a thread still waits for: its file holds the socket open."""
+    held = connection.sock  # which that thread may close meanwhile
+    if held is not None:
+        with suppress(OSError):
+            held.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 def _of_team(completion: Completion) -> Completion:

@@ -13,7 +13,7 @@ from greencode_lsp.completion.model import CompletingModel
 from greencode_lsp.completion.pipeline import LiveControl
 from greencode_lsp.errors import GreenCodeError
 from greencode_lsp.host.connection import completed
-from greencode_lsp.host.messages import Failed
+from greencode_lsp.host.messages import Failed, clean
 from greencode_lsp.team.messages import TeamFacts, read, read_asked
 
 
@@ -47,6 +47,6 @@ class Replica:
             completion = self._model.complete(asked.request, control, lambda text: None)
             return msgspec.json.encode(completed(0, completion))
         except GreenCodeError as error:
-            return msgspec.json.encode(Failed(0, type(error).__name__, str(error)))
+            return msgspec.json.encode(Failed(0, type(error).__name__, clean(str(error))))
         except Exception as error:  # noqa: BLE001 - the boundary: its message may quote the user's text, its type does not
             return msgspec.json.encode(Failed(0, type(error).__name__, ""))

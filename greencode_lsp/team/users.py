@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from greencode_lsp.errors import TeamError
-from greencode_lsp.files import UnsafeFileError, atomic_write, read_regular
+from greencode_lsp.files import UnsafeFileError, atomic_write, make_private, read_regular
 
 MAX_BYTES = 16 << 20
 TOKEN_BYTES = 32
@@ -59,6 +59,8 @@ def add_user(path: Path, name: str, per_minute: int = DEFAULT_PER_MINUTE) -> str
     kept = [user for user in users.values() if user.name != name]
     kept.append(User(name, hash_of(token), per_minute))
     try:
+        if not path.parent.exists():
+            make_private(path.parent)
         atomic_write(path, msgspec.json.format(msgspec.json.encode(kept)))
     except OSError as error:
         raise TeamError(f"The users' file {path} cannot be written ({error.strerror or error}).") from error
