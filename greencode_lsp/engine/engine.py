@@ -82,16 +82,17 @@ class Engine:
         )
         self.draft_lengths = draft_lengths(partial(verifying_cost, self.manifest))
 
-    def _prefill(self, prompt_ids: Sequence[int]) -> WorkLog:
-        """Reuse the cached prefix and feed the rest; segments run when a token needs them."""
+    def _prefill(self, prompt_ids: Sequence[int], reusable: int) -> WorkLog:
+        """Reuse at most so many ids of the cached prefix and feed the rest; segments run when a token needs them."""
         self.work = Work()
         if not 0 < len(prompt_ids) < self.max_positions:
             raise SettingError(
                 f"The prompt has {len(prompt_ids)} tokens, the model takes 1 to {self.max_positions - 1}; "
                 "lower greencode.maxPromptTokens."
             )
-        reused = self.sequences.choose(prompt_ids).reuse(prompt_ids)
-        return WorkLog(self.manifest, len(prompt_ids), reused)
+        state = self.sequences.choose(prompt_ids)
+        state.crop(reusable)
+        return WorkLog(self.manifest, len(prompt_ids), state.reuse(prompt_ids))
 
     def generate(
         self,
@@ -111,7 +112,7 @@ class Engine:
         Raises CancelledError when `control` says so, and SettingError where the prompt does not fit. `work` is
         complete once the generator ended, was closed or raised.
         """
-        log = self._prefill(prompt_ids)
+        log = self._prefill(prompt_ids, len(prompt_ids))
         decoder = Decoder(self.state, self.exits, self.policies, self.stops, self.draft_lengths, log)
         try:
             yield from decoder.steps(control, Limits(max_new_tokens, stop_ids, likely_last_ids, constraint))
@@ -123,8 +124,8 @@ class Engine:
 
         For threshold tables and audits; `work` counts every position run as the prompt's.
         """
-        self.state.crop(len(prompt_ids) - 1)  # the rows asked for must be run, not found in the cache
-        log = self._prefill([*prompt_ids, *emitted_ids[:-1]])
+        # the rows asked for must be run, not found in the cache
+        log = self._prefill([*prompt_ids, *emitted_ids[:-1]], len(prompt_ids) - 1)
         self.state.recorder = log
         try:
             logits = self.state.full_depth_logits(len(emitted_ids), control.cancelled, batch_invariant=True)
