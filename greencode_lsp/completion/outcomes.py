@@ -117,13 +117,14 @@ class Outcomes:
         return self._take(number, None)
 
     def accept_part(self, number: int, characters: int) -> Settled | None:
-        """Note that the client says its first characters were accepted."""
-        return self._take(number, characters)
+        """Note that the client says its first characters were accepted; None for no character of it."""
+        return self._take(number, characters) if characters > 0 else None
 
     def _take(self, number: int, characters: int | None) -> Settled | None:
         for document, shown in self._shown.items():
             if shown.number == number:
                 whole = len(shown.text) if characters is None else min(characters, len(shown.text))
+                whole = max(whole, shown.progress)  # a client may know less by now than the text shows
                 taken = replace(shown, accepted=shown.accepted + whole - shown.progress, progress=whole)
                 self._shown[document] = taken
                 if whole < len(shown.text):

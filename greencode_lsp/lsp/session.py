@@ -194,7 +194,7 @@ class GreenCodeServer(LanguageServer):
     def accept(self, number: str, code_units: int | None = None) -> None:
         """Record that the client says an item was accepted, or so many of its code units."""
         given = self._given.get(int(number)) if number.isdecimal() else None
-        if given is not None:
+        if given is not None and (code_units is None or code_units >= 0):
             text, prefix_length, encoding = given
             taken = "" if code_units is None else text[: code_points(text, code_units, encoding)]
             part = None if code_units is None else len(taken.replace("\r\n", "\n")) - prefix_length
