@@ -222,13 +222,14 @@ def load_completer(settings: Settings) -> Completer:
 def read_position(argument: str) -> CursorPosition:
     """Return the cursor that FILE:LINE:COLUMN names; raises PositionError with what to fix."""
     from greencode_lsp.demo.positions import CursorPosition
-    from greencode_lsp.prompt.secrets import is_secret
+    from greencode_lsp.prompt.ignore import Rules
 
     file, line_number, column = _split(argument)
     path = Path(file)
-    if is_secret(file):
-        raise PositionError(f"{file} holds secrets, by its name; it is not completed.")
     try:
+        verdict = Rules().denied(str(path.absolute()), [str(Path.cwd())], ())
+        if verdict is not None:
+            raise PositionError(f"{file} is not completed: {verdict}.")
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise PositionError(f"{file} is not UTF-8 (byte {error.start + 1}); save it as UTF-8.") from error

@@ -170,6 +170,32 @@ def test_a_file_that_cannot_be_read_is_one_sentence(
     assert "cannot be read" in refused(capsys, "complete", f"{tmp_path / name}:1:1")
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (".env", "its name says that it holds secrets"),
+        ("link.py", "it is another name of a file that holds secrets"),
+        ("private/x.py", ".greencodeignore names it"),
+    ],
+)
+def test_a_file_that_an_editor_would_not_complete_is_one_sentence_and_not_read(
+    name: str,
+    sentence: str,
+    model: FakeModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "private").mkdir()
+    for file in (".env", "private/x.py"):
+        (tmp_path / file).write_text("TOKEN=")
+    (tmp_path / "link.py").symlink_to(".env")
+    (tmp_path / ".greencodeignore").write_text("private/\n")
+    monkeypatch.chdir(tmp_path)
+    assert f"{name} is not completed: {sentence}." in refused(capsys, "complete", f"{name}:1:1")
+    assert model.asked == []
+
+
 def test_a_wrong_model_folder_names_the_setting(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "greencode.model" in refused(capsys, "complete", f"{file}:1:1", "--model", str(tmp_path / "none"))
     assert "greencode.model" in refused(capsys, "demo", "--model", str(tmp_path / "none"))

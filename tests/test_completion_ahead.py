@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from greencode_lsp.completion.ahead import LIKELY, request_after
+from greencode_lsp.completion.ahead import AHEAD, LIKELY, request_after
 from greencode_lsp.completion.request import Request
+from greencode_lsp.completion.service import CompletionService
+from greencode_lsp.completion.worker import SupersededError
 from greencode_lsp.power import PowerState
 from tests.fakes import FakeEngine, backend
 from tests.test_completion_service import Bench
@@ -119,6 +121,36 @@ async def test_closing_the_document_stops_it(bench: AheadBench) -> None:
     await bench.show("a", request("for it"))
     bench.service.forget("a")
     assert (await bench.outcomes())[0] == "shown"
+
+
+async def refuse(service: CompletionService) -> None:
+    service.refuse("a", "There is a reason.")
+
+
+async def close(service: CompletionService) -> None:
+    service.forget("a")
+
+
+ENDS: dict[str, Callable[[CompletionService], Awaitable[object]]] = {
+    "a request answered from memory": lambda service: service.complete("a", request("for i")),
+    "a request that is computed": lambda service: service.complete("a", request("    print(it")),
+    "a refusal": refuse,
+    "the document's end": close,
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+async def test_a_request_that_took_it_over_is_stopped_with_it(
+    bench: AheadBench, end: Callable[[CompletionService], Awaitable[object]]
+) -> None:
+    bench.engine.before_token = lambda control, prefix: _wait(control) if "items:" in prefix else None
+    await bench.show("a", request("for it"))
+    older = asyncio.create_task(bench.service.complete("a", request("for item in items:")))
+    while AHEAD not in bench.service._running or bench.service._running[AHEAD].joined is None:
+        await asyncio.sleep(0)
+    await asyncio.wait_for(end(bench.service), 5)  # else it would wait for what nobody wants
+    with pytest.raises(SupersededError):
+        await asyncio.wait_for(older, 5)
 
 
 def _wait(control: object) -> None:

@@ -200,6 +200,14 @@ async def test_a_change_of_an_open_document_is_seen_at_once(bench: Bench) -> Non
     assert await bench.chosen(OPEN) == ()
 
 
+async def test_a_document_that_is_opened_again_is_read_again(bench: Bench) -> None:
+    bench.open("open.py")
+    await bench.chosen(OPEN)
+    bench.neighbours.closed("open.py")
+    bench.open("open.py", CLASS.replace("read_items", "read_rows"))
+    assert "read_rows" in (await bench.chosen(OPEN))[0].text
+
+
 async def test_a_change_of_a_file_on_the_disk_is_seen_a_moment_later(bench: Bench) -> None:
     bench.write("reader.py")
     await bench.chosen(PROJECT)

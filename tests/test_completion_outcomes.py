@@ -87,6 +87,18 @@ def test_the_client_tells_of_parts() -> None:
     assert outcomes.accept_part(7, 12) == Settled(7, "accepted", 12, LINE)
 
 
+@pytest.mark.parametrize("characters", [0, -3])
+def test_a_part_of_no_character_is_none(characters: int) -> None:
+    assert shown(MARKED, TEXT).accept_part(7, characters) is None
+
+
+def test_a_part_that_is_shorter_than_what_stands_in_the_text_takes_nothing_back() -> None:
+    outcomes = shown(MARKED, TEXT)
+    for count in range(1, 6):
+        outcomes.changed("a", f"x\nfor it{TEXT[:count]}\ny\n")
+    assert outcomes.accept_part(7, 2) == Settled(7, "partial", 0, LINE)
+
+
 def test_the_rest_of_a_suggestion_goes_on_with_what_was_taken_of_it() -> None:
     outcomes = shown(MARKED, TEXT)
     outcomes.changed("a", "x\nfor item\ny\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -117,3 +119,17 @@ def test_a_rest_ends_no_thread_and_a_close_ends_its_own() -> None:
     with model() as (made, _):
         assert any(thread.name == "greencode-rest" for thread in threading.enumerate())
     wait_until(lambda: made.is_resting)
+
+
+@pytest.mark.parametrize("is_initialized", [True, False])
+def test_a_gpus_memory_is_given_back_where_it_was_used(monkeypatch: pytest.MonkeyPatch, is_initialized: bool) -> None:
+    emptied: list[bool] = []
+    cuda = SimpleNamespace(is_initialized=lambda: is_initialized, empty_cache=lambda: emptied.append(True))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    resting.give_back_memory()
+    assert emptied == [True] * is_initialized
+
+
+def test_a_library_that_is_still_being_imported_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
+    resting.give_back_memory()

@@ -219,6 +219,54 @@ async def test_a_suggestion_that_came_too_late_is_superseded_and_no_rejection(tm
     bench.service.close()
 
 
+async def test_a_suggestion_that_came_too_late_is_shown_once_it_is_given(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.service.dropped(await bench.service.complete("a", REQUEST))
+    await bench.show("a", REQUEST)
+    await bench.settle()
+    assert [row.outcome for row in bench.ledger.rows()] == ["shown"]
+    bench.service.close()
+
+
+async def test_a_suggestion_that_was_given_stays_so_where_its_rest_comes_too_late(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.show("a", REQUEST)
+    bench.service.dropped(await bench.service.complete("a", REQUEST))
+    await bench.settle()
+    assert [row.outcome for row in bench.ledger.rows()] == ["shown"]
+    bench.service.close()
+
+
+async def test_a_request_overtaken_while_it_is_computed_is_answered_by_the_newer_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, computed, looked = FakeEngine(), threading.Event(), asyncio.Event()
+
+    def wait(control: object, prefix: str) -> None:
+        assert computed.wait(5)
+
+    async def look(*arguments: object) -> None:
+        await looked.wait()
+
+    engine.before_token = wait
+    bench = Bench(tmp_path, lambda settings: backend(engine))
+    older = asyncio.create_task(bench.service.complete("a", typed("    for it")))
+    await asyncio.get_running_loop().run_in_executor(None, engine.running.wait, 5)
+    monkeypatch.setattr(vars(bench.service)["_ignored"], "reason", look)
+    newer = asyncio.create_task(bench.show("a", typed("    for it")))
+    await asyncio.sleep(0)  # it reads the rules
+    computed.set()
+    with pytest.raises(SupersededError):
+        await older
+    await bench.settle()
+    assert [row.outcome for row in bench.ledger.rows()] == ["superseded"]
+    looked.set()
+    assert (await newer).text == "em in items:"
+    await bench.settle()
+    assert [row.outcome for row in bench.ledger.rows()] == ["shown"]
+    bench.service.close()
+
+
 async def test_a_joined_generation_that_goes_another_way_is_stopped(tmp_path: Path) -> None:
     engine = FakeEngine()
     bench = Bench(tmp_path, lambda settings: backend(engine))

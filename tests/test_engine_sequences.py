@@ -73,3 +73,18 @@ def test_two_documents_in_turns_are_each_completed_as_if_alone(folder: Path) -> 
     ]
     assert [complete(A), complete(B), complete(A), complete(B)] == [*alone, *alone]
     assert engine.work.reused_tokens == len(B) - 1
+
+
+def test_an_audit_runs_the_rows_it_asks_for_and_leaves_other_documents_their_caches(folder: Path) -> None:
+    engine = load_engine(folder, "cpu", "float32")
+    short = A[:20]
+
+    def complete(ids: list[int]) -> list[int]:
+        return [step.token_id for step in engine.generate(ids, FixedControl(), max_new_tokens=8)]
+
+    emitted = complete(short)
+    complete(B)
+    assert engine.full_depth_argmax(short, emitted, FixedControl()) == emitted
+    assert engine.work.reused_tokens == len(short) - 1
+    complete(B)
+    assert engine.work.reused_tokens == len(B) - 1

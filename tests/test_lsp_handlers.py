@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from lsprotocol import types
 
 from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.status import Suggested
 from greencode_lsp.lsp import server as server_module
+from greencode_lsp.lsp import session as session_module
 from greencode_lsp.lsp.server import create_server
 from greencode_lsp.lsp.session import GreenCodeServer
 
@@ -23,9 +26,14 @@ class Service:
 
     def __init__(self) -> None:
         self.meanwhile: Callable[[], object] = lambda: None
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.late: list[int] = []
+        self.parts: list[int | None] = []
 
     async def complete(self, document: str, request: Request) -> Suggested:
         self.meanwhile()
+        await self.may_answer.wait()
         return Suggested("text", 1)
 
     def shown(self, document: str, suggested: Suggested, request: Request) -> None:
@@ -35,7 +43,10 @@ class Service:
         return False
 
     def dropped(self, suggested: Suggested) -> None:
-        """Nothing."""
+        self.late.append(suggested.number)
+
+    def accepted(self, number: int, characters: int | None = None) -> None:
+        self.parts.append(characters)
 
 
 def server() -> GreenCodeServer:
@@ -65,6 +76,27 @@ async def test_an_answer_for_a_document_that_changed_meanwhile_is_null() -> None
     service: Any = made.service
     service.meanwhile = lambda: made.workspace.update_text_document(changed, change)
     assert await made.answer_inline(PARAMS) is None
+
+
+async def test_an_answer_that_a_popup_no_longer_waits_for_was_given_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "POPUP_WAIT_S", 0.001)
+    made = server()
+    service: Any = made.service
+    service.may_answer.clear()
+    answer = await made.answer_popup(types.CompletionParams(PARAMS.text_document, PARAMS.position))
+    assert answer.items == []
+    service.may_answer.set()
+    await asyncio.gather(*made._tasks)
+    assert service.late == [1]
+
+
+async def test_a_part_of_less_than_nothing_is_not_passed_on() -> None:
+    made = server()
+    service: Any = made.service
+    await made.answer_inline(PARAMS)
+    for code_units in (-1, 2):
+        made.accept("1", code_units)
+    assert service.parts == [2]
 
 
 def test_two_servers_share_nothing() -> None:

@@ -64,6 +64,37 @@ def test_a_folder_opened_inside_a_repository_is_ignored_as_the_repository_says(p
     assert denied(str(inner / "debug.log"), [str(inner)], ()) == ".gitignore names it"
 
 
+@pytest.mark.parametrize("nested", ["src", "src/gen"])
+def test_above_a_repository_in_the_workspace_our_own_ignore_files_alone_have_a_say(project: Path, nested: str) -> None:
+    (project / nested / ".git").mkdir()
+    (project / "src" / ".greencodeignore").write_text("private.py\n")
+    for name in ("private/app.py", "private.py"):
+        assert denied(str(project / nested / name), [str(project)], ()) == ".greencodeignore names it"
+    assert denied(str(project / nested / "build.log"), [str(project)], ()) is None
+    assert denied(str(project / "src" / "private" / "app.py"), [str(project)], ()) == ".greencodeignore names it"
+
+
+def test_a_changed_ignore_file_above_a_repository_is_read_again(project: Path) -> None:
+    path = str(project / "src" / "app.py")
+    (project / "src" / ".git").mkdir()
+    assert denied(path, [str(project)], ()) is None
+    (project / ".greencodeignore").write_text("app.py\n")
+    assert denied(path, [str(project)], ()) == ".greencodeignore names it"
+
+
+@pytest.mark.parametrize("is_real", [True, False], ids=["by its real name", "by the link's"])
+def test_in_a_workspace_opened_through_a_link_its_rules_hold(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, is_real: bool
+) -> None:
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(project)
+    below = project if is_real else link
+    assert denied(str(below / "src" / "debug.log"), [str(link)], ()) == ".gitignore names it"
+    assert denied(str(below / "src" / "private" / "app.py"), [str(link)], ()) == ".greencodeignore names it"
+    assert denied(str(below / "src" / "app.py"), [str(link)], ("/src/app.py",)) == "greencode.exclude names it"
+    assert denied(str(below / "src" / "app.py"), [str(link)], ()) is None
+
+
 def test_of_equal_lines_the_last_decides_however_many_there_are(project: Path) -> None:
     (project / ".gitignore").write_text("app.py\n" + "harmless\n" * 100_000 + "!app.py\n" + "app.py\n!app.py\n" * 3)
     assert denied(str(project / "src" / "app.py"), [str(project)], ()) is None

@@ -57,7 +57,7 @@ def trees(folder: Path, engine: Engine) -> list[Tree]:
 def assert_equal(
     walked: ReplayedCompletion, engine: Engine, prompt: list[int], config: DecodeConfig, stop: frozenset[int]
 ) -> None:
-    engine.full_depth_argmax([OTHER_ID], [OTHER_ID], FixedControl())  # nothing of the prompt is cached
+    engine.sequences.forget()  # nothing of the prompt is cached
     steps = emit(engine, prompt, config, NEW_TOKENS, stop)
     assert walked.steps == tuple(steps), config
     counted, booked = (dataclasses.replace(work, elapsed_ms=0.0) for work in (engine.work, walked.work))

@@ -24,15 +24,13 @@ LIKELY = 0.5
 
 
 class Ahead:
-    """What runs without being asked for, and what of it was not shown yet."""
+    """What runs without being asked for."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._numbers: set[int] = set()
 
-    def start(self, number: int, work: Coroutine[Any, Any, Any]) -> None:
+    def start(self, work: Coroutine[Any, Any, Any]) -> None:
         """Let something run that nobody waits for."""
-        self._numbers.add(number)
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -46,12 +44,6 @@ class Ahead:
         """Stop what runs, but for what a request waits for by now."""
         for task in tuple(self._tasks):
             task.cancel()
-
-    def is_shown_first(self, number: int) -> bool:
-        """Return whether a number is of what ran so, and is shown for the first time."""
-        is_ours = number in self._numbers
-        self._numbers.discard(number)
-        return is_ours
 
 
 def is_worth(suggested: Suggested, request: Request, preference: float, power: PowerState) -> bool:

@@ -15,6 +15,7 @@ documents without a file, and those of another family of languages.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from collections import OrderedDict
@@ -56,7 +57,8 @@ class Known:
     path: str
     text: Callable[[], str]
     """Asked for on the event loop's thread only."""
-    revision: int = 0
+    revision: int
+    """Another after each change, and after each time the document is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Neighbours:
         self.wait_s = OTHERS_S
         self._known: OrderedDict[str, Known] = OrderedDict()
         """By the document's identity, the last used last."""
+        self._revisions = itertools.count()
         self._selections: OrderedDict[str, ChosenChunks] = OrderedDict()
         self._looking: dict[str, tuple[Future[ChosenChunks], float]] = {}
         """What is being read for a document, and since when."""
@@ -103,14 +106,14 @@ class Neighbours:
 
     def opened(self, document: str, path: str, text: Callable[[], str]) -> None:
         """Take a document that the editor has opened."""
-        self._known[document] = Known(path, text)
+        self._known[document] = Known(path, text, next(self._revisions))
         self._forget_oldest(self._known)
 
     def touched(self, document: str) -> None:
         """Note that a document was changed or saved: its chunks are others, and it was used last."""
         known = self._known.get(document)
         if known is not None:
-            self._known[document] = replace(known, revision=known.revision + 1)
+            self._known[document] = replace(known, revision=next(self._revisions))
             self._known.move_to_end(document)
 
     def closed(self, document: str) -> None:

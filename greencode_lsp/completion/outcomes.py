@@ -6,7 +6,7 @@ Numbers only: the text is kept no longer than the suggestion is on the screen.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,6 +18,8 @@ AROUND = 64
 """Characters before a suggestion by which its place is found again when lines above it have changed."""
 REMEMBERED = 16
 """Suggestions of a document that were undone and are not to come again by themselves."""
+REMEMBERED_NUMBERS = 4096
+"""Suggestions of which it is known whether the client was given them: more than are kept to be given again."""
 AT_ONCE = 2
 """As many characters of the suggestion in one change are taken, not typed."""
 
@@ -89,6 +91,26 @@ class Outcomes:
         """What was accepted last in each document."""
         self._undone: dict[str, deque[tuple[str, str]]] = {}
         """What stood before and behind the cursor where an accepted suggestion was undone."""
+        self._given: OrderedDict[int, bool] = OrderedDict()
+        """By number: whether the client was given a suggestion, or whether it counts as given to nobody so far."""
+
+    def give(self, number: int) -> Settled | None:
+        """Note that the client is given a suggestion; return that it is shown where it counted as given to nobody."""
+        is_first = self._given.get(number) is False
+        self._note(number, is_given=True)
+        return Settled(number, "shown", 0, 0) if is_first else None
+
+    def withhold(self, number: int) -> Settled | None:
+        """Return that a suggestion was given to nobody, until it is given; None where it was given before."""
+        if self._given.get(number):
+            return None
+        self._note(number, is_given=False)
+        return Settled(number, "superseded", 0, 0)
+
+    def _note(self, number: int, *, is_given: bool) -> None:
+        self._given[number] = is_given
+        if len(self._given) > REMEMBERED_NUMBERS:
+            self._given.popitem(last=False)
 
     def show(self, document: str, number: int, text: str, request: Request) -> Settled | None:
         """Note that `text` is shown at a request's cursor; the rest of a suggestion goes on with it.
@@ -117,13 +139,14 @@ class Outcomes:
         return self._take(number, None)
 
     def accept_part(self, number: int, characters: int) -> Settled | None:
-        """Note that the client says its first characters were accepted."""
-        return self._take(number, characters)
+        """Note that the client says its first characters were accepted; None for no character of it."""
+        return self._take(number, characters) if characters > 0 else None
 
     def _take(self, number: int, characters: int | None) -> Settled | None:
         for document, shown in self._shown.items():
             if shown.number == number:
                 whole = len(shown.text) if characters is None else min(characters, len(shown.text))
+                whole = max(whole, shown.progress)  # a client may know less by now than the text shows
                 taken = replace(shown, accepted=shown.accepted + whole - shown.progress, progress=whole)
                 self._shown[document] = taken
                 if whole < len(shown.text):

@@ -127,8 +127,12 @@ class RestingModel:
 
 
 def give_back_memory() -> None:
-    """Collect reference cycles, and let the C library return to the system what it keeps for later."""
+    """Collect reference cycles, and let torch and the C library return to the system what they keep for later."""
     gc.collect()
+    torch = sys.modules.get("torch")  # nothing to give back where nobody has imported it
+    with suppress(AttributeError, RuntimeError):  # still being imported by another thread; a GPU that has failed
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)

@@ -31,7 +31,7 @@ from greencode_lsp.completion.status import NOTHING, Scope, Status, Suggested
 from greencode_lsp.completion.status_reporter import StatusReporter
 from greencode_lsp.completion.suggestions import Suggestion, Suggestions
 from greencode_lsp.completion.worker import SupersededError, Ticket, Worker
-from greencode_lsp.models.store import AUTO, ledger_path
+from greencode_lsp.models.store import AUTO
 from greencode_lsp.power import PowerState
 from greencode_lsp.preference import CompletionBudget, completion_budget
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
@@ -133,29 +133,41 @@ class CompletionService:
         self.start()
         turn = self._newest[document] = object()
         refusal = self._refusal(request.language, settings, power, invoked=request.invoked)
-        if refusal is None:
-            refusal = await self._ignored.reason(request.path, self.scoped.roots, settings.exclude)
-            if self._newest.get(document) is not turn:
-                raise SupersededError
+        refusal = refusal or await self._ignored.reason(request.path, self.scoped.roots, settings.exclude)
+        self._check(document, turn)
         if refusal is not None:
-            return self._refuse(document, refusal)
+            return self.refuse(document, refusal)
         request = await self._with_others(document, request, settings)
-        if self._newest.get(document) is not turn:
-            raise SupersededError
+        self._check(document, turn)
         if not request.invoked and (gate.refuse_text(request, settings) or self._outcomes.is_undone(document, request)):
-            return self._refuse(document, self._status.reason)
-        suggested = await self._known(document, request)
+            return self.refuse(document, self._status.reason)
+        suggested = await self._known(document, request, turn)
         if suggested is not None:
-            self._worker.stop(document)
+            self._stop(document)
             self._because(self._jobs.fallback)
             return suggested
         budget = completion_budget(settings.preference)
         if not request.invoked and not self._is_worth_starting(document, request, budget):
-            return self._refuse(document, self._status.reason)
+            return self.refuse(document, self._status.reason)
         wait_s = 0.0 if request.invoked else self._rhythm.wait_s(time.monotonic(), settings.debounce_ms, budget)
-        running = self._new(document, request, settings)
         self._ahead.stop()
-        return await self._run(document, running, power, wait_s)
+        self._stop(document)
+        suggested = await self._run(document, self._new(document, request, settings), power, wait_s)
+        self._check(document, turn, suggested)
+        return suggested
+
+    def _check(self, document: str, turn: object, made: Suggested | None = None) -> None:
+        """Raise SupersededError where a newer request has come: what was made meanwhile is given to nobody."""
+        if self._newest.get(document) is not turn:
+            self.dropped(made or NOTHING)
+            raise SupersededError
+
+    def _stop(self, document: str, *, superseded: bool = True) -> None:
+        """Stop a document's request, and what ran ahead of it that the request has taken over."""
+        self._worker.stop(document, superseded=superseded)
+        ahead = self._running.get(AHEAD)
+        if ahead is not None and ahead.document == document and ahead.joined is not None:
+            self._worker.stop(AHEAD, superseded=superseded)
 
     def _new(self, document: str, request: Request, settings: Settings) -> RunningCompletion:
         more = tuple(next(self._numbers) for _ in range(ALTERNATIVES)) if request.invoked else ()
@@ -169,20 +181,16 @@ class CompletionService:
         self._asked[document] = replace(request, others=others, repository=repository(request.path, roots))
         return self._asked[document]
 
-    async def _known(self, document: str, request: Request) -> Suggested | None:
+    async def _known(self, document: str, request: Request, turn: object) -> Suggested | None:
         """Return what an earlier generation has to say, waiting for one that runs and may fit; None for nothing."""
         suggested = self._suggestions.find(document, request)
         for job in (document, AHEAD):
             running = self._running.get(job)
-            if (
-                suggested is None
-                and running is not None
-                and running.document == document
-                and running.may_serve(request)
-            ):
+            if running and suggested is None and running.document == document and running.may_serve(request):
                 running.joined = request
                 await self._finish(document, self._worker.adopt(job))
                 suggested = self._suggestions.find(document, request)
+                self._check(document, turn, suggested)
         return suggested
 
     def shown(self, document: str, suggested: Suggested, request: Request) -> None:
@@ -190,8 +198,7 @@ class CompletionService:
         if suggested.text:
             self._settle(document, self._outcomes.show(document, suggested.number, suggested.text, request))
             self._alternatives = {one.number: (document, one, request) for one in suggested.alternatives}
-            if self._ahead.is_shown_first(suggested.number):
-                self._worker.submit(partial(self._jobs.settle, Settled(suggested.number, "shown", 0, 0)))
+            self._settle(document, *(self._outcomes.give(one.number) for one in (suggested, *suggested.alternatives)))
             self._begin_ahead(document, suggested, request)
 
     def _begin_ahead(self, document: str, suggested: Suggested, request: Request) -> None:
@@ -207,12 +214,13 @@ class CompletionService:
         if self._suggestions.find(document, after) is None:
             running = self._new(document, after, settings)
             running.is_ahead = True
-            self._ahead.start(running.number, self._run(AHEAD, running, power, 0.0))
+            self._outcomes.withhold(running.number)  # it is recorded so
+            self._ahead.start(self._run(AHEAD, running, power, 0.0))
 
     def dropped(self, suggested: Suggested) -> None:
         """Note that a suggestion came too late to be given."""
         if suggested.text:
-            self._worker.submit(partial(self._jobs.settle, Settled(suggested.number, "superseded", 0, 0)))
+            self._settle("", *(self._outcomes.withhold(one.number) for one in (suggested, *suggested.alternatives)))
 
     def _refusal(self, language: str, settings: Settings, power: PowerState, *, invoked: bool) -> str | None:
         """Return why a request is refused even where the user asked, or why nothing comes by itself on battery."""
@@ -236,12 +244,9 @@ class CompletionService:
             self.refuse(document, reason)
         return reason is not None
 
-    def refuse(self, document: str, reason: str) -> None:
+    def refuse(self, document: str, reason: str | None) -> Suggested:
         """Stop a document's request, and let the status say why nothing is suggested."""
-        self._refuse(document, reason)
-
-    def _refuse(self, document: str, reason: str | None) -> Suggested:
-        self._worker.stop(document)
+        self._stop(document)
         self._because(reason)
         return NOTHING
 
@@ -295,14 +300,15 @@ class CompletionService:
             self._settle(document, outcomes.show(document, number, other.text, request))
         self._settle("", outcomes.accept(number) if characters is None else outcomes.accept_part(number, characters))
 
-    def _settle(self, document: str, settled: Settled | None) -> None:
-        if settled is None:
-            return
-        if settled.outcome == "rejected":
-            self._rejections.rejected(document, settled.line)
-        else:
-            self._rejections.accepted()
-        self._worker.submit(partial(self._jobs.settle, settled))
+    def _settle(self, document: str, *ends: Settled | None) -> None:
+        for settled in ends:
+            if settled is None:
+                continue
+            if settled.outcome == "rejected":
+                self._rejections.rejected(document, settled.line)
+            elif settled.outcome in ("accepted", "partial"):
+                self._rejections.accepted()
+            self._worker.submit(partial(self._jobs.settle, settled))
 
     async def report(self, scope: Scope, *, with_page: bool) -> dict[str, Any]:
         """Return what `greencode-lsp energy` prints as JSON; with the page that it writes under `html` where wanted.
@@ -312,11 +318,9 @@ class CompletionService:
         intensity = self.scoped.settings.energy.carbon_intensity
 
         def job() -> dict[str, Any]:  # a thread of its own: a generation need not end first
-            from greencode_lsp.energy.page import to_html  # with numpy, which the server's start does without
-            from greencode_lsp.energy.report import report, to_json
+            from greencode_lsp.energy.command import figures  # with numpy, which the server's start does without
 
-            figures = report(ledger_path(), scope, intensity)
-            return to_json(figures) | ({"html": to_html(figures)} if with_page else {})
+            return figures(scope, intensity, with_page=with_page)
 
         return await asyncio.get_running_loop().run_in_executor(None, job)
 
@@ -329,13 +333,9 @@ class CompletionService:
         """Show the user a sentence, unless it (or another about the same thing) was shown before."""
         self._notifier.once(sentence, about)
 
-    def cancel(self, document: str) -> None:
-        """Stop the document's running or waiting request."""
-        self._worker.stop(document, superseded=False)
-
     def forget(self, document: str) -> None:
         """Stop and forget all about a document that was closed."""
-        self.cancel(document)
+        self._stop(document, superseded=False)
         self._suggestions.forget(document)
         self.neighbours.closed(document)
         self._settle(document, self._outcomes.forget(document))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from greencode_lsp.energy.ledger import read_rows
 from greencode_lsp.energy.page import to_html
@@ -34,6 +34,15 @@ class ReportOptions:
     """What bars are made of."""
 
 
+def figures(scope: Scope, intensity: float | None, *, with_page: bool) -> dict[str, Any]:
+    """Return the report as plain values, with the page under `html` where wanted; `intensity` in grams CO2e per kWh.
+
+    Raises LedgerError where the ledger cannot be read.
+    """
+    sums = report(ledger_path(), scope, intensity)
+    return to_json(sums) | ({"html": to_html(sums)} if with_page else {})
+
+
 def run(wanted: ReportOptions, write: Callable[[str], None]) -> None:
     """Write the report. Raises LedgerError or SettingError, each naming what to fix."""
     intensity = wanted.carbon_intensity
@@ -42,11 +51,11 @@ def run(wanted: ReportOptions, write: Callable[[str], None]) -> None:
     if wanted.form == "csv":
         text = to_csv(read_rows(ledger_path(), since_of(wanted.scope, utc_now().astimezone())))
     else:
-        figures = report(ledger_path(), wanted.scope, intensity)
+        sums = report(ledger_path(), wanted.scope, intensity)
         if wanted.form == "html":
-            text = to_html(figures)
+            text = to_html(sums)
         else:
-            text = json.dumps(to_json(figures), indent=2) if wanted.form == "json" else to_text(figures, wanted.block)
+            text = json.dumps(to_json(sums), indent=2) if wanted.form == "json" else to_text(sums, wanted.block)
     if wanted.file in (None, "-"):
         write(text.removesuffix("\n"))
         return

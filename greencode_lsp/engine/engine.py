@@ -82,8 +82,8 @@ class Engine:
         )
         self.draft_lengths = draft_lengths(partial(relative_cost, self.manifest.cost_curve))
 
-    def _prefill(self, prompt_ids: Sequence[int]) -> WorkLog:
-        """Reuse the cached prefix and feed the rest; segments run when a token needs them."""
+    def _prefill(self, prompt_ids: Sequence[int], reusable: int) -> WorkLog:
+        """Reuse at most so many ids of the cached prefix and feed the rest; segments run when a token needs them."""
         self.work = Work()
         if not 0 < len(prompt_ids) < self.max_positions:
             raise SettingError(
@@ -92,8 +92,9 @@ class Engine:
             )
         if min(prompt_ids) < 0 or max(prompt_ids) >= self.model.architecture.vocabulary:
             raise EngineError("The prompt has tokens that the model does not know; ask again.")
-        reused = self.sequences.choose(prompt_ids).reuse(prompt_ids)
-        return WorkLog(self.manifest, len(prompt_ids), reused)
+        state = self.sequences.choose(prompt_ids)
+        state.crop(reusable)
+        return WorkLog(self.manifest, len(prompt_ids), state.reuse(prompt_ids))
 
     def generate(
         self,
@@ -113,7 +114,7 @@ class Engine:
         Raises CancelledError when `control` says so, SettingError where the prompt does not fit, and EngineError where
         its ids are not the model's. `work` is complete once the generator ended, was closed or raised.
         """
-        log = self._prefill(prompt_ids)
+        log = self._prefill(prompt_ids, len(prompt_ids))
         decoder = Decoder(self.state, self.exits, self.policies, self.stops, self.draft_lengths, log)
         try:
             yield from decoder.steps(control, Limits(max_new_tokens, stop_ids, likely_last_ids, constraint))
@@ -125,8 +126,8 @@ class Engine:
 
         For threshold tables and audits; `work` counts every position run as the prompt's.
         """
-        self.state.crop(len(prompt_ids) - 1)  # the rows asked for must be run, not found in the cache
-        log = self._prefill([*prompt_ids, *emitted_ids[:-1]])
+        # the rows asked for must be run, not found in the cache
+        log = self._prefill([*prompt_ids, *emitted_ids[:-1]], len(prompt_ids) - 1)
         self.state.recorder = log
         try:
             logits = self.state.full_depth_logits(len(emitted_ids), control.cancelled, batch_invariant=True)

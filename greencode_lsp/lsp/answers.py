@@ -8,6 +8,7 @@ from enum import Enum
 
 from lsprotocol import types
 
+from greencode_lsp.completion.status import Suggested
 from greencode_lsp.lsp.positions import position_at
 from greencode_lsp.lsp.requests import Place
 from greencode_lsp.records import EnergyReading
@@ -42,6 +43,12 @@ class Answer:
     """Of all of it, by the model's own confidence."""
     energy: EnergyReading | None = None
     """What its generation took."""
+
+    @property
+    def suggested(self) -> Suggested:
+        """What the service has suggested."""
+        others = tuple(Suggested(other.text, other.number) for other in self.alternatives)
+        return Suggested(self.text, self.number, others, self.probability)
 
     @property
     def insert_text(self) -> str:

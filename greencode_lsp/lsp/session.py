@@ -16,7 +16,7 @@ from pygls.lsp.server import LanguageServer
 
 from greencode_lsp import __version__
 from greencode_lsp.completion.service import CompletionService
-from greencode_lsp.completion.status import Scope, Status, Suggested
+from greencode_lsp.completion.status import Scope, Status
 from greencode_lsp.completion.worker import SupersededError
 from greencode_lsp.errors import DocumentError, GreenCodeError, PositionError
 from greencode_lsp.limits import MESSAGE_BYTES, REMEMBERED_SENTENCES
@@ -186,15 +186,13 @@ class GreenCodeServer(LanguageServer):
                 self._given[one.number] = one.insert_text, len(one.place.prefix), one.encoding
                 if len(self._given) > REMEMBERED_ANSWERS:
                     self._given.popitem(last=False)
-            others = tuple(Suggested(other.text, other.number) for other in answer.alternatives)
-            suggested = Suggested(answer.text, answer.number, others, answer.probability)
-            self.service.shown(identity(params.text_document.uri), suggested, answer.place.request)
+            self.service.shown(identity(params.text_document.uri), answer.suggested, answer.place.request)
         return answer
 
     def accept(self, number: str, code_units: int | None = None) -> None:
         """Record that the client says an item was accepted, or so many of its code units."""
         given = self._given.get(int(number)) if number.isdecimal() else None
-        if given is not None:
+        if given is not None and (code_units is None or code_units >= 0):
             text, prefix_length, encoding = given
             taken = "" if code_units is None else text[: code_points(text, code_units, encoding)]
             part = None if code_units is None else len(taken.replace("\r\n", "\n")) - prefix_length
@@ -228,7 +226,14 @@ class GreenCodeServer(LanguageServer):
         except asyncio.CancelledError:
             task.cancel()
             raise
+        if not done:
+            task.add_done_callback(self._came_late)
         return answers.popup_list(self.give(params, task.result()) if done else NoAnswer.NOTHING, ACCEPT_COMMAND)
+
+    def _came_late(self, task: asyncio.Task[Answer | NoAnswer]) -> None:
+        """Note that nobody was given an answer; it is in the cache when the client asks again."""
+        if not task.cancelled() and isinstance(answer := task.result(), Answer):
+            self.service.dropped(answer.suggested)
 
     async def answer_inline(self, params: types.InlineCompletionParams) -> types.InlineCompletionList | None:
         """Answer `textDocument/inlineCompletion`: null for superseded, no items for nothing to suggest."""

@@ -58,8 +58,9 @@ class Rules:
             real, place = Path(os.path.realpath(given)), Path(os.path.realpath(given.parent)) / given.name
             if is_secret(str(real)) or has_secret_link(real, (str(given.parent), *roots)):
                 return "it is another name of a file that holds secrets"
-            verdicts = [_excluded(_below(given, roots), exclude)]
-            verdicts += [self._ignored(file, roots) for file in dict.fromkeys((place, real))]
+            real_roots = [os.path.realpath(root) for root in roots if root and "\0" not in root]
+            verdicts = [_excluded(_below(given, roots), exclude), _excluded(_below(real, real_roots), exclude)]
+            verdicts += [self._ignored(file, real_roots) for file in dict.fromkeys((place, real))]
         except UnreadableError as error:
             return f"{error} cannot be read"
         except PermissionError:
@@ -71,16 +72,17 @@ class Rules:
     def _ignored(self, file: Path, roots: Sequence[str]) -> Verdict:
         folders = list(file.parents)[:FOLDERS_ABOVE]
         repository = next((folder for folder in folders if _exists(folder / ".git")), None)
-        root = max((Path(r) for r in roots if file.is_relative_to(r)), key=lambda r: len(r.parts), default=None)
         program = git.find(roots) if repository else None
-        top = repository or root or file.parent
+        above = [Path(root) for root in roots if file.is_relative_to(root)] + ([repository] if repository else [])
+        top = min(above, key=lambda folder: len(folder.parts), default=file.parent)
         sources = list(_sources(top, file, repository, program))
-        key, signature = (str(file), str(top), program or ""), _signature(sources, repository)
+        key, signature = (str(file), str(top), str(repository), program or ""), _signature(sources, repository)
         with self._lock:
             known = self._verdicts.get(key)
         if known is not None and known[0] == signature and time.monotonic() - known[1] < VERDICT_S:
             return known[2]
-        verdict = _decide(top, file, sources, program if repository else None)
+        answer = git.ignored_by(program, repository, file) if program and repository else None
+        verdict = _decide(top, file, sources, answer)
         with self._lock:
             self._verdicts[key] = signature, time.monotonic(), verdict
             if len(self._verdicts) > REMEMBERED_VERDICTS:
@@ -99,10 +101,9 @@ def _excluded(relative: str, exclude: Sequence[str]) -> Verdict:
     return "greencode.exclude names it" if is_named else None
 
 
-def _decide(top: Path, file: Path, sources: Sequence[tuple[Path, int]], program: str | None) -> Verdict:
-    """Return git's verdict, where it gives one, and then that of the files that git does not read."""
+def _decide(top: Path, file: Path, sources: Sequence[tuple[Path, int]], answer: tuple[bool, str] | None) -> Verdict:
+    """Return git's answer, where it gives one, and then the verdict of the files that git does not read."""
     relative = file.relative_to(top).as_posix()
-    answer = git.ignored_by(program, top, file) if program else None
     if answer is not None and answer[0]:
         return f"{answer[1]} names it"
     read = [(path, depth) for path, depth in sources if answer is None or path.name == OWN]
@@ -132,14 +133,17 @@ def _is_ignored(relative: str, rules: Sequence[tuple[int, Globs, str]]) -> str |
 
 
 def _sources(top: Path, file: Path, repository: Path | None, program: str | None) -> Iterator[tuple[Path, int]]:
-    """Yield the ignore files that have a say and how deep below `top` they hold, in ascending order of their say."""
-    if repository is not None:
-        yield from ((path, 0) for path in _of_repository(repository, program) if _is_file(path))
-    inner = file.relative_to(top).parts[:-1]
-    folder = top
-    for depth, name in enumerate(("", *inner)):
+    """Yield the ignore files that have a say and how deep below `top` they hold, in ascending order of their say.
+
+    Above a repository in the workspace git's own have none: git does not read them there either.
+    """
+    folder, names = top, (GITIGNORE, OWN) if repository is None else (OWN,)
+    for depth, name in enumerate(("", *file.relative_to(top).parts[:-1])):
         folder = folder / name
-        for ignore_file in (folder / GITIGNORE, folder / OWN):
+        if folder == repository:
+            names = (GITIGNORE, OWN)
+            yield from ((path, depth) for path in _of_repository(repository, program) if _is_file(path))
+        for ignore_file in (folder / name for name in names):
             if _is_file(ignore_file):
                 yield ignore_file, depth
 
