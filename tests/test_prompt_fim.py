@@ -176,3 +176,11 @@ def test_arranging_is_one_description_for_every_order() -> None:
     assert Fim("psm", ids=ids).arrange([10], [20], [30]) == [4, 1, 10, 2, 20, 3, 30]
     assert Fim("spm", ids=ids).arrange([10], [20], [30]) == [4, 2, 20, 1, 10, 30]
     assert Fim("plain", ids=ids).arrange([10], [20], [30]) == [4, 10, 30]
+
+
+def test_a_newline_is_not_healed_where_each_line_begins_a_token() -> None:
+    assert qwen().begins_lines
+    prompts = [qwen().encode(text) for text in ("for item in items:\n", "    return result\n", "x = 1\n\n")]
+    others = [len(qwen().continuing(qwen().token_bytes(ids[-1]))) for ids in prompts]
+    assert max(others) > 1  # a blank line could have been one token with it
+    assert [heal(ids, qwen()).prompt_ids for ids in prompts] == [tuple(ids) for ids in prompts]

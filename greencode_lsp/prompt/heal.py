@@ -28,9 +28,9 @@ def heal(prompt_ids: Sequence[int], tokenizer: CodeTokenizer) -> Healed:
     if not prompt_ids or prompt_ids[-1] in tokenizer.special_ids:
         return Healed(tuple(prompt_ids))
     dropped = tokenizer.token_bytes(prompt_ids[-1])
-    if len(tokenizer.continuing(dropped)) <= 1 or len(prompt_ids) == 1:
+    is_whole = dropped.endswith(b"\n") and tokenizer.begins_lines  # as `)` with its newline: a blank line would follow
+    if is_whole or len(tokenizer.continuing(dropped)) <= 1 or len(prompt_ids) == 1:
         return Healed(tuple(prompt_ids))
-
     return Healed(tuple(prompt_ids[:-1]), dropped, spelling(tokenizer, dropped))
 
 

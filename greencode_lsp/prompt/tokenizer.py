@@ -124,6 +124,11 @@ class CodeTokenizer:
         return frozenset(token_id for token_id in self._sorted[1] if b"\n" in self._bytes[token_id])
 
     @cached_property
+    def begins_lines(self) -> bool:
+        """Whether each line begins a token: no token goes on behind a newline."""
+        return all(self._bytes[token_id].endswith(b"\n") for token_id in self.line_end_ids)
+
+    @cached_property
     def _sorted(self) -> tuple[list[bytes], list[int]]:
         """The bytes of the ordinary tokens in order, and their ids."""
         ids = [token_id for token_id, text in enumerate(self._bytes) if text and token_id not in self.special_ids]
