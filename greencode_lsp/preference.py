@@ -97,17 +97,22 @@ def wanted_agreement(settings: Settings) -> float:
 def decode_config(settings: Settings, manifest: Manifest, language: str, choose: Choose = cheapest) -> DecodeConfig:
     """Return the configuration that keeps what the preference asks for: the cheapest, unless `choose` knows better.
 
-    Lossless at preference 1 and where no threshold of the language is proven to keep it: self-speculative, or full
-    depth for every token where that is the cheaper, or the checkpoint has no table for the policy.
+    Lossless at preference 1, where no threshold of the language is proven to keep it, and with `auto` where that costs
+    no more than the threshold does: self-speculative, or full depth for every token where that is the cheaper, or the
+    checkpoint has no table for the policy.
     """
     policy = _policy(settings, manifest, language)
     rows = _rows(manifest, language, policy)
     if settings.exit_policy == "never" or not rows:
         return DecodeConfig()
-    row = None if policy == "never" else _proven(settings, manifest, language, choose)
+    drafting = () if policy in WITHOUT_EXITS else rows
+    lossless, ratio = _lossless(policy, drafting, _rows(manifest, language, "never"))
+    row = None if policy == "never" else _proven(settings, manifest, language)
+    if row is None or (settings.exit_policy == "auto" and ratio <= row.layer_equivalents_ratio):
+        return lossless
+    row = _proven(settings, manifest, language, choose)
     if row is None:
-        drafting = () if policy in WITHOUT_EXITS else rows
-        return _lossless(policy, drafting, _rows(manifest, language, "never"))
+        return lossless
     threshold = NEVER if policy in WITHOUT_EXITS else row.threshold
     return DecodeConfig(policy, threshold, shortlist=NEVER if row.shortlist is None else row.shortlist)
 
@@ -164,21 +169,22 @@ def choices(settings: Settings, manifest: Manifest, language: str) -> tuple[Choi
     options = []
     for name, preference in PREFERENCES.items():
         asked = replace(settings, preference=preference, min_agreement=None)
-        row = _proven(asked, manifest, language)
-        if row is not None:
+        row, config = _proven(asked, manifest, language), decode_config(asked, manifest, language)
+        if row is not None and not config.self_speculative:
             options.append(Choice(name, preference, row.layer_equivalents_ratio, row.agreement_lower_95))
             continue
-        config = decode_config(asked, manifest, language)
         rows = manifest.calibration.get(language, {}).get(config.policy, ()) if config.self_speculative else ()
         ratios = [r.verified_ratio for r in rows if r.threshold == config.threshold and r.verified_ratio is not None]
         options.append(Choice(name, preference, min(ratios, default=1.0), 1.0))
     return tuple(options)
 
 
-def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[CalibrationRow]) -> DecodeConfig:
-    """Return self-speculative decoding by its cheapest row, or full depth where none saves anything.
+def _lossless(
+    policy: str, rows: Sequence[CalibrationRow], copied: Sequence[CalibrationRow]
+) -> tuple[DecodeConfig, float]:
+    """Return self-speculative decoding by its cheapest row, or full depth where none saves anything, and its cost.
 
-    `copied` is the row of drafts that are copied from the text alone.
+    `copied` is the row of drafts that are copied from the text alone. A cost that was not measured is infinite.
     """
     drafters = [*((policy, row) for row in rows), *(("never", row) for row in copied)]
     measured = [
@@ -188,11 +194,12 @@ def _lossless(policy: str, rows: Sequence[CalibrationRow], copied: Sequence[Cali
     ]
     if measured:
         ratio, name, threshold = min(measured)
-        return DecodeConfig(name, threshold, self_speculative=True) if ratio < 1 else DecodeConfig()
+        is_worth = ratio < 1
+        return DecodeConfig(name, threshold, self_speculative=True) if is_worth else DecodeConfig(), min(ratio, 1.0)
     if not rows:
-        return DecodeConfig()  # no token exits early: there is nothing to draft by
+        return DecodeConfig(), math.inf  # no token exits early: there is nothing to draft by
     draft = cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement_lower_95)
-    return DecodeConfig(policy, draft.threshold, self_speculative=True)
+    return DecodeConfig(policy, draft.threshold, self_speculative=True), math.inf
 
 
 def _rows(manifest: Manifest, language: str, policy: str) -> Sequence[CalibrationRow]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from greencode_lsp.models.manifest import Manifest
-from greencode_lsp.preference import decode_config, fallback_reason, required_agreement
+from greencode_lsp.preference import choices, decode_config, fallback_reason, required_agreement
 from greencode_lsp.records import DecodeConfig
 from greencode_lsp.settings import Settings
 from tests.fakes import MANIFEST, ROWS
@@ -113,3 +113,33 @@ def test_lossless_is_plain_full_depth_where_verification_costs_more() -> None:
     manifest = replace(MANIFEST, calibration={"python": {"agent": rows}})
     assert decode_config(Settings(1.0), manifest, "python") == DecodeConfig()
     assert fallback_reason(Settings(0.5), manifest, "python") is not None
+
+
+def test_auto_loses_nothing_where_that_costs_no_more_than_exits() -> None:
+    rows = tuple(replace(row, verified_ratio=0.1) for row in ROWS)
+    manifest = replace(MANIFEST, calibration={"python": {"agent": rows}})
+    assert decode_config(Settings(0.5), manifest, "python").self_speculative
+    assert [(c.name, c.cost_ratio, c.agreement) for c in choices(Settings(), manifest, "python")][1] == (
+        "balanced",
+        0.1,
+        1.0,
+    )
+
+
+def test_a_policy_asked_for_by_name_exits_whatever_lossless_costs() -> None:
+    rows = tuple(replace(row, verified_ratio=0.1) for row in ROWS)
+    manifest = replace(MANIFEST, calibration={"python": {"agent": rows}})
+    assert decode_config(Settings(0.5, exit_policy="agent"), manifest, "python") == DecodeConfig("agent", 1.0)
+
+
+def test_auto_takes_no_exits_that_cost_more_than_full_depth() -> None:
+    manifest = replace(MANIFEST, calibration={"python": {"agent": (replace(ROWS[1], layer_equivalents_ratio=1.1),)}})
+    assert decode_config(Settings(0.5), manifest, "python").self_speculative
+    assert decode_config(Settings(0.5, exit_policy="agent"), manifest, "python") == DecodeConfig("agent", 1.0)
+
+
+def test_copied_drafts_serve_where_no_policy_won() -> None:
+    never = (replace(ROWS[0], threshold=0.0, layer_equivalents_ratio=1.0, verified_ratio=0.8),)
+    manifest = replace(MANIFEST, exit_policy="never", calibration={"python": {"never": never}})
+    assert decode_config(Settings(0.5), manifest, "python") == DecodeConfig("never", 0.0, self_speculative=True)
+    assert decode_config(Settings(0.5, exit_policy="never"), manifest, "python") == DecodeConfig()
