@@ -54,7 +54,7 @@ async def test_a_session_completes_obeys_the_preference_cancels_and_ends_well(tm
         assert where == types.Range(types.Position(line, column), types.Position(line, column))
         await editor.status(lambda status: status["last"] is not None, state="ready", preference=0.5)
 
-        editor.configure({"greencode": {"preference": "energy"}})
+        editor.configure({"greencode": {"preference": "energy", "exitPolicy": "agent"}})
         await editor.inline(uri, line, column, invoked=True)
         await editor.status(some_token_left_early, state="ready", preference=0.0)
 

@@ -255,7 +255,7 @@ def test_exit_states_are_the_normed_hidden_states(engine: Engine) -> None:
             return -np.inf
 
     engine.policies["look"] = Look()
-    run(engine, PROMPT, 3, DecodeConfig(policy="look"))
+    run(engine, PROMPT, 3, DecodeConfig(policy="look", threshold=0.0))
     assert [(s.exit_index, s.position) for s in seen] == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]
     assert {s.pending for s in seen} == {1}
     assert all(s.hidden.shape == (64,) for s in seen)

@@ -51,7 +51,7 @@ def test_an_interrupted_download_resumes_in_the_next_process_and_the_model_serve
     assert "model.safetensors: " in second.stderr  # the bar that a terminal shows
     assert NAME in second.stdout
     backend = load_backend(Settings(model=NAME))
-    assert backend.manifest.name == "mini-2"
+    assert backend.manifest.name == "small-1"
 
 
 def test_only_what_a_pull_needs_is_asked_of_the_hub() -> None:

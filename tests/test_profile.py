@@ -179,7 +179,7 @@ def test_the_bundled_model_is_profiled_and_the_result_kept(
     assert cli.main(["profile"]) == 0
     out = capsys.readouterr().out
     assert "measured" not in out and "a stated power of 25 W" in out
-    kept = stored("cpu", "mini-2")
+    kept = stored("cpu", "small-1")
     assert kept is not None
     assert kept.joules is None and kept.time_ratio is not None
     work = Work(prompt_tokens=100, emitted_tokens=8, prefill_layer_positions=2000, head_positions=8)

@@ -60,8 +60,8 @@ def plain(value: object) -> Any:
 def full_status() -> Status:
     energy = EnergyReading(1.0, "modelled", ("cpu",))
     steps = (Step(1, 8, 1.0),)
-    last = Completion("x", steps, Work(), 20, energy, 1.0, "mini-2", "cpu")
-    return Status("ready", "mini-2", 0.5, last=last, choices=(Choice("balanced", 0.5, 0.8, 0.98),))
+    last = Completion("x", steps, Work(), 20, energy, 1.0, "small-1", "cpu")
+    return Status("ready", "small-1", 0.5, last=last, choices=(Choice("balanced", 0.5, 0.8, 0.98),))
 
 
 @pytest.mark.parametrize(

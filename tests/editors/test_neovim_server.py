@@ -45,7 +45,7 @@ def test_preference_pause_and_resume_are_sent_as_commands(editor: Neovim) -> Non
 def test_preference_without_a_value_lets_choose_with_what_each_costs(editor: Neovim) -> None:
     editor.lua(
         """
-        server.notify('greencode/status', { state = 'ready', model = 'mini-2', preference = 0.5,
+        server.notify('greencode/status', { state = 'ready', model = 'small-1', preference = 0.5,
           choices = { { name = 'accuracy', preference = 1, cost_ratio = 1, agreement = 1 },
                       { name = 'energy', preference = 0, cost_ratio = 0.66, agreement = 0.882 } } })
         vim.ui.select = function(items, options, done)
@@ -79,9 +79,9 @@ def test_the_command_completes_its_words(editor: Neovim, line: str, wanted: list
     ("status", "line"),
     [
         ({"state": "loading", "model": "bundled", "preference": 0.5}, "greencode loading"),
-        ({"state": "paused", "model": "mini-2", "preference": 0.5}, "greencode paused"),
-        ({"state": "failed", "model": "mini-2", "preference": 0.5}, "greencode failed"),
-        ({"state": "ready", "model": "mini-2", "preference": 0.5}, "greencode"),
+        ({"state": "paused", "model": "small-1", "preference": 0.5}, "greencode paused"),
+        ({"state": "failed", "model": "small-1", "preference": 0.5}, "greencode failed"),
+        ({"state": "ready", "model": "small-1", "preference": 0.5}, "greencode"),
         ({"state": "ready", "today": {"energy_j": 1.0, "saved_j": 0.256}}, "greencode ~0.26 J saved today"),
         ({"state": "ready", "today": {"energy_j": 1.0, "saved_j": -12.34}}, "greencode ~-12.3 J saved today"),
         ({"state": "ready", "today": {"energy_j": 1.0, "saved_j": 123.4}}, "greencode ~123 J saved today"),
@@ -133,11 +133,11 @@ def test_report_and_doctor_show_in_a_split_what_the_servers_program_prints(
 def test_greencode_alone_tells_the_state_and_what_the_last_completion_cost(editor: Neovim) -> None:
     last = {"energy_j": 0.123, "energy_tier": "modelled", "elapsed_ms": 41.6}
     today = {"energy_j": 20, "saved_j": 5, "energy_tier": "attributed"}
-    status = {"state": "ready", "model": "mini-2", "device": "cpu", "preference": 0.5, "last": last, "today": today}
+    status = {"state": "ready", "model": "small-1", "device": "cpu", "preference": 0.5, "last": last, "today": today}
     editor.lua("server.notify('greencode/status', ...)", {**status, "reason": "It is getting late."})
     editor.command("GreenCode")
     assert editor.notices == [
-        "greencode: State ready, model mini-2 on cpu, preference 0.5. It is getting late. "
+        "greencode: State ready, model small-1 on cpu, preference 0.5. It is getting late. "
         "Last completion: 0.12 J (modelled), 42 ms. "
         "Today: 20.0 J used (attributed), 5.00 J saved against full depth (modelled)."
     ]
@@ -361,7 +361,7 @@ def test_the_bundled_models_suggestion_appears_and_tab_accepts_it(neovim_executa
         editor.type("<Tab>")
         editor.wait_text(WRITER.rstrip("\n") + ghost)
         status = editor.wait_status(state="ready")
-        assert status["model"] == "mini-2"
+        assert status["model"] == "small-1"
         assert editor.lua("return require('greencode').statusline()").endswith("J saved today")
         assert editor.notices == []
 

@@ -1,6 +1,6 @@
 """Does a learning agent earn its place? GO, EMIT, VERIFY and STOP, learnt and hand-set, on the same recorded trees.
 
-    python -m training actions --preset mini-2 --model bundled        # resumes where it was stopped
+    python -m training actions --preset small-1 --model bundled        # resumes where it was stopped
 
 Packages are split in three: fitted on, chosen on, reported on. What is chosen - constants, rounds, seeds - is chosen on
 the second by the mean reward over the preferences, and reported on the third with intervals by package.

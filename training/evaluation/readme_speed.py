@@ -24,14 +24,15 @@ def kind_of(bench: Bench) -> str:
 
 
 def speed(artefacts: Artefacts) -> str:
-    """Return a table with a column per processor that was measured, and the kinds that were not."""
+    """Return a table with a column per model and processor that were measured, and the kinds that were not."""
     order = [*KINDS, "other"]
-    benches = sorted((bench for _, bench in artefacts.read("bench*.json")), key=lambda b: order.index(kind_of(b)))
-    if not benches:
+    read = sorted(artefacts.read("bench*.json"), key=lambda pair: order.index(kind_of(pair[1])))
+    if not read:
         return ""
+    benches = [bench for _, bench in read]
     rows = [[label, *(cell(bench) or "-" for bench in benches)] for label, cell in ROWS if any(map(cell, benches))]
     missing = [kind for kind in KINDS if kind not in map(kind_of, benches)]
-    parts = [table(["", *(f"{kind_of(bench)} ({bench['cpu']})" for bench in benches)], rows)]
+    parts = [table(["", *(f"`{model}`, {kind_of(bench)} ({bench['cpu']})" for model, bench in read)], rows)]
     precisions = dict.fromkeys(_precision(bench) for bench in benches)
     parts += [ROUNDED.format(precision) for precision in precisions if precision]
     if missing:
@@ -118,7 +119,7 @@ ROWS: tuple[tuple[str, Cell], ...] = (
             "random_weights", "cold prompt", {_LLAMA_Q8: ("prompt_vs_llamacpp_q8",), _HF: ("prompt_vs_hf",)}
         ),
     ),
-    ("bundled model: `balanced`, of its own full depth (by layer-equivalents)", _balanced),
+    ("the model: `balanced`, of its own full depth (by layer-equivalents)", _balanced),
     ("`accuracy` (lossless), of full depth", _ratio("verified_vs_full")),
     ("`accuracy`, of full depth, in text that was there before", _ratio("verified_vs_full_copied")),
     ("exits never taken, of one graph without exits", _ratio("never_exit_vs_no_exits")),
