@@ -15,7 +15,8 @@ from greencode_lsp.settings import Settings
 from tests.fake_hub import HttpHub, plain
 
 NAME = "someone/small"
-WEIGHTS = "/resolve/0123456789abcdef0123456789abcdef01234567/model.safetensors"
+SHARD = "model-00001-of-00006.safetensors"
+WEIGHTS = f"/resolve/0123456789abcdef0123456789abcdef01234567/{SHARD}"
 CHUNK = 10 << 20
 """The client writes to the disk in chunks of this size: a resumed download begins at a multiple of it."""
 
@@ -36,7 +37,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_an_interrupted_download_resumes_in_the_next_process_and_the_model_serves() -> None:
     files = {path.name: path.read_bytes() for path in bundled_folder().iterdir()}
-    hub = HttpHub(files, cut_at={"model.safetensors": CHUNK + 1000})
+    hub = HttpHub(files, cut_at={SHARD: CHUNK + 1000})
     with hub.serve() as endpoint:
         first = run(endpoint, "pull", NAME)
         assert first.returncode == 1
@@ -48,7 +49,7 @@ def test_an_interrupted_download_resumes_in_the_next_process_and_the_model_serve
     assert second.returncode == 0, second.stderr
     ranges = {path.removeprefix(f"/{NAME}"): span for path, span in hub.asked}
     assert ranges[WEIGHTS] == f"bytes={CHUNK}-"
-    assert "model.safetensors: " in second.stderr  # the bar that a terminal shows
+    assert f"{SHARD}: " in second.stderr  # the bar that a terminal shows
     assert NAME in second.stdout
     backend = load_backend(Settings(model=NAME))
     assert backend.manifest.name == "small-1"

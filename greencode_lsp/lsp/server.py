@@ -19,9 +19,15 @@ from greencode_lsp.lsp.session import ACCEPT_COMMAND, GreenCodeServer, MakeServi
 from greencode_lsp.models.store import move_out_of_workspace
 
 
+def _quotes_nothing(record: logging.LogRecord) -> bool:
+    """Let nothing pass that quotes what is sent: a suggestion may be made of the user's own words."""
+    return not str(record.msg).startswith("Sending data")
+
+
 def create_server(make_service: MakeService) -> GreenCodeServer:
     """Build a server with all its handlers; two servers share nothing."""
     logging.getLogger("pygls").setLevel(logging.CRITICAL)  # below, its records quote messages, and code with them
+    logging.getLogger("pygls.protocol.json_rpc").addFilter(_quotes_nothing)  # whatever level that one is given
     server = GreenCodeServer(make_service)
     _follow_settings(server)
     _follow_documents(server)

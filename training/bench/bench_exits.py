@@ -18,13 +18,15 @@ from greencode_lsp.preference import decode_config
 from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.heal import heal
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
-from greencode_lsp.records import NEVER, DecodeConfig, FixedControl
+from greencode_lsp.records import DecodeConfig, FixedControl
 from greencode_lsp.settings import Settings
 from training.bench.bench_peers import NEW_TOKENS, decode_s
 
 PROMPT_TOKENS = 512
 LONG_PROMPT_TOKENS = 1000
 TYPED_CHARACTERS = 240
+UNREACHED = 1e9
+"""A threshold above every logit: the policy is asked, as it is not where there is no threshold."""
 CHECKS = 2000
 CLOSED_BY_EDITORS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 
@@ -61,7 +63,7 @@ def modes(engine: Engine, checkpoint: Path) -> dict[str, tuple[Engine, DecodeCon
         "full depth": (engine, DecodeConfig()),
         "full depth, batch-invariant": (engine, DecodeConfig(batch_invariant=True)),
         "no exits": (single, DecodeConfig()),
-        "never exits": (engine, DecodeConfig("agent" if "agent" in engine.policies else "never", NEVER)),
+        "never exits": (engine, DecodeConfig("agent" if "agent" in engine.policies else "never", UNREACHED)),
         "energy": (engine, at(0.0)),
         "balanced": (engine, at(0.5)),
         "accuracy": (engine, at(1.0)),
@@ -120,7 +122,7 @@ def exit_check_us(engine: Engine) -> float | None:
     policy = engine.policies.get("agent")
     if not isinstance(policy, AgentPolicy):
         return None
-    rule = PolicyRule(policy, NEVER, engine.exits, 1, 3)
+    rule = PolicyRule(policy, UNREACHED, engine.exits, 1, 3)
     engine.state.reuse([0, 0])
     engine.state.advance(0, lambda: False)
     times_s = []

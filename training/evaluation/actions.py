@@ -86,8 +86,9 @@ def record_parts(
     """Yield the recorded trees of all cursors, those that are not there yet recorded now."""
     folder.mkdir(parents=True, exist_ok=True)
     language = places[0].language
-    made_of: dict[str, Any] = {"model": checkpoint.engine.manifest.files, "cursors": _digest(places)}
-    made_of |= {"precision": checkpoint.engine.precision, "new_tokens": checkpoint.new_tokens}
+    engine, cursors_sha256 = checkpoint.engine, sha256(repr(places).encode()).hexdigest()
+    made_of: dict[str, Any] = {"model": engine.manifest.files, "cursors": cursors_sha256}
+    made_of |= {"precision": engine.precision, "new_tokens": checkpoint.new_tokens}
     note(folder / f"{language}-{half}.json", made_of, "trees")
     # packages are kept apart, or files where there is one package
     names = [place.package for place in places]
@@ -103,13 +104,6 @@ def record_parts(
             Trees.joined(recorded).save(path)
             print(path.name, flush=True)
         yield Trees.load(path)
-
-
-def _digest(places: Sequence[SourcePosition]) -> str:
-    digest = sha256()
-    for place in places:
-        digest.update(f"{place.package} {place.offset} {len(place.text)} ".encode() + place.text.encode())
-    return digest.hexdigest()
 
 
 def fit_and_choose(trees: Trees) -> tuple[Trees, Trees]:
