@@ -58,7 +58,8 @@ def test_protect_trains_one_early_exit_per_step_and_the_last_layer_with_weight_o
 
 def test_protect_all_trains_every_early_exit_equally_at_every_step() -> None:
     *early, last = build("protect-all", [2, 4, 6, 8], 0.6, 4).terms(7)
-    assert early == [Term(exit_layer, pytest.approx(0.2), 0.5, 4) for exit_layer in (2, 4, 6)]
+    assert [(term.exit_layer, term.distilled, term.stride) for term in early] == [(n, 0.5, 4) for n in (2, 4, 6)]
+    assert [term.weight for term in early] == pytest.approx([0.2] * 3)
     assert last == Term(8, 1.0)
 
 
