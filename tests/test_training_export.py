@@ -31,7 +31,8 @@ from training.lm.families import build_model
 
 def exported(tmp_path: Path, **shape: Any) -> Path:
     """Export a random toy model; returns its folder."""
-    recipe = toy.preset(dataclasses.replace(toy.SHAPE, **shape))
+    narrow = shape.pop("four_bits", [])
+    recipe = dataclasses.replace(toy.preset(dataclasses.replace(toy.SHAPE, **shape)), four_bits=narrow)
     work = toy.work_folder(tmp_path / "work", recipe)
     torch.manual_seed(3)
     build_model(recipe.model, toy.VOCAB).save_pretrained(work / "lite")

@@ -46,8 +46,6 @@ class ModelOptions:
     """Layer counts after which a token may be emitted; the last is the depth."""
     family: str = "llama"
     """`llama` or `opt`; OPT has as many key-value heads as heads."""
-    four_bits: list[str] = field(default_factory=list)
-    """Modules (`gate_proj`, ...) whose matrices are exported in 4 bits; all others in 8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +207,8 @@ class Preset:
     agent: AgentOptions
     calibrate: CalibrateOptions
     actions: ActionOptions = ActionOptions()
+    four_bits: list[str] = field(default_factory=list)
+    """Modules (`gate_proj`, ...) whose matrices are exported in 4 bits; all others in 8. No run depends on it."""
 
 
 def _agent(table: dict[str, Any]) -> AgentOptions:
@@ -236,6 +236,7 @@ def load_preset(name: str) -> Preset:
             agent=_agent(data["agent"]),
             calibrate=CalibrateOptions(**data["calibrate"]),
             actions=ActionOptions(**data.get("actions", {})),
+            four_bits=list(data.get("four_bits", [])),
         )
     except (TypeError, KeyError, ValueError) as error:
         raise CorpusError(f"{path} is not a preset: {error}.") from error

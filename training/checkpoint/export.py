@@ -152,14 +152,14 @@ def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
     corpus = json.loads((work / "corpus.json").read_text(encoding="utf8"))
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    _save_stored(trained, out, preset.model.four_bits)
+    _save_stored(trained, out, preset.four_bits)
     for name, source in (("config.json", trained), ("tokenizer.json", work)):
         shutil.copyfile(source / name, out / name)
     manifest = Manifest(
         name=preset.name,
         family=config["model_type"],
         exits=tuple(preset.model.exits),
-        weight_format="int8 and 4 bits" if preset.model.four_bits else "int8",
+        weight_format="int8 and 4 bits" if preset.four_bits else "int8",
         languages=_languages(corpus),
         fim=fim_marks(vocabulary.get),
         training=_recipe(preset, work, trained, corpus),
