@@ -97,24 +97,23 @@ def wanted_agreement(settings: Settings) -> float:
 def decode_config(settings: Settings, manifest: Manifest, language: str, choose: Choose = cheapest) -> DecodeConfig:
     """Return the configuration that keeps what the preference asks for: the cheapest, unless `choose` knows better.
 
-    Lossless at preference 1, where no threshold of the language is proven to keep it, and with `auto` where that costs
-    no more than the threshold does: self-speculative, or full depth for every token where that is the cheaper, or the
-    checkpoint has no table for the policy.
+    Where no threshold of the language is proven to keep it, and with `auto` where that costs no more than the threshold
+    does, every token is the full model's: self-speculative, or with copies, or one at a time, whichever is the
+    cheapest. At preference 1 it is lossless to the bit where the arithmetic can be (I4).
     """
-    policy = _policy(settings, manifest, language)
-    rows = _rows(manifest, language, policy)
-    if settings.exit_policy == "never" or not rows:
+    if settings.exit_policy == "never":
         return DecodeConfig()
-    drafting = () if policy in WITHOUT_EXITS else rows
-    lossless, ratio = _lossless(policy, drafting, _rows(manifest, language, "never"))
-    row = None if policy == "never" else _proven(settings, manifest, language)
+    full, ratio = _full_depth(settings, manifest, language)
+    row = _proven(settings, manifest, language)
     if row is None or (settings.exit_policy == "auto" and ratio <= row.layer_equivalents_ratio):
-        return lossless
+        return full
     row = _proven(settings, manifest, language, choose)
     if row is None:
-        return lossless
+        return full
+    policy = _policy(settings, manifest, language)
     threshold = NEVER if policy in WITHOUT_EXITS else row.threshold
-    return DecodeConfig(policy, threshold, shortlist=NEVER if row.shortlist is None else row.shortlist)
+    shortlist = NEVER if row.shortlist is None else row.shortlist
+    return DecodeConfig(policy, threshold, copies=row.copies, shortlist=shortlist)
 
 
 def fallback_reason(settings: Settings, manifest: Manifest, language: str) -> str | None:
@@ -170,13 +169,27 @@ def choices(settings: Settings, manifest: Manifest, language: str) -> tuple[Choi
     for name, preference in PREFERENCES.items():
         asked = replace(settings, preference=preference, min_agreement=None)
         row, config = _proven(asked, manifest, language), decode_config(asked, manifest, language)
-        if row is not None and not config.self_speculative:
+        full, ratio = _full_depth(asked, manifest, language)
+        if row is not None and config != full:
             options.append(Choice(name, preference, row.layer_equivalents_ratio, row.agreement_lower_95))
-            continue
-        rows = manifest.calibration.get(language, {}).get(config.policy, ()) if config.self_speculative else ()
-        ratios = [r.verified_ratio for r in rows if r.threshold == config.threshold and r.verified_ratio is not None]
-        options.append(Choice(name, preference, min(ratios, default=1.0), 1.0))
+        else:
+            is_measured = settings.exit_policy != "never" and math.isfinite(ratio)
+            options.append(Choice(name, preference, ratio if is_measured else 1.0, 1.0))
     return tuple(options)
+
+
+def _full_depth(settings: Settings, manifest: Manifest, language: str) -> tuple[DecodeConfig, float]:
+    """Return how every token is best had from the full model, and its cost; infinite where it was not measured."""
+    policy = _policy(settings, manifest, language)
+    drafting = () if policy in WITHOUT_EXITS else _rows(manifest, language, policy)
+    without_exits = _rows(manifest, language, "never")
+    lossless, ratio = _lossless(policy, drafting, without_exits)
+    if wanted_agreement(settings) >= LOSSLESS:
+        return lossless, ratio
+    copied = min((row.layer_equivalents_ratio for row in without_exits if row.copies), default=math.inf)
+    # unmeasured, copying is still the better: the engine copies only as much as pays by this device's own times
+    is_better = copied <= ratio if math.isfinite(copied) else lossless == DecodeConfig()
+    return (DecodeConfig(copies=True), copied) if is_better else (lossless, ratio)
 
 
 def _lossless(
@@ -188,14 +201,15 @@ def _lossless(
     """
     drafters = [*((policy, row) for row in rows), *(("never", row) for row in copied)]
     measured = [
-        (row.verified_ratio + (name != "never") * EARLY_DRAFTS_WORTH, name, row.threshold)
+        (row.verified_ratio + (name != "never") * EARLY_DRAFTS_WORTH, row.verified_ratio, name, row.threshold)
         for name, row in drafters
         if row.verified_ratio is not None
     ]
     if measured:
-        ratio, name, threshold = min(measured)
-        is_worth = ratio < 1
-        return DecodeConfig(name, threshold, self_speculative=True) if is_worth else DecodeConfig(), min(ratio, 1.0)
+        worth, ratio, name, threshold = min(measured)
+        if worth >= 1:
+            return DecodeConfig(), 1.0
+        return DecodeConfig(name, NEVER if name == "never" else threshold, self_speculative=True), ratio
     if not rows:
         return DecodeConfig(), math.inf  # no token exits early: there is nothing to draft by
     draft = cheapest(rows, DRAFT_AGREEMENT) or max(rows, key=lambda row: row.agreement_lower_95)

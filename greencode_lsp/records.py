@@ -27,7 +27,10 @@ class DecodeConfig:
     threshold: float = NEVER
     """Exit where the policy's exit logit is above this; `fixed` compares layers run, so 7.5 exits after 8."""
     self_speculative: bool = False
-    """Lossless: early tokens are drafts, checked at full depth in batches (I4)."""
+    """Lossless: early tokens are drafts, checked at full depth in batches (I4). Copies as well."""
+    copies: bool = False
+    """Tokens copied from the text are checked at full depth, several at once; all others are decoded as if it were
+    not set. What is kept is the full model's, up to how a row rounds alone and among others."""
     batch_invariant: bool = False
     """Let a position round alike alone and among others, as `self_speculative` does: its full-depth reference (I4)."""
     shortlist: float = NEVER
@@ -39,6 +42,11 @@ class DecodeConfig:
     """End the completion before a token whose stop logit is above this."""
     preference: float = 0.5
     """0 energy .. 1 accuracy, for stop policies that read it."""
+
+    @property
+    def is_copying(self) -> bool:
+        """Whether tokens copied from the text are tried first."""
+        return self.self_speculative or self.copies
 
     @property
     def is_batch_invariant(self) -> bool:
@@ -103,8 +111,8 @@ class Work:
     """Layers x prompt positions run, whenever a token needed them."""
     decode_runs: tuple[tuple[int, int], ...] = ()
     """(segment, positions) of every segment run after the first token's prompt, prompt positions left out."""
-    head_positions: int = 0
-    """Positions through the LM head."""
+    head_runs: tuple[int, ...] = ()
+    """Positions of every run of the LM head."""
     shortlist_positions: int = 0
     """Positions through the shortlist's rows of it."""
     exit_head_positions: int = 0
@@ -116,6 +124,11 @@ class Work:
     pending_positions: int = 0
     """Positions the last segment had not run when the generation ended."""
     elapsed_ms: float = 0.0
+
+    @property
+    def head_positions(self) -> int:
+        """Positions through the LM head."""
+        return sum(self.head_runs)
 
     @property
     def layer_equivalents_ratio(self) -> float:

@@ -34,7 +34,7 @@ PROFILE = DeviceProfile(
     threads=1,
     exits=(2, 4),
     segments=(SEGMENT, SEGMENT),
-    head=Segment({1: 3 * MS}, weight_bytes=500, operations=1000),
+    head=Segment({1: 3 * MS, 2: 4 * MS}, weight_bytes=500, operations=1000),
     check_s=0.5 * MS,
     token_s=2 * MS,
     start_s=4 * MS,
@@ -47,14 +47,15 @@ WORK = Work(
     emitted_tokens=3,
     prefill_layer_positions=4 * 64,
     decode_runs=((0, 1), (0, 1), (1, 2)),
-    head_positions=3,
+    head_runs=(1, 2),
 )
 PROMPT_S = 2 * 32 * MS
 
 
 def test_seconds_are_start_prompt_runs_head_checks_and_tokens() -> None:
     runs_s = 1 * MS + 1 * MS + 2 * MS  # two of the first segment, one of the last over two positions
-    expected_s = 4 * MS + PROMPT_S + runs_s + 3 * 3 * MS + 2 * 0.5 * MS + 3 * 2 * MS
+    heads_s = 3 * MS + 4 * MS  # one position, and two verified together
+    expected_s = 4 * MS + PROMPT_S + runs_s + heads_s + 2 * 0.5 * MS + 3 * 2 * MS
     assert PROFILE.seconds(WORK) == pytest.approx(expected_s)
 
 
@@ -82,7 +83,7 @@ def test_a_prompt_that_half_the_layers_ran_costs_half() -> None:
 
 
 def test_joules_are_idle_bytes_and_operations() -> None:
-    read_bytes = 2000 + 3 * 1000 + 3 * 500  # the prompt reads every weight once
+    read_bytes = 2000 + 3 * 1000 + 2 * 500  # the prompt reads every weight once, each run of the head its own
     operations = 64 * 4000 + 4 * 2000 + 3 * 1000
     assert PROFILE.traffic(WORK) == (read_bytes, operations)
     energy_j, idle_j = replace(PROFILE, joules=JOULES).energy_j(WORK, busy_s=0.5) or (0.0, 0.0)
@@ -156,16 +157,6 @@ def test_a_profile_is_read_back_as_it_was_saved(profile: DeviceProfile) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_profile_of_the_former_folder_and_key_is_still_read() -> None:
-    path = save(PROFILE)
-    former = path.parent.with_name("calibration")
-    path.parent.rename(former)
-    assert load("cpu", FAKE_1) == PROFILE
-    text = (former / path.name).read_text().replace('"precision"', '"numeric"')
-    (former / path.name).write_text(text)
-    assert load("cpu", FAKE_1) == PROFILE
-
-
 def test_profiles_are_kept_by_device_and_checkpoint() -> None:
     save(PROFILE)
     assert load("cuda", FAKE_1) is None and load("cpu", replace(FAKE_1, name="fake-2")) is None
@@ -174,7 +165,7 @@ def test_profiles_are_kept_by_device_and_checkpoint() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"format_version": 2}', '{"format_version": 1, "checkpoint": "fake-1"}'],
+    ["", "[]", "{}", '{"format_version": 3}', '{"format_version": 2, "checkpoint": "fake-1"}'],
 )
 def test_a_file_that_cannot_be_read_is_no_profile(text: str) -> None:
     path = profile_path("cpu", "fake-1")

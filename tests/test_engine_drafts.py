@@ -63,7 +63,7 @@ def test_the_engine_verifies_copied_drafts_in_one_run(tmp_path: Any) -> None:
     engine = load_engine(folder, "cpu", "float32")
     plain = [s.token_id for s in engine.generate([3, 1, 4], FixedControl(), max_new_tokens=60)]
     at_full_depth = engine.work
-    config = DecodeConfig("never", self_speculative=True)
+    config = DecodeConfig(copies=True)
     assert [s.token_id for s in engine.generate([3, 1, 4], FixedControl(config), max_new_tokens=60)] == plain
     assert max(positions for _, positions in engine.work.decode_runs) > 1
     assert len(engine.work.decode_runs) < len(at_full_depth.decode_runs)

@@ -63,6 +63,11 @@ def test_a_positions_bits_do_not_depend_on_the_batch_it_comes_in(engine: Engine,
     assert np.array_equal(logits(engine, IDS, at_once), logits(engine, IDS, 1))
 
 
+def test_a_row_run_beside_a_lone_one_is_counted(engine: Engine) -> None:
+    list(engine.generate(IDS, FixedControl(DecodeConfig(batch_invariant=True)), max_new_tokens=3))
+    assert {positions for _, positions in engine.work.decode_runs} == {2}
+
+
 def test_a_later_position_changes_no_earlier_bit(engine: Engine) -> None:
     assert np.array_equal(logits(engine, [*IDS[:5], 7], 6)[:5], logits(engine, [*IDS[:5], 190], 6)[:5])
 

@@ -11,6 +11,7 @@ import torch
 from greencode_lsp.engine.decode import DRAFT_TOKENS
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
+from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
 from tests.test_engine_segments import Coin
@@ -80,6 +81,21 @@ def test_verified_mode_obeys_a_constraint(engine: Engine) -> None:
         return [s.token_id for s in steps]
 
     assert constrained(POLICIES["first exit"]) == constrained(DecodeConfig())
+
+
+def test_copies_are_the_full_models_tokens_among_early_ones(tmp_path: Any) -> None:
+    """A model that repeats itself: copied tokens come from all layers, the others from the first exit."""
+    folder = reference.save(reference.llama(), tmp_path)
+    free = dict.fromkeys(range(1, 9), 1.0)
+    write_manifest(folder, Manifest("random", "llama", reference.EXITS, cost_curve=free))
+    engine = load_engine(folder, "cpu", "float32")
+    config = DecodeConfig("fixed", 0.5, copies=True)
+    steps = list(engine.generate([3, 1, 4], FixedControl(config), max_new_tokens=60))
+    emitted = [step.token_id for step in steps]
+    full = engine.full_depth_argmax([3, 1, 4], emitted, FixedControl())
+    late = [index for index, step in enumerate(steps) if step.exit_layer == engine.layers]
+    assert 0 < len(late) < 60
+    assert [emitted[index] for index in late] == [full[index] for index in late]
 
 
 def test_every_verified_token_was_run_through_all_layers(engine: Engine) -> None:

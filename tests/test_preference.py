@@ -56,19 +56,48 @@ def test_a_language_without_a_table_is_promised_nothing_and_drafts_by_another() 
     assert "rust" in (fallback_reason(Settings(0.0), MANIFEST, "rust") or "")
 
 
+PLAIN = Manifest("plain", "llama", (4,))
+
+
 @pytest.mark.parametrize(
     ("manifest", "settings"),
     [
-        (Manifest("plain", "llama", (4,)), Settings(0.0)),
-        (Manifest("plain", "llama", (4,)), Settings(1.0)),
+        (PLAIN, Settings(0.0)),
         (replace(MANIFEST, exit_policy="never"), Settings(0.0)),
         (MANIFEST, Settings(0.0, exit_policy="confidence")),
-        (MANIFEST, Settings(0.0, exit_policy="never")),
     ],
-    ids=["no table", "no table, accuracy", "never won", "no rows for the policy", "never asked for"],
+    ids=["no table", "never won", "no rows for the policy"],
 )
-def test_full_depth_where_nothing_is_calibrated(manifest: Manifest, settings: Settings) -> None:
+def test_the_full_models_tokens_and_copies_where_nothing_is_calibrated(manifest: Manifest, settings: Settings) -> None:
+    assert decode_config(settings, manifest, "python") == DecodeConfig(copies=True)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "settings"),
+    [(PLAIN, Settings(1.0)), (MANIFEST, Settings(0.0, exit_policy="never"))],
+    ids=["accuracy that nothing measured", "never asked for"],
+)
+def test_one_token_at_a_time_at_full_depth(manifest: Manifest, settings: Settings) -> None:
     assert decode_config(settings, manifest, "python") == DecodeConfig()
+
+
+def test_a_row_is_served_with_copies_where_it_was_measured_with_them() -> None:
+    copied = tuple(replace(row, copies=True) for row in ROWS)
+    manifest = replace(MANIFEST, calibration={"python": {"agent": copied}})
+    assert decode_config(Settings(0.5), manifest, "python") == DecodeConfig("agent", 1.0, copies=True)
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(0.7, DecodeConfig(copies=True)), (0.9, DecodeConfig("agent", 1.0))])
+def test_auto_copies_without_exits_where_that_costs_no_more(ratio: float, expected: DecodeConfig) -> None:
+    never = replace(ROWS[0], threshold=0.0, layer_equivalents_ratio=ratio, copies=True)
+    manifest = replace(MANIFEST, calibration={"python": {"agent": ROWS, "never": (never,)}})
+    assert decode_config(Settings(0.5), manifest, "python") == expected
+
+
+def test_copies_measured_in_another_language_serve_one_without_a_table() -> None:
+    never = replace(ROWS[0], threshold=0.0, layer_equivalents_ratio=0.7, copies=True)
+    manifest = replace(MANIFEST, calibration={"python": {"agent": ROWS, "never": (never,)}})
+    assert decode_config(Settings(0.5), manifest, "rust") == DecodeConfig(copies=True)
 
 
 def test_the_policy_of_the_settings_chooses_its_own_rows() -> None:
@@ -119,11 +148,9 @@ def test_auto_loses_nothing_where_that_costs_no_more_than_exits() -> None:
     rows = tuple(replace(row, verified_ratio=0.1) for row in ROWS)
     manifest = replace(MANIFEST, calibration={"python": {"agent": rows}})
     assert decode_config(Settings(0.5), manifest, "python").self_speculative
-    assert [(c.name, c.cost_ratio, c.agreement) for c in choices(Settings(), manifest, "python")][1] == (
-        "balanced",
-        0.1,
-        1.0,
-    )
+    balanced = choices(Settings(), manifest, "python")[1]
+    assert balanced.cost_ratio == pytest.approx(0.1)
+    assert balanced.agreement == 1.0
 
 
 def test_a_policy_asked_for_by_name_exits_whatever_lossless_costs() -> None:
@@ -141,5 +168,5 @@ def test_auto_takes_no_exits_that_cost_more_than_full_depth() -> None:
 def test_copied_drafts_serve_where_no_policy_won() -> None:
     never = (replace(ROWS[0], threshold=0.0, layer_equivalents_ratio=1.0, verified_ratio=0.8),)
     manifest = replace(MANIFEST, exit_policy="never", calibration={"python": {"never": never}})
-    assert decode_config(Settings(0.5), manifest, "python") == DecodeConfig("never", 0.0, self_speculative=True)
+    assert decode_config(Settings(0.5), manifest, "python") == DecodeConfig(self_speculative=True)
     assert decode_config(Settings(0.5, exit_policy="never"), manifest, "python") == DecodeConfig()

@@ -28,9 +28,9 @@ from tests import fakes, reference
 from tests.test_energy_device_profile import PROFILE
 
 WORKS = {
-    "tokens": Work(prompt_tokens=8, prefill_layer_positions=32, decode_runs=((0, 1), (1, 1)) * 20, head_positions=21),
-    "prompts": Work(prompt_tokens=512, prefill_layer_positions=2048, head_positions=1),
-    "both": Work(prompt_tokens=64, prefill_layer_positions=256, decode_runs=((0, 1),) * 40, head_positions=41),
+    "tokens": Work(prompt_tokens=8, prefill_layer_positions=32, decode_runs=((0, 1), (1, 1)) * 20, head_runs=(1,) * 21),
+    "prompts": Work(prompt_tokens=512, prefill_layer_positions=2048, head_runs=(1,)),
+    "both": Work(prompt_tokens=64, prefill_layer_positions=256, decode_runs=((0, 1),) * 40, head_runs=(1,) * 41),
 }
 IDLE_W, BYTE_J, OPERATION_J = 12.0, 2e-4, 3e-7
 
@@ -182,7 +182,7 @@ def test_the_bundled_model_is_profiled_and_the_result_kept(
     kept = stored("cpu", "small-1")
     assert kept is not None
     assert kept.joules is None and kept.time_ratio is not None
-    work = Work(prompt_tokens=100, emitted_tokens=8, prefill_layer_positions=2000, head_positions=8)
+    work = Work(prompt_tokens=100, emitted_tokens=8, prefill_layer_positions=2000, head_runs=(1,) * 8)
     assert 0.0 < kept.seconds(work) < kept.full_depth_seconds(work)
 
 

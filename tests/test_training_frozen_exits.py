@@ -101,7 +101,7 @@ def manifest(bound: float) -> Manifest:
 
 
 def test_balanced_lets_the_shortlist_speak_where_it_is_proven() -> None:
-    assert decode_config(Settings(), manifest(0.985), "python") == DecodeConfig(SHORTLIST, shortlist=1.5)
+    assert decode_config(Settings(), manifest(0.985), "python") == DecodeConfig(SHORTLIST, copies=True, shortlist=1.5)
 
 
 @pytest.mark.parametrize(("bound", "preference"), [(0.95, 0.5), (0.99, 1.0)])
@@ -109,9 +109,8 @@ def test_the_full_head_speaks_where_the_shortlist_is_not_proven_and_at_accuracy(
     bound: float, preference: float
 ) -> None:
     config = decode_config(Settings(preference=preference), manifest(bound), "python")
-    assert config == DecodeConfig()
-    assert config.shortlist == NEVER
+    assert (config.policy, config.shortlist) == ("never", NEVER)
 
 
 def test_a_proven_row_of_another_language_proves_nothing() -> None:
-    assert decode_config(Settings(), manifest(0.99), "java") == DecodeConfig()
+    assert decode_config(Settings(), manifest(0.99), "java") == DecodeConfig(copies=True)

@@ -64,16 +64,18 @@ def assert_equal(
     assert booked == counted, config
 
 
+MODES = ((False, False), (True, False), (False, True))
+"""Verified, with copies."""
 CONFIGS = [
     dataclasses.replace(config, batch_invariant=True)
     for config in (
         *(
-            DecodeConfig(policy, t, verified)
+            DecodeConfig(policy, t, verified, copies)
             for policy in ("agent", "confidence")
             for t in THRESHOLDS
-            for verified in (False, True)
+            for verified, copies in MODES
         ),
-        *(DecodeConfig("fixed", e - 0.5, verified) for e in EXITS for verified in (False, True)),
+        *(DecodeConfig("fixed", e - 0.5, verified, copies) for e in EXITS for verified, copies in MODES),
         DecodeConfig("never"),
         DecodeConfig("never", self_speculative=True),
     )
@@ -114,5 +116,5 @@ def test_the_oracle_says_what_the_full_model_says_and_costs_less(trees: list[Tre
 def test_a_walk_at_the_last_position_ends_with_the_model(engine: Engine, folder: Path) -> None:
     prompt = [int(i) for i in torch.arange(engine.max_positions - 4) % 190]
     tree = Tree(engine, Replayer(engine.model, EXITS), prompt)
-    for config in (CONFIGS[-2], *CONFIGS[8:10]):
+    for config in (CONFIGS[-2], *CONFIGS[12:15]):
         assert_equal(tree.complete(config, NEW_TOKENS), engine, prompt, config, frozenset())

@@ -69,7 +69,7 @@ def profiled_ms(settings: Settings) -> Profiled:
                 emitted_tokens=TYPICAL_TOKENS,
                 prefill_layer_positions=NEW_PROMPT_TOKENS * layers,
                 decode_runs=tuple((segment, 1) for segment in range(segments)) * (TYPICAL_TOKENS - 1),
-                head_positions=TYPICAL_TOKENS,
+                head_runs=(1,) * TYPICAL_TOKENS,
             )
         )
 

@@ -2,10 +2,10 @@
 
 Seconds of a completion, from its counts (`Work`):
 
-    t = start + P p + sum over runs (s, m) of c_s(m) + head H + check K + token T
+    t = start + P p + sum over runs (s, m) of c_s(m) + sum over runs m of the head of h(m) + check K + token T
 
-busy seconds (see `busy_clock`): P layer-positions of the prompt at p each, c_s(m) segment s over m positions
-(interpolated between the timed ones), H positions through the head, K exit checks, T tokens.
+busy seconds (see `busy_clock`): P layer-positions of the prompt at p each, c_s(m) segment s over m positions and h(m)
+the head over m (interpolated between the timed ones), K exit checks, T tokens.
 
 Joules, where a counter was there to fit them by:
 
@@ -36,9 +36,8 @@ POSITIONS = (1, 2, 4, 8, 64, 512)
 """Runs that are timed: a token, drafts, a keystroke's worth, a prompt."""
 LONG = 64
 """Runs from here on are prompts, timed from an empty cache; shorter ones are timed behind a prompt."""
-FORMAT_VERSION = 1
-OLD_FOLDER, OLD_PRECISION = "calibration", "numeric"
-"""Where profiles were kept at first, and the key that is `precision` now; both are still read."""
+FORMAT_VERSION = 2
+"""Of the stored file; one of another version is timed again."""
 
 
 def busy_clock(device: str, threads: int = 1) -> Callable[[], float]:
@@ -90,7 +89,7 @@ class DeviceProfile:
     exits: tuple[int, ...]
     segments: tuple[Segment, ...]
     head: Segment
-    """One run of it is one position through final norm and head."""
+    """Final norm and LM head; of long runs nothing is timed, prompts need their last position's alone."""
     check_s: float
     token_s: float
     """What a token takes beyond its segments, head and checks."""
@@ -111,7 +110,7 @@ class DeviceProfile:
             return 0.0
         runs_s = sum(_at(self.segments[s].seconds, m) for s, m in work.decode_runs)
         checks = sum(s + 1 < len(self.segments) for s, _ in work.decode_runs)
-        heads_s = _at(self.head.seconds, 1) * work.head_positions + self.shortlist_s * work.shortlist_positions
+        heads_s = sum(_at(self.head.seconds, m) for m in work.head_runs) + self.shortlist_s * work.shortlist_positions
         return self._ends_s(work) + runs_s + heads_s + self.check_s * checks
 
     def full_depth_seconds(self, work: Work) -> float:
@@ -144,8 +143,9 @@ class DeviceProfile:
             read_bytes += self.segments[s].weight_bytes
             operations += self.segments[s].operations * m
         shortlist = self.shortlist_s / _at(self.head.seconds, 1)  # its share of the head, by time
-        head = work.head_positions + shortlist * work.shortlist_positions
-        return read_bytes + self.head.weight_bytes * head, operations + self.head.operations * head
+        shortlist *= work.shortlist_positions
+        read_bytes += self.head.weight_bytes * (len(work.head_runs) + shortlist)
+        return read_bytes, operations + self.head.operations * (work.head_positions + shortlist)
 
 
 def _at(seconds: Mapping[int, float], positions: int) -> float:
@@ -223,11 +223,7 @@ def load(device: str, checkpoint: Checkpoint) -> DeviceProfile | None:
 def stored(device: str, name: str) -> DeviceProfile | None:
     """Return the profile stored under a name; None where there is none, or none that this version can read."""
     try:
-        path = profile_path(device, name)
-        if not path.exists():
-            path = path.parent.with_name(OLD_FOLDER) / path.name
-        data = json.loads(path.read_text(encoding="utf8"))
-        data["precision"] = data.pop(OLD_PRECISION, None) or data["precision"]
+        data = json.loads(profile_path(device, name).read_text(encoding="utf8"))
         if data.pop("format_version") != FORMAT_VERSION or data["checkpoint"] != name:
             return None
         return _parse(data)

@@ -38,14 +38,17 @@ class WorkLog:
     decode_runs: list[tuple[int, int]] = field(default_factory=list)
     start_s: float = field(default_factory=time.perf_counter)
 
-    def count_run(self, segment: int, start: int, positions: int) -> None:
-        """Record a segment run over positions from `start`: those of the prompt as prefill, the others as decoding."""
+    def count_run(self, segment: int, start: int, positions: int, padding: int = 0) -> None:
+        """Record a segment run over positions from `start`: those of the prompt as prefill, the others as decoding.
+
+        Padding costs what the same number of positions would.
+        """
         decode = min(positions, max(0, start + positions - self.prompt_tokens))
         exits = self.manifest.exits
         layers = exits[segment] - (exits[segment - 1] if segment else 0)
         self.prefill_layer_positions += layers * (positions - decode)
         if decode:
-            self.decode_runs.append((segment, decode))
+            self.decode_runs.append((segment, decode + padding))
 
     def count_head(self, positions: int) -> None:
         """Record one run of positions through the LM head."""
@@ -79,7 +82,7 @@ class WorkLog:
             emitted_tokens=self.emitted_tokens,
             prefill_layer_positions=self.prefill_layer_positions,
             decode_runs=tuple(self.decode_runs),
-            head_positions=sum(self.head_runs),
+            head_runs=tuple(self.head_runs),
             shortlist_positions=self.shortlist_positions,
             exit_head_positions=self.exit_head_positions,
             layer_equivalents=layers,

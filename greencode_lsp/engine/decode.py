@@ -64,8 +64,7 @@ class Decoder:
         self.state.recorder = self.log
         while len(emitted) < limits.max_new_tokens and len(self.state) < self.state.runner.max_positions:
             config = control.config()
-            decode = self._decode_self_speculative if config.self_speculative else self._decode
-            tokens = decode(config, control, emitted, limits)
+            tokens = self._next(config, control, emitted, limits)
             for token in tokens[: limits.max_new_tokens - len(emitted)]:
                 emitted.append(token.token_id)
                 self.log.emitted_tokens += 1
@@ -76,6 +75,16 @@ class Decoder:
                 if is_stop:
                     return
             self.state.feed(emitted[-1:])
+
+    def _next(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[Picked]:
+        """Return the next tokens: those copied from the text that the full model says as well, else decoded ones."""
+        drafts = self._copied(emitted, limits) if config.is_copying else []
+        if drafts:
+            length = len(self.state)
+            self.state.feed(drafts)
+            return self._verified(drafts, length, config, control, emitted, limits)
+        decode = self._decode_self_speculative if config.self_speculative else self._decode
+        return decode(config, control, emitted, limits)
 
     def _decode(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[Picked]:
         """Advance segment by segment until the policy says exit; pick among the ids the constraint allows."""
@@ -105,22 +114,30 @@ class Decoder:
     def _decode_self_speculative(
         self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits
     ) -> list[Picked]:
-        """Draft, run the rest of the layers over the drafts in one batch, keep what the full model says as well.
-
-        With drafts d_1 .. d_k and full-depth tokens t_1, t_2, .. at their positions and the one after the last that was
-        fed (Leviathan et al.; LayerSkip): emit t_1 .. t_a while d_i = t_i, then t_{a+1}, and crop to what was emitted.
-        """
+        """Draft by early exits, and verify."""
         length = len(self.state)
-        drafts = self._copied(emitted, limits)
-        if drafts:
-            self.state.feed(drafts)
-        else:
-            tokens = self._from_exits(config, control, emitted, limits)
-            if tokens[0].exit_index == self.state.last:
-                return tokens
-            drafts = [token.token_id for token in tokens]
+        tokens = self._from_exits(config, control, emitted, limits)
+        if tokens[0].exit_index == self.state.last:
+            return tokens
+        return self._verified([token.token_id for token in tokens], length, config, control, emitted, limits)
+
+    def _verified(
+        self,
+        drafts: list[int],
+        length: int,
+        config: DecodeConfig,
+        control: Control,
+        emitted: list[int],
+        limits: Limits,
+    ) -> list[Picked]:
+        """Run the rest of the layers over the drafts in one batch, keep what the full model says as well.
+
+        With drafts d_1 .. d_k after `length` positions, of which all or all but the last were fed, and full-depth
+        tokens t_1, t_2, .. at their positions and the one after the last that was fed (Leviathan et al.; LayerSkip):
+        emit t_1 .. t_a while d_i = t_i, then t_{a+1}, and crop to what was emitted.
+        """
         count = len(self.state) - length + 1
-        full = self.state.full_depth_logits(count, control.cancelled, batch_invariant=True)
+        full = self.state.full_depth_logits(count, control.cancelled, batch_invariant=config.is_batch_invariant)
         kept: list[Picked] = []
         for i, logits in enumerate(full):
             token_id, confidence = pick(logits, emitted + drafts[:i], limits.constraint)

@@ -34,6 +34,9 @@ class Runner(Protocol):
     shortlist: NDArray[np.int64] | None
     """Ids [n] that a shortlist head reads, ascending; None for a model without one."""
 
+    lone_rows: int
+    """Rows that a lone one is run as where it must round as several do."""
+
     @property
     def max_positions(self) -> int:
         """Positions there is room for."""
@@ -71,8 +74,8 @@ class Runner(Protocol):
 class Recorder(Protocol):
     """Counts what runs."""
 
-    def count_run(self, segment: int, start: int, positions: int) -> None:
-        """Record a segment run."""
+    def count_run(self, segment: int, start: int, positions: int, padding: int = 0) -> None:
+        """Record a segment run, and rows that were run beside to no end."""
         ...
 
     def count_head(self, positions: int) -> None:
@@ -185,7 +188,8 @@ class DecoderState:
             self.runner.run(index, start, end, batch_invariant=batch_invariant)
             self.filled[index] = end
             if self.recorder:
-                self.recorder.count_run(index, start, end - start)
+                is_padded = batch_invariant and end - start == 1
+                self.recorder.count_run(index, start, end - start, (self.runner.lone_rows - 1) * is_padded)
 
     def advance_until(
         self, rule: ExitRule | None, cancelled: Callable[[], bool], *, batch_invariant: bool = False

@@ -20,6 +20,7 @@ from greencode_lsp.energy.checkpoint import Checkpoint
 from greencode_lsp.energy.device_profile import LONG, POSITIONS, DeviceProfile, Segment, busy_clock, load, save
 from greencode_lsp.energy.rows import utc_now
 from greencode_lsp.engine.engine import Engine
+from greencode_lsp.engine.state import DecoderState
 from greencode_lsp.records import NEVER, DecodeConfig, FixedControl, Work
 
 PROMPT_TOKENS = 256
@@ -73,7 +74,8 @@ def time_parts(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.in
             m: seconds[s, m] * (1.0 if m >= LONG else one_s / looped_s) for m in timer.positions if (s, m) in seconds
         }
         curves.append(_rising(curve))
-    head_s, check_s = seconds["head"], 0.0
+    heads = _rising({m: seconds["head", m] for m in timer.positions if ("head", m) in seconds})
+    head_s, check_s = heads[1], 0.0
     if skipped:
         check_s = max(0.0, (seconds["checked"] - seconds["never"]) / (len(widths) - 1))
     token_s = max(0.0, seconds["never"] - one_s - head_s)
@@ -81,7 +83,7 @@ def time_parts(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.in
     architecture, size = engine.model.architecture, _WEIGHT_BYTES[engine.precision]
     weights = [width * architecture.layer_weights for width in widths]
     segments = tuple(Segment(c, int(size * n), 2 * n) for c, n in zip(curves, weights, strict=True))
-    head = Segment({1: head_s}, int(size * architecture.head_weights), 2 * architecture.head_weights)
+    head = Segment(heads, int(size * architecture.head_weights), 2 * architecture.head_weights)
     threads, name = engine.model.threads, device_name(engine.device)
     return PartTimes(segments, head, check_s, token_s, start_s, threads, name, seconds.get("shortlist", 0.0))
 
@@ -158,7 +160,7 @@ def _rising(curve: dict[int, float]) -> dict[int, float]:
 
 
 class _Timer:
-    """Seconds by kind of part; keys are (segment, positions) or a word."""
+    """Seconds by kind of part; keys are (segment or `head`, positions) or a word."""
 
     def __init__(self, engine: Engine, end_s: float) -> None:
         self._engine, self._end_s = engine, end_s
@@ -205,10 +207,9 @@ class _Timer:
                 elapsed_s = self._timed(partial(state.advance, index, _never))
                 if step or m >= LONG:
                     self._add((index, m), elapsed_s)
-            head_s = self._timed(lambda: int(state.exit_logits(state.last).argmax()))
-            if m == 1 and step:
-                self._add("head", head_s)
-                if state.runner.shortlist is not None:
+            if step:
+                self._add(("head", m), self._timed(partial(_heads, state, start)))
+                if m == 1 and state.runner.shortlist is not None:
                     self._add("shortlist", self._timed(lambda: int(state.shortlist_logits(state.last).argmax())))
             state.crop(start)
 
@@ -236,6 +237,11 @@ class _Timer:
 
 def _never() -> bool:
     return False
+
+
+def _heads(state: DecoderState, start: int) -> list[int]:
+    """Return the likeliest ids after every position from `start`."""
+    return [int(i) for i in state.runner.logits(state.last, start, len(state)).argmax(-1)]
 
 
 def device_name(device: str) -> str:

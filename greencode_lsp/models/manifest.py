@@ -53,6 +53,8 @@ class CalibrationRow:
     """How many the row was measured on; 0 where the manifest is of before this was noted."""
     shortlist: float | None = None
     """Log-odds of the shortlist's likeliest id above which the full head is left out; None: it never is."""
+    copies: bool = False
+    """Measured, and so served, with tokens copied from the text checked at full depth (`DecodeConfig`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ def measure(
         if index % candidate.every:
             figures.append(None)
             continue
-        config = DecodeConfig(candidate.policy, candidate.threshold)
+        config = DecodeConfig(candidate.policy, candidate.threshold, copies=True)
         completion = tree.serve(served, config)
         scores = line_scores(served.first_line(completion.token_ids), reference, position.language)
         figures.append([*_figures(completion, loaded.engine.layers), *scores])
@@ -233,6 +233,7 @@ def _row(threshold: float, figures: Floats, bound: float) -> CalibrationRow:
         early_share=round(total["early"] / total["tokens"], 4),
         **{name: round(mean[name], 4) for name in ("exact_match", "edit_similarity", "rouge_l", "codebleu")},
         completions=len(figures),
+        copies=True,
     )
 
 
@@ -274,7 +275,7 @@ def winner(tables: Tables) -> str:
     """Return the policy that is cheapest at what the default preference asks, ties to the agent.
 
     Where no row is proven to keep that, the policy with the best bound: it still serves a lower preference, and drafts.
-    `never` keeps everything, and wins only alone: what costs more than full depth is not served anyway.
+    `never` keeps everything, and wins only alone: without a language's exits it is served where it costs less anyway.
     """
     rows = {policy: of for policy, of in served(tables).items() if policy != "never"}
     if not rows:

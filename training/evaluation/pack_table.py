@@ -90,10 +90,13 @@ def measure(
     reference = cursor.rest_of_line.rstrip()
     rows: list[list[float]] = []
     for threshold in THRESHOLDS:
-        completion = tree.serve(served, DecodeConfig(SHORTLIST, shortlist=threshold))
+        completion = tree.serve(served, DecodeConfig(SHORTLIST, copies=True, shortlist=threshold))
         work, count = completion.work, len(completion.steps)
         scores = line_scores(served.first_line(completion.token_ids), reference, cursor.language)
-        costs = (work.layer_equivalents, work.full_depth_layer_equivalents, count - work.head_positions)
+        rules = served.constraint or (lambda emitted: None)
+        ruled = sum(rules(completion.token_ids[:i]) is not None for i in range(count))
+        shortlisted = work.shortlist_positions - (work.head_runs.count(1) - ruled)
+        costs = (work.layer_equivalents, work.full_depth_layer_equivalents, shortlisted)
         rows.append([completion.agreement, count, *costs, *scores])
     return rows
 
@@ -152,6 +155,7 @@ def rows_of(figures: Any, layers: int) -> tuple[CalibrationRow, ...]:
             codebleu=round(float(means[8]), 4),
             completions=len(array),
             shortlist=threshold,
+            copies=True,
         )
         if not rows or row.layer_equivalents_ratio < rows[-1].layer_equivalents_ratio:
             rows.append(row)

@@ -70,12 +70,15 @@ def preferences(manifest: Manifest, language: str) -> dict[str, DecodeConfig]:
 
 def compared(manifest: Manifest, language: str) -> dict[str, DecodeConfig]:
     """Return what the preferences are compared with: every fixed exit, and points of each policy's table."""
-    out = {f"fixed {exit_layer}": DecodeConfig("fixed", exit_layer - 0.5) for exit_layer in manifest.exits[:-1]}
+    out = {f"fixed {e}": DecodeConfig("fixed", e - 0.5, copies=True) for e in manifest.exits[:-1]}
     tables = manifest.calibration.get(language) or next(iter(manifest.calibration.values()), {})
     for policy in ("agent", "confidence"):
         rows = tables.get(policy, ())
         step = max(1, len(rows) // CURVE_POINTS)
-        out |= {f"{policy} {row.threshold:.3f}": DecodeConfig(policy, row.threshold) for row in rows[::step]}
+        out |= {
+            f"{policy} {row.threshold:.3f}": DecodeConfig(policy, row.threshold, copies=row.copies)
+            for row in rows[::step]
+        }
     return out
 
 
@@ -111,7 +114,7 @@ def score(loaded: LoadedCheckpoint, task: Task) -> dict[str, dict[str, Any]]:
     """Complete a task under every configuration that is due; return figures by the configuration's name."""
     tree = Tree(loaded.engine, loaded.grower, task.prompt)
     manifest = loaded.engine.manifest
-    due = preferences(manifest, task.language) | {ORACLE: DecodeConfig(ORACLE, 0.0)}
+    due = preferences(manifest, task.language) | {ORACLE: DecodeConfig(ORACLE, 0.0, copies=True)}
     if task.is_compared:
         due |= compared(manifest, task.language)
     out: dict[str, dict[str, Any]] = {}

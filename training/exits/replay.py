@@ -104,9 +104,11 @@ class Replayer:
 class _Recorded:
     """See `Runner`: a sequence whose states are those of a tree's nodes; nothing is run."""
 
-    def __init__(self, tree: Tree, max_positions: int, shortlist: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, tree: Tree, max_positions: int, shortlist: NDArray[np.int64] | None = None, lone_rows: int = 1
+    ) -> None:
         self._tree, self.max_positions, self.max_bytes = tree, max_positions, 1
-        self.shortlist = shortlist
+        self.shortlist, self.lone_rows = shortlist, lone_rows
         self._ids: list[int] = []
 
     def embed(self, ids: Sequence[int], start: int) -> None:
@@ -121,7 +123,15 @@ class _Recorded:
         return self._tree.node(self._ids)
 
     def _nodes(self, start: int, stop: int) -> Iterator[Node]:
-        return (self._tree.node(self._ids[: position + 1]) for position in range(start, stop))
+        """Yield the nodes of positions, up to the first draft that the full model does not say as well.
+
+        What stands behind it is never read (decode.py), and a model's run is saved for each.
+        """
+        for position in range(start, stop):
+            node = self._tree.node(self._ids[: position + 1])
+            yield node
+            if position + 1 < stop and self._ids[position + 1] != node.full_depth:
+                return
 
     def normalised(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
@@ -129,7 +139,8 @@ class _Recorded:
 
     def logits(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
-        return np.stack([node.logits[segment] for node in self._nodes(start, stop)])
+        read = np.stack([node.logits[segment] for node in self._nodes(start, stop)])
+        return np.concatenate([read, np.full((stop - start - len(read), read.shape[1]), np.nan, read.dtype)])
 
     def shortlist_logits(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
@@ -193,7 +204,8 @@ class Tree:
     ) -> ReplayedCompletion:
         """Return what `generate` yields under `config`, up to and with the first stop id, or the served end."""
         engine = self._engine
-        recorded = _Recorded(self, engine.max_positions, engine.model.shortlist)
+        rows = engine.state.runner.lone_rows
+        recorded = _Recorded(self, engine.max_positions, engine.model.shortlist, rows)
         state = DecoderState(recorded, len(engine.exits))
         state.chunk_positions = engine.sequences.chunk_positions
         state.feed(self._prompt)

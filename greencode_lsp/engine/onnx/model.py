@@ -144,6 +144,8 @@ class OnnxModel:
 class OnnxRunner:
     """See `Runner`: what enters and leaves each segment, and its keys and values, bound in place."""
 
+    lone_rows = 2
+
     def __init__(self, model: OnnxModel) -> None:
         self._model = model
         self.shortlist = model.shortlist
@@ -181,7 +183,7 @@ class OnnxRunner:
         `GroupQueryAttention` rounds a lone row otherwise than two or more, which round alike: so a lone one is run
         with the next, whose outcome is overwritten before it is read.
         """
-        count = 2 if batch_invariant and stop - start == 1 else stop - start
+        count = self.lone_rows if batch_invariant and stop - start == 1 else stop - start
         shape = (1, count, self._states[0].shape[1])
         self._total[()] = start + count
         self._past[0] = start + count - 1

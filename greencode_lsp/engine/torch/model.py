@@ -124,6 +124,8 @@ class ExitHead:
 class TorchRunner:
     """See `Runner`; everything is allocated once, for `max_positions`."""
 
+    lone_rows = 1
+
     def __init__(self, model: TorchModel) -> None:
         self._model = model
         self.shortlist = model.shortlist
