@@ -99,7 +99,8 @@ class Settings:
         "exitPolicy",
         "auto",
         kinds.one_of(*EXIT_POLICIES),
-        "who decides where a token exits; `auto` is the checkpoint's winner at equal energy",
+        "who decides where a token exits; `auto` is the checkpoint's winner at equal energy, `never` is all layers for "
+        "one token after another",
         scoped=True,
     )
     on_battery: float | str = _setting(

@@ -109,7 +109,7 @@ def record(
     Raises CorpusError where the disk is full, and where `path` holds those of another pack.
     """
     names = sorted(f"{package.name} {package.version}" for package in packages)
-    made_of = {"pack": engine.manifest.files, "precision": engine.precision, "packages": names}
+    made_of = {"pack": engine.manifest.files, "precision": engine.precision, "packages": names, "copies": True}
     grower = EngineGrower(engine)
     try:
         note(path.with_suffix(".json"), made_of | {"thresholds": THRESHOLDS, "new_tokens": NEW_TOKENS}, "completions")
