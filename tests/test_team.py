@@ -231,12 +231,28 @@ def test_no_copy_left_is_said_of_the_models_facts_too() -> None:
     assert (reply.status, reply.headers[0][0]) == (503, "Retry-After")
 
 
+async def never(body: bytes = b"") -> bytes:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greencode_lsp.team.gate.LONGEST_WAIT_S", 0.01)
+    counted, given_up = Counted(), list[bool]()
+
+    async def complete(body: bytes) -> bytes:
+        try:
+            return await never(body)
+        finally:
+            given_up.append(True)
+
+    reply = ask(Gate(Copies(complete, never), Accounts(None), counted))
+    assert (reply.status, reply.headers[0][0], counted.rows[0][1]) == (503, "Retry-After", "late")
+    assert given_up
+
+
 def test_a_completion_that_is_hung_up_on_is_counted() -> None:
     counted = Counted()
-
-    async def never(body: bytes = b"") -> bytes:
-        await asyncio.Event().wait()
-        raise AssertionError
 
     async def leave() -> None:
         answer = Gate(Copies(never, never), Accounts(None), counted).answer("POST", COMPLETE_PATH, "", a_body)

@@ -6,9 +6,9 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from greencode_lsp.completion.model import LoadedModel
 from greencode_lsp.records import Control
 from greencode_lsp.settings import Settings
 from greencode_lsp.team import remote
+from greencode_lsp.team.load import Measured
 from greencode_lsp.team.remote import Address, TeamModel
 from greencode_lsp.team.users import add_user
 from tests.fakes import SAMPLE, FakeEngine
@@ -40,23 +41,29 @@ def load() -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from greencode_lsp.team import deployment
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    users = tmp_path_factory.mktemp("team") / "users.json"
+    return deployment.DeploymentPlan(Settings(), replicas=2, cpus=1.0, users=users, port=port)
+
+
+@pytest.fixture(scope="module")
+def url(plan: Any) -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     from greencode_lsp.team import deployment
 
-    users = tmp_path_factory.mktemp("team") / "users.json"
-    os.environ["GREENCODE_REMOTE_TOKEN"] = add_user(users, "anna", per_minute=1_000_000)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    os.environ["GREENCODE_REMOTE_TOKEN"] = add_user(plan.users, "anna", per_minute=1_000_000)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     cluster.add_node(num_cpus=2)
-    plan = deployment.DeploymentPlan(Settings(), replicas=2, cpus=1.0, users=Path(users), port=port)
     deployment.start(cluster.address, plan)
     try:
         deployment.deploy(plan, load)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{plan.port}"
     finally:
         del os.environ["GREENCODE_REMOTE_TOKEN"]
         deployment.stop(cluster.address)
@@ -76,20 +83,36 @@ def test_an_editor_is_answered_by_the_team(url: str) -> None:
     assert model.answered_by == "team"
 
 
-def test_a_copy_killed_under_load_loses_no_request(url: str) -> None:
-    from greencode_lsp.team.load import measure
+def actors() -> list[dict[str, str]]:
+    """Return the copies of the model."""
+    return [one for one in ray.util.list_named_actors(all_namespaces=True) if "#model#" in one["name"]]
 
-    def kill() -> None:
-        names = [one for one in ray.util.list_named_actors(all_namespaces=True) if "#model#" in one["name"]]
-        ray.kill(ray.get_actor(names[0]["name"], namespace=names[0]["namespace"]))
+
+def under_load(url: str, meanwhile: Callable[[], object]) -> Measured:
+    """Let typists ask, and do something while they do."""
+    from greencode_lsp.team.load import measure
 
     with ThreadPoolExecutor(1) as executor:
         measuring = executor.submit(lambda: asyncio.run(measure(url, 8, 6.0)))
         threading.Event().wait(2.0)
-        kill()
-        found = measuring.result()
+        meanwhile()
+        return measuring.result()
+
+
+def test_a_copy_killed_under_load_loses_no_request(url: str) -> None:
+    first = actors()[0]
+    found = under_load(url, lambda: ray.kill(ray.get_actor(first["name"], namespace=first["namespace"])))
     assert found.problems == {}
     assert len(found.waited_ms) > 8
+
+
+def test_a_plan_rolled_out_under_load_loses_no_request(url: str, plan: Any) -> None:
+    from greencode_lsp.team import deployment
+
+    before = {one["name"] for one in actors()}
+    found = under_load(url, lambda: deployment.deploy(replace(plan, cpus=0.5), load))
+    assert found.problems == {}
+    assert before.isdisjoint(one["name"] for one in actors())
 
 
 def test_a_wrong_token_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # read as Ray is imported: nobody else on the machine may use its ports
+# read as Ray is imported
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # nobody else on the machine may use its ports
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")  # a busy machine takes more than Ray's five
 
 import ray
 from ray import serve
@@ -19,6 +22,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from greencode_lsp.completion.model import CompletingModel
+from greencode_lsp.errors import TeamError
 from greencode_lsp.settings import Settings
 from greencode_lsp.team.gate import Copies, Gate, LostReplicaError, bounded
 from greencode_lsp.team.replica import Replica
@@ -125,9 +129,24 @@ def start(address: str | None, plan: DeploymentPlan) -> None:
     """Begin a Ray cluster on this machine alone, or join the one at `address`; Ray's makers hear nothing (I5)."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     alone = {"_node_ip_address": "127.0.0.1"} if address is None else {}
-    ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False, **alone)
     tls = {} if plan.certificate is None else {"ssl_certfile": str(plan.certificate), "ssl_keyfile": str(plan.key)}
-    serve.start(http_options=HTTPOptions(host=plan.host, port=plan.port, **tls))
+    with _told():
+        ray.init(
+            address=address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False, **alone
+        )
+        serve.start(http_options=HTTPOptions(host=plan.host, port=plan.port, **tls))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what Ray raises into a sentence; its own words are a page, and stand in its logs."""
+    try:
+        yield
+    except (RayError, ConnectionError, RuntimeError) as error:
+        raise TeamError(
+            f"Ray did not start the engine ({type(error).__name__}); see /tmp/ray/session_latest/logs, and try again: "
+            "a machine that is busy with other things may take too long."
+        ) from error
 
 
 def deploy(plan: DeploymentPlan, load: Callable[[], CompletingModel] | None = None) -> None:
@@ -147,7 +166,8 @@ def deploy(plan: DeploymentPlan, load: Callable[[], CompletingModel] | None = No
     )
     door = serve.deployment(Door, name="door", max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0})
     model = copies.bind(load or load_for_team(plan.settings))
-    serve.run(door.bind(model, plan.users), name=APPLICATION, route_prefix="/")
+    with _told():
+        serve.run(door.bind(model, plan.users), name=APPLICATION, route_prefix="/")
 
 
 def stop(address: str | None) -> None:

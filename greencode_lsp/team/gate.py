@@ -20,7 +20,7 @@ from greencode_lsp.team.users import Accounts, User
 TRIES = 3
 """Copies that a request may lose: each is another one."""
 LONGEST_WAIT_S = 2.0
-"""For an answer: an editor has completed by itself after a quarter of it."""
+"""For an answer: an editor has completed by itself after a quarter of it, and nothing is computed for nobody."""
 
 logger = logging.getLogger(__name__)
 _read_answer = msgspec.json.Decoder(Completed | Failed)
@@ -100,7 +100,10 @@ class Gate:
             return (time.perf_counter() - start_s) * 1000
 
         try:
-            answer = await self._retried(lambda: self._copies.complete(data))
+            answer = await asyncio.wait_for(self._retried(lambda: self._copies.complete(data)), LONGEST_WAIT_S)
+        except asyncio.TimeoutError:  # on Python 3.10 not the builtin
+            self._meters.count(user.name, "late", elapsed(), 0, 0.0)
+            return _problem(503, "More ask than the copies of the model can answer.", ("Retry-After", "1"))
         except LostReplicaError:
             self._meters.count(user.name, "lost", elapsed(), 0, 0.0)
             return _no_copy()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from greencode_lsp.demo.positions import SAMPLES
 from greencode_lsp.errors import TeamError
 from greencode_lsp.settings import Settings
 from greencode_lsp.team.messages import COMPLETE_PATH, MODEL_PATH, Asked, read_completed
-from greencode_lsp.team.remote import TOKEN_VARIABLE
+from greencode_lsp.team.remote import TOKEN_VARIABLE, Address
 
 MEAN_GAP_S = 2.0
 """Between an answer and the next request of a typist: what the cache of an editor's server does not answer itself."""
@@ -79,9 +78,10 @@ async def measure(url: str, typists: int, seconds: float) -> Measured:
     """Let so many typists ask for so long. Raises TeamError where nobody answers."""
     import aiohttp  # of the extra `serve`
 
-    headers = {"Authorization": f"Bearer {os.environ.get(TOKEN_VARIABLE, '')}"}
+    address = Address.of(url)
+    headers = {"Authorization": f"Bearer {address.token}"}
     timeout = aiohttp.ClientTimeout(LONGEST_WAIT_S)
-    connector = aiohttp.TCPConnector(limit=0)
+    connector = aiohttp.TCPConnector(limit=0, ssl=address.trust() if address.is_encrypted else False)
     async with aiohttp.ClientSession(url, headers=headers, connector=connector, timeout=timeout) as client:
         try:
             async with client.get(MODEL_PATH) as first:

@@ -84,12 +84,16 @@ class Address:
         """Return a connection, not yet made. Raises TeamError for a bad authority."""
         if not self.is_encrypted:
             return http.client.HTTPConnection(self.host, self.port, timeout=TEAM_ANSWER_S)
+        return http.client.HTTPSConnection(self.host, self.port, timeout=TEAM_ANSWER_S, context=self.trust())
+
+    def trust(self) -> ssl.SSLContext:
+        """Return what an encrypted connection trusts. Raises TeamError for a bad authority."""
         try:
             context = ssl.create_default_context(cafile=self.authority)
         except (OSError, ValueError) as error:
             raise TeamError(f"{self.authority} holds no certificate ({error}).") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return http.client.HTTPSConnection(self.host, self.port, timeout=TEAM_ANSWER_S, context=context)
+        return context
 
 
 def _token() -> str:
