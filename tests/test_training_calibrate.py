@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from greencode_lsp.models.manifest import CalibrationRow
+from greencode_lsp.errors import CorpusError
+from greencode_lsp.models.manifest import CalibrationRow, Manifest
 from tests.training_fakes import rollouts
-from training.evaluation.calibrate import FIGURES, ThresholdCandidate, best_rows, served, tables_of, thresholds, winner
+from training.evaluation.calibrate import (
+    FIGURES,
+    SPARSE_EVERY,
+    ThresholdCandidate,
+    best_rows,
+    grid_again,
+    served,
+    tables_of,
+    thresholds,
+    winner,
+)
 
 CANDIDATES = [ThresholdCandidate("agent", 2.0), ThresholdCandidate("agent", 1.0), ThresholdCandidate("agent", 0.0)]
 
@@ -34,6 +49,21 @@ def test_thresholds_run_from_careful_to_bold() -> None:
     found = thresholds(logits, rollouts([[tuple(map(bool, r))] for r in right]))
     assert len(found) > 3
     assert found == sorted(found, reverse=True)
+
+
+def test_without_rollouts_the_thresholds_of_the_table_are_measured_again() -> None:
+    agent = (replace(row(0.99, 0.8), threshold=2.0), replace(row(0.9, 0.4), threshold=1.0, agreement=0.9))
+    manifest = Manifest("fake", "llama", (2, 4), calibration={"python": {"agent": agent}})
+    engine: Any = SimpleNamespace(manifest=manifest, exits=(2, 4))
+    found = grid_again(engine, "python")
+    assert found[:2] == [ThresholdCandidate("agent", 2.0), ThresholdCandidate("agent", 1.0, SPARSE_EVERY)]
+    assert [candidate.policy for candidate in found[2:]] == ["fixed", "never", "oracle"]
+
+
+def test_neither_rollouts_nor_a_table_is_an_error_that_says_what_to_run() -> None:
+    engine: Any = SimpleNamespace(manifest=Manifest("fake", "llama", (2, 4)), exits=(2, 4))
+    with pytest.raises(CorpusError, match="training rollout"):
+        grid_again(engine, "python")
 
 
 def test_a_row_states_means_over_completions_and_costs_over_tokens() -> None:

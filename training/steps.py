@@ -181,14 +181,21 @@ def _with_own_choices(job: Job, model: _Model, stored: Rollouts) -> Rollouts:
 
 
 def run_calibrate(job: Job) -> None:
-    """Measure thresholds in every language, choose the policy that `auto` means."""
-    options, stored = job.preset.calibrate, Rollouts.load(job.work / experience.CHECK)
+    """Measure thresholds in every language, choose the policy that `auto` means.
+
+    They are placed by the rollouts; without these, a checkpoint that has a table is measured at its thresholds again.
+    """
+    options, rollouts = job.preset.calibrate, job.work / experience.CHECK
     loaded = sweep.load_checkpoint(job.out, job.work, options.new_tokens)
     tables: dict[str, calibrate.Tables] = {}
     notes: dict[str, Any] = {}
     for language, count in options.prompts.items():
         places = cursors.draw(job.work, "calibration", count, language=language)
-        settings = calibrate.grid(loaded.engine, stored, language)
+        settings = (
+            calibrate.grid(loaded.engine, Rollouts.load(rollouts), language)
+            if rollouts.exists()
+            else calibrate.grid_again(loaded.engine, language)
+        )
         records = sweep.run(
             sweep.Sweep(job.out, job.work, language, options.new_tokens, settings, places), job.processes
         )

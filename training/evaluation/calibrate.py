@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.policy import AgentPolicy, ExitPolicy, ExitState
 from greencode_lsp.engine.state import Vector
+from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import CalibrationRow
 from greencode_lsp.preference import DEFAULT, required_agreement
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
@@ -141,8 +142,31 @@ def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[ThresholdCan
         for name, policy_logits in logits.items()
         for threshold, kept in thresholds(policy_logits, rollouts)
     ]
-    out += [ThresholdCandidate("fixed", exit_layer - 0.5, SPARSE_EVERY) for exit_layer in reversed(engine.exits[:-1])]
-    return [*out, ThresholdCandidate("never", 0.0), ThresholdCandidate(ORACLE, 0.0)]
+    return [*out, *_without_thresholds(engine)]
+
+
+def grid_again(engine: Engine, language: str) -> list[ThresholdCandidate]:
+    """Return what to measure where the rollouts are not at hand: at the thresholds of the checkpoint's own table.
+
+    Raises CorpusError where it has none.
+    """
+    tables = engine.manifest.calibration.get(language, {})
+    if not tables:
+        raise CorpusError(
+            f"There are neither rollouts nor thresholds for {language}; run `python -m training rollout`."
+        )
+    out = [
+        ThresholdCandidate(name, row.threshold, 1 if row.agreement >= CONSERVATIVE else SPARSE_EVERY)
+        for name in ("confidence", "agent")
+        for row in tables.get(name, ())
+    ]
+    return [*out, *_without_thresholds(engine)]
+
+
+def _without_thresholds(engine: Engine) -> list[ThresholdCandidate]:
+    """Return fixed exits, full depth and the oracle."""
+    fixed = [ThresholdCandidate("fixed", exit_layer - 0.5, SPARSE_EVERY) for exit_layer in reversed(engine.exits[:-1])]
+    return [*fixed, ThresholdCandidate("never", 0.0), ThresholdCandidate(ORACLE, 0.0)]
 
 
 def measure(
