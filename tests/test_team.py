@@ -505,25 +505,26 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[MagicMock]:
 
 def deployed(address: str | None) -> Any:
     deployment = importlib.import_module("greencode_lsp.team.deployment")
-    deployment.start(address, deployment.DeploymentPlan(Settings()))
-    return deployment
+    plan = deployment.DeploymentPlan(Settings(), address=address)
+    deployment.start(plan)
+    return lambda: deployment.stop(plan)
 
 
-def test_an_engine_of_ones_own_joins_no_cluster_and_is_at_the_loopback_with_a_token(ray: MagicMock) -> None:
+def test_an_engine_of_ones_own_joins_no_cluster_and_asks_for_a_token(ray: MagicMock) -> None:
     deployed(None)
     asked = ray.init.call_args.kwargs
-    assert (asked["address"], asked["_node_ip_address"], asked["include_dashboard"]) == ("local", "127.0.0.1", False)
+    assert (asked["address"], asked["include_dashboard"]) == ("local", False)
     assert os.environ["RAY_AUTH_MODE"] == "token"
 
 
 def test_an_engine_of_ones_own_ends_whole(ray: MagicMock) -> None:
-    deployed(None).stop(None)
+    deployed(None)()
     assert ray.serve.shutdown.called
     assert ray.shutdown.called
 
 
 def test_a_cluster_that_was_joined_is_left_as_it_is(ray: MagicMock) -> None:
-    deployed("10.0.0.1:6379").stop("10.0.0.1:6379")
+    deployed("10.0.0.1:6379")()
     assert ray.init.call_args.kwargs["address"] == "10.0.0.1:6379"
     assert not ray.serve.shutdown.called
     assert ray.shutdown.called

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import psutil
 import pytest
 
 from greencode_lsp.completion.model import LoadedModel
@@ -60,13 +63,14 @@ def url(plan: Any) -> Iterator[str]:
     os.environ["GREENCODE_REMOTE_TOKEN"] = add_user(plan.users, "anna", per_minute=1_000_000)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     cluster.add_node(num_cpus=2)
-    deployment.start(cluster.address, plan)
+    joining = replace(plan, address=cluster.address)
+    deployment.start(joining)
     try:
-        deployment.deploy(plan, load)
+        deployment.deploy(joining, load)
         yield f"http://127.0.0.1:{plan.port}"
     finally:
         del os.environ["GREENCODE_REMOTE_TOKEN"]
-        deployment.stop(cluster.address)
+        deployment.stop(joining)
         cluster.shutdown()
 
 
@@ -110,7 +114,8 @@ def test_a_plan_rolled_out_under_load_loses_no_request(url: str, plan: Any) -> N
     from greencode_lsp.team import deployment
 
     before = {one["name"] for one in actors()}
-    found = under_load(url, lambda: deployment.deploy(replace(plan, cpus=0.5), load))
+    changed = replace(plan, cpus=0.5, address="joined")
+    found = under_load(url, lambda: deployment.deploy(changed, load))
     assert found.problems == {}
     assert before.isdisjoint(one["name"] for one in actors())
 
@@ -120,3 +125,22 @@ def test_a_wrong_token_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> 
     notices: list[str] = []
     TeamModel(Address.of(url), local_model(), notices.append)
     assert "does not know your token" in notices[0]
+
+
+def test_an_engine_of_its_own_listens_to_this_machine_alone() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "greencode_lsp.team", "--model", "bundled", "--no-users", "--port", port]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stdout
+            assert any("serves bundled" in line for line in served.stdout)
+            family = [psutil.Process(served.pid), *psutil.Process(served.pid).children(recursive=True)]
+            sockets = [one for process in family for one in process.net_connections("tcp")]
+            heard = {one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN}
+        finally:
+            served.terminate()
+    assert heard
+    assert heard <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}

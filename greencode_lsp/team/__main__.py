@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,8 @@ from greencode_lsp.settings import Settings
 from greencode_lsp.team.users import DEFAULT_PER_MINUTE, add_user
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Off, on any system, lets all of Ray's ports be the loopback's; read as Ray is imported."""
 MISSING = "Ray is not installed; run `pip install 'greencode-lsp[serve]'`."
 
 
@@ -87,6 +90,8 @@ def serve(arguments: argparse.Namespace) -> int:
     check(arguments)
     if importlib.util.find_spec("ray") is None:
         raise TeamError(MISSING)
+    if arguments.address is None:
+        os.environ[LOOPBACK_ALONE] = "0"
     from greencode_lsp.team import deployment
 
     settings = replace(Settings(), model=arguments.model, device=arguments.device)
@@ -101,18 +106,19 @@ def serve(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         certificate=arguments.tls_cert,
         key=arguments.tls_key,
+        address=arguments.address,
     )
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    deployment.start(arguments.address, plan)
+    deployment.start(plan)
     try:
         deployment.deploy(plan)
         scheme = "https" if plan.certificate else "http"
         _write(f"The team's engine serves {arguments.model} at {scheme}://{plan.host}:{plan.port}.")
         ended.wait()
     finally:
-        deployment.stop(arguments.address)
+        deployment.stop(plan)
     return 0
 
 

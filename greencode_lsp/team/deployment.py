@@ -51,6 +51,8 @@ class DeploymentPlan:
     port: int = 8750
     certificate: Path | None = None
     key: Path | None = None
+    address: str | None = None
+    """Of the Ray cluster to join; None: one of its own, on this machine alone."""
 
 
 class PrometheusMeters:
@@ -78,14 +80,19 @@ class PrometheusMeters:
 class ModelCopy(Replica):
     """A replica's process."""
 
-    def __init__(self, load: Callable[[], CompletingModel]) -> None:
+    def __init__(self, load: Callable[[], CompletingModel], is_alone: bool) -> None:
+        if is_alone:
+            _listen_here_alone()
         super().__init__(load())
 
 
 class Door:
     """The gate's process."""
 
-    def __init__(self, copies: Any, users: Path | None) -> None:  # noqa: ANN401 - Ray's handle
+    def __init__(self, copies: Any, users: Path | None, is_alone: bool) -> None:  # noqa: ANN401 - Ray's handle
+        if is_alone:
+            _listen_here_alone()
+
         async def complete(body: bytes) -> bytes:
             try:
                 made: bytes = await copies.complete.remote(body)
@@ -125,15 +132,25 @@ def load_for_team(settings: Settings) -> Callable[[], CompletingModel]:
     return load
 
 
-def start(address: str | None, plan: DeploymentPlan) -> None:
-    """Begin a Ray cluster on this machine alone, or join the one at `address`; Ray's makers hear nothing (I5)."""
+def _listen_here_alone() -> None:
+    """Let this process's port for others of the cluster be the loopback's; Ray opens it on every address.
+
+    It asks for Ray's token, and would else read what it is sent by pickle.
+    """
+    from ray.serve._private import replica  # there is no public way
+
+    def opened(server: Any, address: str) -> Any:  # noqa: ANN401 - gRPC's
+        return add_port(server, f"127.0.0.1:{address.rpartition(':')[2]}")
+
+    add_port, replica.add_port_to_grpc_server = replica.add_port_to_grpc_server, opened
+
+
+def start(plan: DeploymentPlan) -> None:
+    """Begin a Ray cluster on this machine alone, or join the plan's; Ray's makers hear nothing (I5)."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    alone = {"_node_ip_address": "127.0.0.1"} if address is None else {}
     tls = {} if plan.certificate is None else {"ssl_certfile": str(plan.certificate), "ssl_keyfile": str(plan.key)}
     with _told():
-        ray.init(
-            address=address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False, **alone
-        )
+        ray.init(address=plan.address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False)
         serve.start(http_options=HTTPOptions(host=plan.host, port=plan.port, **tls))
 
 
@@ -165,13 +182,14 @@ def deploy(plan: DeploymentPlan, load: Callable[[], CompletingModel] | None = No
         ModelCopy, name="model", max_ongoing_requests=ONGOING, ray_actor_options=options, **scaling
     )
     door = serve.deployment(Door, name="door", max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0})
-    model = copies.bind(load or load_for_team(plan.settings))
+    is_alone = plan.address is None
+    model = copies.bind(load or load_for_team(plan.settings), is_alone)
     with _told():
-        serve.run(door.bind(model, plan.users), name=APPLICATION, route_prefix="/")
+        serve.run(door.bind(model, plan.users, is_alone), name=APPLICATION, route_prefix="/")
 
 
-def stop(address: str | None) -> None:
+def stop(plan: DeploymentPlan) -> None:
     """End the engine and the cluster that `start` began; leave one that it joined, with all that runs there."""
-    if address is None:
+    if plan.address is None:
         serve.shutdown()  # every application's, not this one's alone
     ray.shutdown()
