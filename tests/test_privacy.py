@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,15 @@ async def test_serving_opens_no_internet_socket(home: Path, tmp_path: Path) -> N
             assert not any(process.net_connections("inet") for process in processes)
             assert await wire.end() == 0
     assert "NETWORK" not in (tmp_path / "log").read_text()
+
+
+def test_onnx_runtime_keeps_nothing_to_send(tmp_path: Path) -> None:
+    """Where it has telemetry, it gives the user an id and a database of events as soon as it is loaded."""
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    program = "import greencode_lsp.engine.onnx.model"
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_the_audit_hook_sees_an_internet_socket() -> None:
