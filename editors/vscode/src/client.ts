@@ -58,7 +58,8 @@ export function createRun(program: Program, log: vscode.LogOutputChannel, onClos
     },
     middleware: createMiddleware(),
   }
-  const server = { command: program.command, transport: TransportKind.stdio, options: { cwd: program.cwd, env: ENVIRONMENT } }
+  const env = { ...process.env, ...ENVIRONMENT } // the client adds nothing to it
+  const server = { command: program.command, transport: TransportKind.stdio, options: { cwd: program.cwd, env } }
   const client = new QuietClient('greencode', 'GreenCode', server, options)
   const lastWords = async () => {
     await Promise.race([allRead, new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.editors.cache import Ready
@@ -95,6 +96,17 @@ def test_the_selected_python_environments_server_is_taken(desk: Desk) -> None:
     desk.use("")
     desk.window(desk.workspace("with-environment", settings)).status("ready")
     assert len(script.starts) == 1
+
+
+def test_the_server_has_the_users_environment_in_which_python_imports_nothing_of_a_project(make_desk: Any) -> None:
+    """By it the editors of one user find each other's engine, and a model on their GPU."""
+    desk: Desk = make_desk({}, XDG_RUNTIME_DIR="/run/user/1000")
+    desk.window(desk.workspace("environment", {})).status("ready")
+    (pid,) = Script(desk.home / "fixed" / "greencode-lsp").served
+    environment = psutil.Process(pid).environ()
+    assert environment["XDG_RUNTIME_DIR"] == "/run/user/1000"
+    assert environment["HOME"] == str(desk.home)
+    assert environment["PYTHONSAFEPATH"] == "1"
 
 
 def test_two_folders_share_one_server(desk: Desk) -> None:
