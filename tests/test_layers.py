@@ -110,10 +110,25 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     TopologicalSorter({name: targets(path, modules) - {name} for name, path in modules.items()}).prepare()
 
 
+HEAVY = ("torch", "transformers", "numpy", "huggingface_hub", "onnx", "onnxruntime")
+
+
 @pytest.mark.parametrize("module", ["greencode_lsp.lsp.server", "greencode_lsp.cli"])
 def test_starting_the_server_imports_nothing_heavy(module: str) -> None:
-    heavy = ("torch", "transformers", "numpy", "huggingface_hub", "onnx", "onnxruntime")
-    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_models_are_offered_without_anything_heavy_where_there_is_none_to_choose() -> None:
+    """VS Code asks for them at every start."""
+    code = (
+        "import sys\n"
+        "from greencode_lsp.completion.selection import offers\n"
+        "from greencode_lsp.settings import Settings\n"
+        "assert offers(Settings())['models']\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])\n"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

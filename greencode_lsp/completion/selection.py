@@ -52,13 +52,13 @@ def checkpoints(settings: Settings, profiled: Profiled | None = None, machine: M
 
 def profiled_ms(settings: Settings) -> Profiled:
     """Return what reads the stored profiles of the device that the settings name."""
-    from greencode_lsp.energy.device_profile import stored  # with numpy, which the server's start does without
-    from greencode_lsp.engine.load import pick_device
-
-    device = pick_device(settings.device)
 
     def profiled(checkpoint: Path) -> float | None:
-        profile = stored(device, checkpoint.stem if checkpoint.is_file() else checkpoint.name)
+        # with numpy, which a server at the shared engine does without unless there are models to choose from
+        from greencode_lsp.energy.device_profile import stored
+        from greencode_lsp.engine.load import pick_device
+
+        profile = stored(pick_device(settings.device), checkpoint.stem if checkpoint.is_file() else checkpoint.name)
         if profile is None or settings.precision not in ("auto", profile.precision):
             return None
         layers, segments = profile.exits[-1], len(profile.segments)
