@@ -147,7 +147,16 @@
     (if (buffer-live-p log) (pop-to-buffer log)
       (user-error "No server was started"))))
 
-(add-hook 'kill-emacs-hook #'greencode-shutdown) ; or a signal would end it before its ledger is written
+(defun greencode--farewell ()
+  "Tell the server to end, and let it: a signal may be what ends Emacs.
+Then no child's end is noticed, and waiting for one may never end."
+  (when (and greencode--connection (jsonrpc-running-p greencode--connection))
+    (setf (greencode--stopping greencode--connection) t)
+    (ignore-errors
+      (greencode-request greencode--connection "shutdown" nil #'ignore #'ignore)
+      (greencode-notify greencode--connection "exit" nil))))
+
+(add-hook 'kill-emacs-hook #'greencode--farewell)
 
 ;;;; What the server says
 

@@ -107,9 +107,14 @@ class GreenCodeServer(LanguageServer):
         self.documents = self.protocol._workspace = Documents.of(self.workspace, folders)
         self.protocol.noted, self.protocol.lost = self.note, self.documents.lose
         self.lifeline.watch(process_id, self.abandon)
-        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; a loop that is not the main thread's
-            # Python's own handler waits for the loop to wake, which a signal just before it sleeps does not do
-            self._loop.add_signal_handler(signal.SIGINT, self.abandon)
+        # an editor on its way out may send one; Python's own handler of the first waits for the loop to wake, which a
+        # signal just before it sleeps does not do
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            # Windows; a loop that is not the main thread's
+            with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
+                number = getattr(signal, name)
+                if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                    self._loop.add_signal_handler(number, self.abandon)
 
     def refused(self, length: int) -> None:
         """Note, from the reader's thread, a message that is longer than any may be."""
