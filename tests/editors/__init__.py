@@ -1,1 +1,1 @@
-"""Real editors, headless, with the real server: `python -m tests.editors [vscode|neovim|emacs|all]`."""
+"""Real editors, headless, with the real server: `python -m tests.editors [vscode|neovim|emacs|together|all]`."""

@@ -1,9 +1,9 @@
-"""Fetch editors into the cache folder and run their tests: `python -m tests.editors [vscode|neovim|emacs|all]`.
+"""Fetch editors and run their tests: `python -m tests.editors [vscode|neovim|emacs|together|all]`.
 
 An editor is a module of this package with two functions: `find(cache)` says whether the editor is in the cache and
 touches no network, which is all that plain `pytest` calls; `prepare(cache)` fetches what is missing first. Both return
 Ready or Missing. Its tests are ordinary ones, `test_<editor>.py` or `<editor>/test_*.py`, skipped with the reason of
-`find` where the editor is Missing.
+`find` where the editor is Missing. `together` is such a module too: of all of them at once, at one engine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.editors.cache import PROCESS, ROOT, FetchError, Missing, Ready, folder
 
-EDITORS = ("vscode", "neovim", "emacs")
+EDITORS = ("vscode", "neovim", "emacs", "together")
 
 
 def prepare(editor: str, cache: Path, *, fetch: bool) -> Ready | Missing:

@@ -8,9 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.editors.cache import FetchError, Missing, Ready, run
+from tests.editors.cache import ROOT, FetchError, Missing, Ready, run
 from tests.editors.debian import unpack
 
+PACKAGE = ROOT / "editors" / "emacs"
 OLDEST = 28
 LSP_MODE_SUITE = "sid"
 """The first suite whose lsp-mode knows inline completion; it moves on, so what is unpacked is 10 or newer."""
@@ -35,6 +36,12 @@ def find(cache: Path) -> Ready | Missing:
     if version > OLDEST:
         tools.setdefault("eglot", Path(executable))  # built in
     return Ready(tools)
+
+
+def load_path(found: Ready) -> list[str]:
+    """Return the options by which Emacs finds our package, the tests' files and the packages that were found."""
+    packages = [path for name, path in found.tools.items() if name != "emacs" and path.is_dir()]
+    return [f"--directory={path}" for path in (PACKAGE, Path(__file__).parent, *packages)]
 
 
 def prepare(cache: Path) -> Ready | Missing:

@@ -18,11 +18,12 @@ import pytest
 
 from greencode_lsp.settings import Settings, parse
 from tests.editors import emacs, hostile
-from tests.editors.cache import ROOT, Missing, folder
+from tests.editors.cache import ROOT, Missing, Ready, folder
+from tests.editors.together import Place
 
 HERE = Path(__file__).parent
-PACKAGE = ROOT / "editors" / "emacs"
 LIMIT_S = 600
+ENDS_S = 15.0
 SUITES = {
     "own": ("emacs_own", "emacs_ghost"),
     "hostile": ("emacs_hostile",),
@@ -54,8 +55,7 @@ def laws() -> list[tuple[str, str]]:
 def run_emacs(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Emacs in batch, our package and the fetched ones on its path."""
     assert not isinstance(FOUND, Missing)
-    folders = [PACKAGE, HERE, *(path for name, path in FOUND.tools.items() if name != "emacs" and path.is_dir())]
-    command = [str(FOUND.tools["emacs"]), "-Q", "--batch", *(f"--directory={path}" for path in folders), *arguments]
+    command = [str(FOUND.tools["emacs"]), "-Q", "--batch", *emacs.load_path(FOUND), *arguments]
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -124,11 +124,11 @@ COMPILE = """(setq byte-compile-error-on-warn t
 CHECK = "(progn (require 'checkdoc) (setq checkdoc-spellcheck-documentation-flag nil) (checkdoc-file (pop argv)))"
 
 
-@pytest.mark.parametrize("source", sorted(path.name for path in PACKAGE.glob("*.el")))
+@pytest.mark.parametrize("source", sorted(path.name for path in emacs.PACKAGE.glob("*.el")))
 def test_a_file_compiles_without_a_warning_and_its_documentation_is_complete(source: str, tmp_path: Path) -> None:
     if source in NEEDS:
         needs(NEEDS[source])
-    path = str(PACKAGE / source)
+    path = str(emacs.PACKAGE / source)
     compiled = run_emacs(tmp_path, f"--eval={COMPILE}", "--funcall=batch-byte-compile", path)
     assert compiled.returncode == 0, compiled.stdout
     checked = run_emacs(tmp_path, f"--eval=(setq argv '({json.dumps(path)}))", f"--eval={CHECK}")
@@ -141,3 +141,13 @@ def test_emacs_knows_the_server_s_settings_with_its_defaults(tmp_path: Path) -> 
                      (princ (json-serialize (greencode-section) :null-object nil :false-object :json-false)))"""
     section = json.loads(run_emacs(tmp_path, f"--eval={show}").stdout)
     assert parse({"greencode": section}, Settings()) == (Settings(), [])
+
+
+def test_a_signal_ends_emacs_which_waits_for_no_server(tmp_path: Path) -> None:
+    with Place(tmp_path, Ready({})).emacs() as editor:
+        editor.suggest()
+        editor.evaluate("(setq greencode-patience 600)")
+        running = editor.server.parent()
+        running.terminate()
+        running.wait(ENDS_S)
+        editor.server.wait(ENDS_S)

@@ -83,6 +83,7 @@ def server_script(path: Path, home: Path, arguments: str = "-m tests.editors.fix
     path.write_text(
         "#!/bin/sh\n"
         f"echo \"$$ $*\" >> '{path}.starts'\n"
+        "unset XDG_DATA_HOME XDG_CACHE_HOME\n"  # a real user's editors agree on them, or have an engine each
         f"export PYTHONPATH='{ROOT}' GREENCODE_HOME='{home}' GREENCODE_CACHE='{HOME}/cache'\n"
         "export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1\n"
         f"[ \"$1\" = doctor ] && exec '{sys.executable}' -m greencode_lsp doctor\n"
