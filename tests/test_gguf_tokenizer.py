@@ -37,7 +37,7 @@ def parts() -> tuple[list[str], list[int], list[str]]:
     return [*tokens, "[PAD]"], [*types, UNUSED], [" ".join(pair) for pair in merges]
 
 
-def write(path: Path, **changes: Any) -> Path:
+def write(path: Path, finetune: str = "", **changes: Any) -> Path:
     """Write a file that holds a tokenizer and nothing else; None leaves a key out."""
     tokens, types, merges = parts()
     values = {"model": "gpt2", "pre": "qwen2", "tokens": tokens, "token_type": types, "merges": merges, **changes}
@@ -52,6 +52,8 @@ def write(path: Path, **changes: Any) -> Path:
             writer.add_uint32(name, value)
         elif isinstance(value, Sequence):
             writer.add_array(name, value)
+    if finetune:
+        writer.add_string("general.finetune", finetune)
     gguf_files.finish(writer)
     return path
 
@@ -66,6 +68,13 @@ def test_a_file_tokenises_as_the_tokenizer_it_was_made_from(path: Path, text: st
     found = CodeTokenizer.of(write(path))
     assert found.encode(text) == qwen().encode(text)
     assert found.decode(found.encode(text)) == text
+
+
+@pytest.mark.parametrize(("finetune", "is_instruct"), [("Instruct-AWQ", True), ("Base", False), ("", False)])
+def test_a_file_that_is_an_instruct_models_goes_on_with_a_begun_line_alone(
+    path: Path, finetune: str, is_instruct: bool
+) -> None:
+    assert CodeTokenizer.of(write(path, finetune)).fim({}).goes_on_alone == is_instruct
 
 
 def test_control_tokens_are_special_and_unused_ones_are_nothing(path: Path) -> None:

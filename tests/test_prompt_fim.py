@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -93,6 +94,23 @@ def test_what_a_manifest_states_goes_before_what_the_tokenizer_has() -> None:
 )
 def test_in_psm_order_the_cursors_line_begins_behind_the_middle_mark(marked: str, expected: str) -> None:
     assert prompt(marked) == expected
+
+
+@pytest.mark.parametrize(
+    ("marked", "expected"),
+    [
+        ("a\nx = |\ny\n", "a\nx = "),
+        ("a\nf(x|)\ny\n", "a\nf(x"),
+        ("a\n  |\ny\n", "<|fim_prefix|>a\n<|fim_suffix|>\ny\n<|fim_middle|>  "),
+        ("a\n|\ny\n", "<|fim_prefix|>a\n<|fim_suffix|>\ny\n<|fim_middle|>"),
+        ("a\nf(|x)\ny\n", "<|fim_prefix|>a\n<|fim_suffix|>x)\ny\n<|fim_middle|>f("),
+    ],
+    ids=["a begun line", "before a closer", "an indented new line", "a new line", "within a line"],
+)
+def test_an_instruct_model_goes_on_with_a_begun_line_alone(marked: str, expected: str) -> None:
+    text, offset = at_cursor(marked)
+    fim = replace(qwen().fim({}), goes_on_alone=True)
+    assert qwen().decode(build_prompt(text, offset, qwen(), fim, 300)) == expected
 
 
 def test_the_files_name_stands_where_the_format_has_it() -> None:

@@ -61,12 +61,12 @@ def build_prompt(  # noqa: PLR0913 - a place, how the model reads, and what else
     """Return at most `max_prompt_tokens` ids (two, if that is more) for completing `text` at the code point `offset`.
 
     `name` is the file's, for models that are given it; `others` are other files, which are not counted. Where `fim` is
-    plain, or with nothing but blanks and closers after the cursor, the prompt is the plain prefix.
+    plain or goes on alone, or with nothing but blanks and closers after the cursor, the prompt is the plain prefix.
     """
     title = _title(name, tokenizer, fim, max_prompt_tokens)
     heading = len(title) + 1 if title else 0
     budget = max(1, max_prompt_tokens - SPECIAL_TOKENS[fim.order] - heading)
-    suffix_room = int(budget * SUFFIX_SHARES[fim.order])
+    suffix_room = 0 if fim.goes_on_alone and _is_begun(text, offset) else int(budget * SUFFIX_SHARES[fim.order])
     after = _suffix(text, offset, tokenizer, suffix_room) if suffix_room else []
     if not after:
         return fim.arrange_plain([*others.above, *_prefix(text, offset, tokenizer, budget)], title, others.front)
@@ -78,6 +78,13 @@ def build_prompt(  # noqa: PLR0913 - a place, how the model reads, and what else
     above = _prefix(text, start, tokenizer, above_room) if start and above_room > 0 else []
     line = _line(text[start:offset], tokenizer, budget - len(after) - len(above))
     return fim.arrange([*others.above, *above], after, line, title, others.front)
+
+
+def _is_begun(text: str, offset: int) -> bool:
+    """Say whether the cursor's line has text before the cursor, and nothing but blanks and closers after it."""
+    start, end = text.rfind("\n", 0, offset) + 1, text.find("\n", offset)
+    rest = text[skip_closers(text, offset) : end if end >= 0 else len(text)]
+    return not text[start:offset].isspace() and start < offset and not rest.strip()
 
 
 def _title(name: str, tokenizer: CodeTokenizer, fim: Fim, max_prompt_tokens: int) -> list[int]:

@@ -84,6 +84,11 @@ def read_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
+def is_instruct(path: Path) -> bool:
+    """Say whether a GGUF file holds a model that was tuned to follow instructions, as it says of itself."""
+    return (read_header(path).text("general.finetune") or "").lower().startswith("instruct")
+
+
 def _types(header: Header) -> np.ndarray[Any, Any]:
     types = header.metadata.get(f"{_AT}token_type")
     return types if isinstance(types, np.ndarray) else np.zeros(0, np.int32)

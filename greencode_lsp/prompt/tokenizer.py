@@ -6,6 +6,7 @@ import bisect
 import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def _character_of_byte() -> dict[int, int]:
 class CodeTokenizer:
     """A byte-level BPE. Special tokens are found by name only: their text in a source file is ordinary text."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, *, is_instruct: bool = False) -> None:
+        self._tokenizer, self._is_instruct = tokenizer, is_instruct
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         added = tokenizer.get_added_tokens_decoder()
@@ -58,9 +59,10 @@ class CodeTokenizer:
         """
         if not checkpoint.is_file():
             return cls.from_folder(checkpoint)
-        from greencode_lsp.prompt.gguf_tokenizer import read_tokenizer  # with numpy, which starting does without
+        from greencode_lsp.prompt import gguf_tokenizer  # with numpy, which starting does without
 
-        return cls(read_tokenizer(checkpoint))
+        is_instruct = gguf_tokenizer.is_instruct(checkpoint)
+        return cls(gguf_tokenizer.read_tokenizer(checkpoint), is_instruct=is_instruct)
 
     @classmethod
     def from_folder(cls, folder: Path) -> CodeTokenizer:
@@ -75,7 +77,7 @@ class CodeTokenizer:
 
     def fim(self, stated: Mapping[str, str]) -> Fim:
         """Return how the model reads the text around a cursor; `stated` is what its manifest says of it."""
-        fim = Fim.of(self.token_id, self.special_ids, stated)
+        fim = replace(Fim.of(self.token_id, self.special_ids, stated), goes_on_alone=self._is_instruct)
         if stated or "document" in fim.ids or self._opening is None:
             return fim
         return fim.opened_by(self._opening)
