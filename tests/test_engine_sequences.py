@@ -26,7 +26,7 @@ def of_limit(folder: Path, limit: int) -> Sequences:
     def opened() -> DecoderState:
         return DecoderState(model.open(), len(reference.EXITS))
 
-    return Sequences(opened, max_bytes=limit * opened().runner.max_bytes)
+    return Sequences(opened, max_bytes=limit * opened().runner.bytes_at(len(A) + 2))
 
 
 def reused(sequences: Sequences, ids: list[int]) -> int:
@@ -53,6 +53,13 @@ def test_an_edit_stays_in_its_documents_cache(folder: Path) -> None:
     for ids in (A, [*A[:30], 3, 3], [*A[:20], 4]):
         reused(sequences, ids)
     assert len(sequences) == 1
+
+
+def test_a_document_that_grows_takes_the_room_of_the_oldest(folder: Path) -> None:
+    sequences = of_limit(folder, 3)
+    assert [reused(sequences, ids) for ids in (A, B, C, [*C, *B])] == [0, 0, 0, 40]
+    assert len(sequences) == 2
+    assert reused(sequences, [*B, 1]) == 40
 
 
 def test_one_sequence_is_kept_however_little_memory_is_allowed(folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from greencode_lsp.engine.state import CHUNK_POSITIONS, DecoderState
 
 MAX_BYTES = 128 << 20
-"""Of all sequences together, as if each were full; one is kept whatever its size."""
+"""Of all sequences together, as far as each was ever filled; one is kept whatever its size."""
 SAME_DOCUMENT = 0.25
 """A sequence is cropped to a prompt that shares this part of the shorter of the two, else kept for its own document."""
 
@@ -21,8 +21,7 @@ class Sequences:
         """Positions per run in prefill, of every sequence."""
         self._used: list[DecoderState] = [self._open()]  # the latest last
         self._returned_to: set[DecoderState] = set()
-        self.limit = max(1, max_bytes // self._used[0].runner.max_bytes)
-        """How many sequences are kept."""
+        self._max_bytes = max_bytes
 
     def __len__(self) -> int:
         return len(self._used)
@@ -37,18 +36,27 @@ class Sequences:
         shared, best = max(((s.common_prefix(ids), i) for i, s in enumerate(self._used)), default=(0, 0))
         state = self._used[best]
         if shared < SAME_DOCUMENT * min(len(ids), len(state.ids)):
-            state = self._open() if len(self._used) < self.limit else self._oldest()
+            is_room = self._bytes(self._used) + state.runner.bytes_at(len(ids)) <= self._max_bytes
+            state = self._open() if is_room else self._oldest(self._used)
             self._returned_to.discard(state)
         elif shared:
             self._returned_to.add(state)
         state.chunk_positions = self.chunk_positions
-        self._used = [*(s for s in self._used if s is not state), state]
+        others = [s for s in self._used if s is not state]
+        filled = state.runner.bytes_at(max(state.reached, len(ids)))
+        while others and self._bytes(others) + filled > self._max_bytes:
+            others.remove(self._oldest(others))
+        self._returned_to.intersection_update([*others, state])
+        self._used = [*others, state]
         return state
 
-    def _oldest(self) -> DecoderState:
+    def _bytes(self, states: Sequence[DecoderState]) -> int:
+        return sum(state.runner.bytes_at(state.reached) for state in states)
+
+    def _oldest(self, states: Sequence[DecoderState]) -> DecoderState:
         """Return the sequence to give up: a place that was only passed through goes before one that was typed at."""
-        passed = [sequence for sequence in self._used if sequence not in self._returned_to]
-        return (passed or self._used)[0]
+        passed = [sequence for sequence in states if sequence not in self._returned_to]
+        return (passed or states)[0]
 
     def forget(self) -> None:
         """Forget what every sequence holds."""

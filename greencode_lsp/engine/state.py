@@ -42,9 +42,8 @@ class Runner(Protocol):
         """Positions there is room for."""
         ...
 
-    @property
-    def max_bytes(self) -> int:
-        """What a full sequence takes."""
+    def bytes_at(self, positions: int) -> int:
+        """Return what a sequence takes that was filled so far at most."""
         ...
 
     def embed(self, ids: Sequence[int], start: int) -> None:
@@ -122,6 +121,8 @@ class DecoderState:
         self.filled = [0] * segments
         """Positions that each segment has run."""
         self.ids: list[int] = []
+        self.reached = 0
+        """The most positions that were ever filled: their memory is taken."""
         self._tokens = np.zeros(runner.max_positions, np.int64)
         self.chunk_positions = CHUNK_POSITIONS
         self.recorder: Recorder | None = None
@@ -153,6 +154,7 @@ class DecoderState:
         self.runner.embed(ids, start)
         self._tokens[start : start + len(ids)] = ids
         self.ids.extend(ids)
+        self.reached = max(self.reached, len(self.ids))
         self._forget_last()
 
     def crop(self, length: int) -> None:

@@ -107,13 +107,17 @@ class _Recorded:
     def __init__(
         self, tree: Tree, max_positions: int, shortlist: NDArray[np.int64] | None = None, lone_rows: int = 1
     ) -> None:
-        self._tree, self.max_positions, self.max_bytes = tree, max_positions, 1
+        self._tree, self.max_positions = tree, max_positions
         self.shortlist, self.lone_rows = shortlist, lone_rows
         self._ids: list[int] = []
 
     def embed(self, ids: Sequence[int], start: int) -> None:
         """See `Runner`."""
         self._ids[start:] = ids
+
+    def bytes_at(self, positions: int) -> int:
+        """See `Runner`: nothing of its own."""
+        return 0
 
     def run(self, segment: int, start: int, stop: int, *, batch_invariant: bool) -> None:
         """See `Runner`."""

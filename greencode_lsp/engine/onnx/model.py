@@ -168,10 +168,9 @@ class OnnxRunner:
                 _bind(binding.bind_output, f"{name}_out", cache, cache.shape)
             self._bindings.append(binding)
 
-    @property
-    def max_bytes(self) -> int:
-        """What a full sequence takes; memory is touched only as far as it was ever filled."""
-        return sum(array.nbytes for array in (*self._states, *self._caches))
+    def bytes_at(self, positions: int) -> int:
+        """See `Runner`; memory is touched only as far as it was ever filled."""
+        return sum(array.nbytes for array in (*self._states, *self._caches)) * positions // self.max_positions
 
     def embed(self, ids: Sequence[int], start: int) -> None:
         """See `Runner`."""

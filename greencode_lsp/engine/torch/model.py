@@ -138,9 +138,8 @@ class TorchRunner:
             self.layers = [range(a, b) for a, b in pairwise((0, *model.exits))]
             self.caches = [KVCache(len(layers), architecture.kv_shape, like=one) for layers in self.layers]
 
-    @property
-    def max_bytes(self) -> int:
-        """What a full sequence takes; memory is touched only as far as it was ever filled."""
+    def bytes_at(self, positions: int) -> int:
+        """See `Runner`; a device's memory is taken whole."""
         caches = [tensor for cache in self.caches for tensor in (cache.keys, cache.values)]
         return sum(tensor.nbytes for tensor in (*self.states, *caches))
 
