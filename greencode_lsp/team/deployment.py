@@ -159,7 +159,7 @@ def _told() -> Iterator[None]:
     """Turn what Ray raises into a sentence; its own words are a page, and stand in its logs."""
     try:
         yield
-    except (RayError, ConnectionError, RuntimeError) as error:
+    except (RayError, ConnectionError, TimeoutError, RuntimeError) as error:
         raise TeamError(
             f"Ray did not start the engine ({type(error).__name__}); see /tmp/ray/session_latest/logs, and try again: "
             "a machine that is busy with other things may take too long."
@@ -186,6 +186,12 @@ def deploy(plan: DeploymentPlan, load: Callable[[], CompletingModel] | None = No
     model = copies.bind(load or load_for_team(plan.settings), is_alone)
     with _told():
         serve.run(door.bind(model, plan.users, is_alone), name=APPLICATION, route_prefix="/")
+
+
+def metrics_addresses() -> list[str]:
+    """Return where Prometheus finds what is counted, an address for each machine of the cluster."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return [f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics" for node in nodes]
 
 
 def stop(plan: DeploymentPlan) -> None:

@@ -38,6 +38,8 @@ from training.exits.served import prompt_ids
 from training.exits.teacher_forcing import DEVICE
 
 SAMPLES = 10
+LINES_A_CONTEXT_FILE = 40
+"""Fewer lines, fewer files of the paper's protocol, whose prompts are the longest."""
 LEAST_SHARE = 32
 """Lines that are worth a process's start."""
 Scored = list[tuple[Task, dict[str, dict[str, Any]]]]
@@ -138,7 +140,8 @@ def _score(checkpoint: Path, held_out: HeldOut, language: str, processes: int) -
     for line in lines:
         by_file.setdefault(line.pointer.sha256, []).append(line)
     firsts = [in_file[0] for in_file in by_file.values()]
-    files = random.Random(0).sample(firsts, min(CONTEXT_FILES, len(firsts)))
+    count = min(CONTEXT_FILES, len(firsts), max(1, len(lines) // LINES_A_CONTEXT_FILE))
+    files = random.Random(0).sample(firsts, count)
     shares = [(checkpoint, lines[i::processes], files[i::processes], language) for i in range(processes)]
     if processes == 1:
         return list(score_share(*shares[0]))
