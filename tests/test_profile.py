@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_part_is_timed_and_more_positions_never_cost_less(folder: Path) -> None:
     engine = load_engine(folder, "cpu", "float32")
-    parts = timing.time_parts(engine, rounds=2)
+    parts = timing.time_parts(engine, rounds=3)
     assert len(parts.segments) == len(engine.exits)
     for segment in parts.segments:
         assert list(segment.seconds) == [m for m in POSITIONS if m < 128]
@@ -50,6 +50,13 @@ def test_every_part_is_timed_and_more_positions_never_cost_less(folder: Path) ->
     assert parts.head.seconds[1] > 0.0
     assert min(parts.check_s, parts.token_s, parts.start_s) >= 0.0
     assert parts.threads >= 1 and parts.device_name
+
+
+def test_in_two_seconds_small_batches_are_typical_ones(folder: Path) -> None:
+    engine = load_engine(folder, "cpu", "float32")
+    parts = timing.time_parts(engine, rounds=timing.QUICK_ROUNDS)
+    for part in (*parts.segments, parts.head):
+        assert {m: part.seconds[m] / part.seconds[1] for m in timing.TYPICAL} == pytest.approx(timing.TYPICAL)
 
 
 def test_a_model_without_exits_is_timed_too(tmp_path: Path) -> None:
@@ -266,7 +273,7 @@ def test_timing_ends_at_the_deadline_and_leaves_out_the_sizes_it_did_not_come_to
     backend = known(machine, code_model, monkeypatch)
     parts = timing.time_parts(profile.engine_of(backend), deadline_s=12.0)
     assert machine.now_s < 30.0  # what nothing can be said without; one whole round is 60
-    assert list(parts.segments[0].seconds) == [1, 64]
+    assert list(parts.segments[0].seconds) == [1, *timing.TYPICAL, 64]
 
 
 def test_a_trial_that_runs_at_the_deadline_is_cancelled_and_none_begins_after_it(

@@ -9,7 +9,7 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +31,12 @@ STEPS = 8
 ROUNDS = 15
 QUICK_ROUNDS, QUICK_S = 2, 2.0
 """Of the times that are taken when a checkpoint is first loaded on a device."""
+TYPICAL = {2: 1.18, 4: 1.63, 8: 2.8}
+"""Positions -> a run over them against one on a CPU, where they are not timed.
+
+Measured thoroughly: 1.22, 1.69, 2.84 (AVX2, 4 bits); 1.19, 1.66, 2.54 and 1.12, 1.55, 3.53 (AVX-512, two models). In
+two seconds they cannot be: ten tries at one model gave 1.07 to 1.81 for two positions, and drafts live by these ratios.
+"""
 BUDGET_S = 20.0
 """Timing ends after this, within a round too, with what it has."""
 _WEIGHT_BYTES = {"int4": 0.64, "mixed": 0.87, "int8": 1.13, "bfloat16": 2.0, "float32": 4.0}
@@ -58,7 +64,8 @@ def time_parts(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.in
     always exits first, and against one whose checks always say no. Timing ends after `BUDGET_S`, or at `deadline_s` by
     `time.monotonic`; sizes not timed by then are left out, except one position and a short prompt.
     """
-    timer = _Timer(engine, min(deadline_s, time.monotonic() + BUDGET_S))
+    typical = TYPICAL if engine.device == "cpu" else {}
+    timer = _Timer(engine, min(deadline_s, time.monotonic() + BUDGET_S), typical if rounds <= QUICK_ROUNDS else ())
     timer.round()
     timer.set_aside()  # the first round warms up
     for _ in range(rounds):
@@ -73,8 +80,9 @@ def time_parts(engine: Engine, rounds: int = ROUNDS, deadline_s: float = math.in
         curve = {
             m: seconds[s, m] * (1.0 if m >= LONG else one_s / looped_s) for m in timer.positions if (s, m) in seconds
         }
-        curves.append(_rising(curve))
-    heads = _rising({m: seconds["head", m] for m in timer.positions if ("head", m) in seconds})
+        curves.append(_rising(_filled(curve, typical)))
+    heads = {m: seconds["head", m] for m in timer.positions if ("head", m) in seconds}
+    heads = _rising(_filled(heads, typical))
     head_s, check_s = heads[1], 0.0
     if skipped:
         check_s = max(0.0, (seconds["checked"] - seconds["never"]) / (len(widths) - 1))
@@ -151,6 +159,11 @@ def _layer_s(seconds: dict[object, float], skipped: int, widths: Sequence[int]) 
     return max(looped_s / 2, (seconds["never"] - seconds["first"] + check_s) / skipped)
 
 
+def _filled(curve: dict[int, float], typical: Mapping[int, float]) -> dict[int, float]:
+    """Return the curve with what was not timed of it."""
+    return {m: curve[1] * ratio for m, ratio in typical.items()} | curve
+
+
 def _rising(curve: dict[int, float]) -> dict[int, float]:
     """Return the curve without dips: more positions never cost less, so a dip is noise."""
     floor, out = 0.0, {}
@@ -162,12 +175,13 @@ def _rising(curve: dict[int, float]) -> dict[int, float]:
 class _Timer:
     """Seconds by kind of part; keys are (segment or `head`, positions) or a word."""
 
-    def __init__(self, engine: Engine, end_s: float) -> None:
+    def __init__(self, engine: Engine, end_s: float, skipped: Collection[int]) -> None:
         self._engine, self._end_s = engine, end_s
         self._clock_s = busy_clock(engine.device, engine.model.threads)
         room = engine.max_positions - 1
         self._prompt = [0] * min(PROMPT_TOKENS, room // 2)
-        self.positions = [m for m in POSITIONS if m == 1 or m <= room - (len(self._prompt) if m < LONG else 0)]
+        fitting = [m for m in POSITIONS if m == 1 or m <= room - (len(self._prompt) if m < LONG else 0)]
+        self.positions = [m for m in fitting if m not in skipped]
         asked = "agent" if "agent" in engine.policies else "never"
         first = DecodeConfig("agent", -NEVER) if asked == "agent" else DecodeConfig("fixed", engine.exits[0] - 0.5)
         self._configs = {"never": DecodeConfig(), "first": first, "checked": DecodeConfig(asked, NEVER)}
