@@ -279,8 +279,13 @@ def test_the_soaks_figures_are_called_what_the_readme_calls_them(part: Any) -> N
     named = {
         trace: [*re.findall(r'_figure\("([^"]+)"', inspect.getsource(readme_speed))],
         cancels: ["cancel to idle in decode, p95, ms", "cancel to idle in prefill, p95, ms"],
-        traffic: ["requests", "growth, share"],
+        traffic: ["requests"],
     }[part]
     source = inspect.getsource(part)
     assert named
     assert [name for name in named if f'Figure("{name}"' not in source] == []
+
+
+def test_the_growth_that_the_readme_tells_is_one_that_the_traffic_finds() -> None:
+    (named,) = re.findall(r'traffic\["(growth[^"]+)"\]', inspect.getsource(readme_speed))
+    assert named in [figure.name for figure in traffic._growth("server", [100, 101])]

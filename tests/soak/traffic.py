@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.soak.document import Document, source
 from tests.soak.figures import Figure, rss_bytes
+from tests.soak.shared import engines_of
 from tests.soak.wire import REQUEST_CANCELLED, SERVE, Call, Wire, connect
 
 REQUESTS = 20_000
@@ -69,19 +70,17 @@ def _document(wire: Wire, module: str) -> Document:
 async def run(home: Path, scale: float, command: Sequence[str] = SERVE) -> list[Figure]:
     """Send the traffic; return its figures."""
     count = max(10, round(REQUESTS * scale))
-    memory: list[tuple[int, int]] = []
+    memory: list[tuple[int, int, int]] = []
     async with connect(home, command, {"greencode": {"maxNewTokens": 8}}) as wire:
         storm = Storm(wire)
         while len(storm.calls) < count:
             await storm.step()
             if len(storm.calls) >= len(memory) * count / SAMPLES:
-                memory.append((len(storm.calls), rss_bytes(wire.process.pid)))
+                memory.append((len(storm.calls), rss_bytes(wire.process.pid), _engine_bytes(wire)))
         for call in storm.calls:
             await wire.answer(call)
         code = await wire.end()
-    warm = [size for at, size in memory if at >= WARM_SHARE * count]
-    tenth = max(1, len(warm) // 8)
-    first, last = statistics.median(warm[:tenth]), statistics.median(warm[-tenth:])
+    warm = [sizes for at, *sizes in memory if at >= WARM_SHARE * count]
     codes = [call.error_code for call in storm.calls]
     return [
         Figure("requests", len(storm.calls)),
@@ -92,8 +91,25 @@ async def run(home: Path, scale: float, command: Sequence[str] = SERVE) -> list[
         Figure("answers with a suggestion", sum(bool(call.text) for call in storm.calls)),
         Figure("other errors", sum(code not in (None, REQUEST_CANCELLED) for code in codes), 0),
         Figure("sentences shown", len(wire.notices), 0),
-        Figure("memory when warm, MB", first / 1e6),
-        Figure("memory at the end, MB", last / 1e6),
-        Figure("growth, share", last / first - 1, 0.02),
+        *_growth("server", [server for server, _ in warm]),
+        *_growth("shared engine", [engine for _, engine in warm if engine]),
         Figure("exit code", code, 0),
+    ]
+
+
+def _engine_bytes(wire: Wire) -> int:
+    """Return the resident memory of the shared engine; 0 where the model is the server's own."""
+    return next((rss_bytes(process.pid) for process in engines_of(wire)), 0)
+
+
+def _growth(process: str, sizes: Sequence[int]) -> list[Figure]:
+    """Return a process's memory when it was warm and at the end; nothing of one that was not there."""
+    if not sizes:
+        return []
+    part = max(1, len(sizes) // 8)
+    first, last = statistics.median(sizes[:part]), statistics.median(sizes[-part:])
+    return [
+        Figure(f"memory of the {process} when warm, MB", first / 1e6),
+        Figure(f"memory of the {process} at the end, MB", last / 1e6),
+        Figure(f"growth of the {process}, share", last / first - 1, 0.02),
     ]

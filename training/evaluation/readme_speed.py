@@ -170,7 +170,8 @@ def _stress(model: str, parts: Mapping[str, Mapping[str, float]]) -> list[str]:
             "(95th percentiles)."
         )
     if traffic:
-        notes.append(f"{traffic['requests']:,.0f} requests grow the server's memory by {traffic['growth, share']:.1%}.")
+        growth = traffic["growth of the server, share"]
+        notes.append(f"{traffic['requests']:,.0f} requests grow the server's memory by {growth:.1%}.")
     return [" ".join(notes)] if notes else []
 
 
