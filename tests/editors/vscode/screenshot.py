@@ -1,7 +1,11 @@
-"""Take the pictures of `editors/vscode` with the bundled model: `python -m tests.editors.vscode.screenshot`."""
+"""Take the pictures of `editors/vscode` with the bundled model: `python -m tests.editors.vscode.screenshot`.
+
+Of another model, into a folder of one's own: `--model NAME --out FOLDER`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -56,6 +60,10 @@ def take(window: Window, target: Path) -> None:
 
 def main() -> int:
     """Return 0, or 1 where VS Code is not in the cache."""
+    parser = argparse.ArgumentParser(description="Take the pictures of VS Code.")
+    parser.add_argument("--model", default="bundled", help="as greencode.model")
+    parser.add_argument("--out", type=Path, default=vscode.EXTENSION)
+    options = parser.parse_args()
     tools = vscode.find(folder())
     if isinstance(tools, Missing):
         print(tools.reason, file=sys.stderr)  # noqa: T201 - a command line prints
@@ -70,7 +78,8 @@ def main() -> int:
         workspace.mkdir()
         (workspace / "reader.py").write_text(BEGUN, encoding="utf8")
         server = CodeServer(tools, home, home / "extensions")
-        server.settings({"greencode.server.path": str(script.path), **LOOKS})
+        settings = {"greencode.server.path": str(script.path), "greencode.model": options.model}
+        server.settings({**settings, **LOOKS})
         server.install(build(tools, home / "build"))
         server.start()
         browser = playwright.chromium.launch(executable_path=str(tools.tools["browser"]), args=["--no-sandbox"])
@@ -79,7 +88,7 @@ def main() -> int:
             window.open(server.url(workspace, workspace / "reader.py"))
             window.press("Control+b")
             window.at_end_of("reader.py")
-            take(window, vscode.EXTENSION)
+            take(window, options.out)
         finally:
             browser.close()
             server.stop()
