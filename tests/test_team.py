@@ -30,7 +30,7 @@ from greencode_lsp.models.store import data_home
 from greencode_lsp.settings import Settings
 from greencode_lsp.team import remote
 from greencode_lsp.team.__main__ import build_parser, check, main
-from greencode_lsp.team.gate import TRIES, Copies, Gate, LostReplicaError, Reply, bounded
+from greencode_lsp.team.gate import TRIES, BusyError, Copies, Gate, LostReplicaError, Reply, bounded
 from greencode_lsp.team.messages import COMPLETE_PATH, MODEL_PATH, USAGE_PATH, Asked
 from greencode_lsp.team.remote import Address, TeamModel
 from greencode_lsp.team.replica import Replica
@@ -249,6 +249,16 @@ def test_an_answer_that_nobody_waits_for_any_more_is_given_up(monkeypatch: pytes
     reply = ask(Gate(Copies(complete, never), Accounts(None), counted))
     assert (reply.status, reply.headers[0][0], counted.rows[0][1]) == (503, "Retry-After", "late")
     assert given_up
+
+
+def test_more_than_the_copies_can_answer_is_refused_at_once() -> None:
+    counted = Counted()
+
+    async def complete(body: bytes) -> bytes:
+        raise BusyError
+
+    reply = ask(Gate(Copies(complete, never), Accounts(None), counted))
+    assert (reply.status, reply.headers[0][0], counted.rows[0][1]) == (503, "Retry-After", "busy")
 
 
 def test_a_completion_that_is_hung_up_on_is_counted() -> None:
@@ -493,7 +503,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[MagicMock]:
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE"):
         monkeypatch.setenv(name, "")  # undone after the test, whatever sets it meanwhile
         del os.environ[name]
-    others = ("ray.exceptions", "ray.serve", "ray.serve.config", "ray.serve.metrics")
+    others = ("ray.exceptions", "ray.serve", "ray.serve.config", "ray.serve.exceptions", "ray.serve.metrics")
     for name in ("ray", *others, "starlette", "starlette.requests", "starlette.responses"):
         monkeypatch.setitem(sys.modules, name, MagicMock())
     fake = sys.modules["ray"]

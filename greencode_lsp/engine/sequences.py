@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from greencode_lsp.engine.state import CHUNK_POSITIONS, DecoderState
 
-MAX_BYTES = 128 << 20
+MAX_BYTES = 64 << 20
 """Of all sequences together, as far as each was ever filled; one is kept whatever its size."""
 SAME_DOCUMENT = 0.25
 """A sequence is cropped to a prompt that shares this part of the shorter of the two, else kept for its own document."""

@@ -17,6 +17,7 @@ import ray
 from ray import serve
 from ray.exceptions import RayActorError, RayError
 from ray.serve.config import AutoscalingConfig, HTTPOptions
+from ray.serve.exceptions import BackPressureError
 from ray.serve.metrics import Counter, Histogram
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -24,13 +25,16 @@ from starlette.responses import Response
 from greencode_lsp.completion.model import CompletingModel
 from greencode_lsp.errors import TeamError
 from greencode_lsp.settings import Settings
-from greencode_lsp.team.gate import Copies, Gate, LostReplicaError, bounded
+from greencode_lsp.team.gate import BusyError, Copies, Gate, LostReplicaError, bounded
 from greencode_lsp.team.replica import Replica
 from greencode_lsp.team.users import Accounts
 
 APPLICATION = "greencode"
 ONGOING = 4
 """Requests at one copy of the model, one of which runs: more would wait longer than an editor does."""
+QUEUED = 4
+"""Requests that wait for a copy; more are refused at once, or all would be answered when nobody waits any more."""
+UPSCALE_DELAY_S = 5.0
 BOUNDS_MS = [5, 10, 20, 50, 100, 200, 300, 400, 500, 750, 1000, 2000]
 
 
@@ -96,6 +100,8 @@ class Door:
         async def complete(body: bytes) -> bytes:
             try:
                 made: bytes = await copies.complete.remote(body)
+            except BackPressureError:
+                raise BusyError from None
             except (RayActorError, RayError) as error:
                 raise LostReplicaError(type(error).__name__) from None
             return made
@@ -174,12 +180,20 @@ def deploy(plan: DeploymentPlan, load: Callable[[], CompletingModel] | None = No
         if plan.max_replicas <= plan.replicas
         else {
             "autoscaling_config": AutoscalingConfig(
-                min_replicas=plan.replicas, max_replicas=plan.max_replicas, target_ongoing_requests=1
+                min_replicas=plan.replicas,
+                max_replicas=plan.max_replicas,
+                target_ongoing_requests=1,
+                upscale_delay_s=UPSCALE_DELAY_S,
             )
         }
     )
     copies = serve.deployment(
-        ModelCopy, name="model", max_ongoing_requests=ONGOING, ray_actor_options=options, **scaling
+        ModelCopy,
+        name="model",
+        max_ongoing_requests=ONGOING,
+        max_queued_requests=QUEUED,
+        ray_actor_options=options,
+        **scaling,
     )
     door = serve.deployment(Door, name="door", max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0})
     is_alone = plan.address is None

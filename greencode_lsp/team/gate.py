@@ -47,12 +47,16 @@ class LostReplicaError(Exception):
     """The copy of the model that had a request is gone."""
 
 
+class BusyError(Exception):
+    """Every copy of the model has as many requests as can be answered in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Copies:
     """What the gate hands requests to."""
 
     complete: Callable[[bytes], Awaitable[bytes]]
-    """Raises LostReplicaError."""
+    """Raises LostReplicaError and BusyError."""
     facts: Callable[[], Awaitable[bytes]]
 
 
@@ -101,8 +105,8 @@ class Gate:
 
         try:
             answer = await asyncio.wait_for(self._retried(lambda: self._copies.complete(data)), LONGEST_WAIT_S)
-        except asyncio.TimeoutError:  # on Python 3.10 not the builtin
-            self._meters.count(user.name, "late", elapsed(), 0, 0.0)
+        except (BusyError, asyncio.TimeoutError) as error:  # on Python 3.10 the latter is not the builtin
+            self._meters.count(user.name, "busy" if isinstance(error, BusyError) else "late", elapsed(), 0, 0.0)
             return _problem(503, "More ask than the copies of the model can answer.", ("Retry-After", "1"))
         except LostReplicaError:
             self._meters.count(user.name, "lost", elapsed(), 0, 0.0)

@@ -48,6 +48,7 @@ def take(window: Window, target: Path) -> None:
     window.press("Tab")
     window.type("\n            return None\n        with open(self.path, ")
     window.ghost_text()
+    window.command("Notifications: Clear All Notifications")  # a better model may be offered
     window.page.hover('[id*="greencode.status"]')
     window.page.locator(".monaco-hover", has_text="GreenCode is ready").wait_for()
     window.page.screenshot(path=str(target / "screenshot.png"))
