@@ -155,13 +155,13 @@ def start(plan: DeploymentPlan) -> None:
     """Begin a Ray cluster on this machine alone, or join the plan's; Ray's makers hear nothing (I5)."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     tls = {} if plan.certificate is None else {"ssl_certfile": str(plan.certificate), "ssl_keyfile": str(plan.key)}
-    with _told():
+    with _explained():
         ray.init(address=plan.address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False)
         serve.start(http_options=HTTPOptions(host=plan.host, port=plan.port, **tls))
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _explained() -> Iterator[None]:
     """Turn what Ray raises into a sentence; its own words are a page, and stand in its logs."""
     try:
         yield
@@ -198,7 +198,7 @@ def deploy(plan: DeploymentPlan, load: Callable[[], CompletingModel] | None = No
     door = serve.deployment(Door, name="door", max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0})
     is_alone = plan.address is None
     model = copies.bind(load or load_for_team(plan.settings), is_alone)
-    with _told():
+    with _explained():
         serve.run(door.bind(model, plan.users, is_alone), name=APPLICATION, route_prefix="/")
 
 

@@ -43,12 +43,12 @@ LOOKS = {
 def take(window: Window, target: Path) -> None:
     """Type and accept as a user does, then take a suggestion's picture and the preference list's."""
     window.status("ready")
+    window.page.add_style_tag(content=".notifications-toasts { display: none !important }")  # an offer may stand there
     window.type("    def read(self):\n        if not os.path.exists(")
     window.ghost_text()
     window.press("Tab")
     window.type("\n            return None\n        with open(self.path, ")
     window.ghost_text()
-    window.command("Notifications: Clear All Notifications")  # a better model may be offered
     window.page.hover('[id*="greencode.status"]')
     window.page.locator(".monaco-hover", has_text="GreenCode is ready").wait_for()
     window.page.screenshot(path=str(target / "screenshot.png"))
