@@ -511,6 +511,8 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[MagicMock]:
     monkeypatch.delitem(sys.modules, "greencode_lsp.team.deployment", raising=False)
     yield fake
     sys.modules.pop("greencode_lsp.team.deployment", None)
+    with suppress(AttributeError):
+        del sys.modules["greencode_lsp.team"].deployment  # the next import would find it there
 
 
 def deployed(address: str | None) -> Any:
