@@ -46,34 +46,32 @@ def load() -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
     from greencode_lsp.team import deployment
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     users = tmp_path_factory.mktemp("team") / "users.json"
-    return deployment.DeploymentPlan(Settings(), replicas=2, cpus=1.0, users=users, port=port)
-
-
-@pytest.fixture(scope="module")
-def url(plan: Any) -> Iterator[str]:
-    from ray.cluster_utils import Cluster
-
-    from greencode_lsp.team import deployment
-
-    os.environ["GREENCODE_REMOTE_TOKEN"] = add_user(plan.users, "anna", per_minute=1_000_000)
+    os.environ["GREENCODE_REMOTE_TOKEN"] = add_user(users, "anna", per_minute=1_000_000)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     cluster.add_node(num_cpus=2)
-    joining = replace(plan, address=cluster.address)
-    deployment.start(joining)
+    made = deployment.DeploymentPlan(Settings(), replicas=2, cpus=1.0, users=users, port=port, address=cluster.address)
+    deployment.start(made)
     try:
-        deployment.deploy(joining, load)
-        yield f"http://127.0.0.1:{plan.port}"
+        deployment.deploy(made, load)
+        yield made
     finally:
         del os.environ["GREENCODE_REMOTE_TOKEN"]
-        deployment.stop(joining)
+        deployment.stop(made)
         cluster.shutdown()
+
+
+@pytest.fixture
+def url(plan: Any) -> str:
+    return f"http://127.0.0.1:{plan.port}"
 
 
 @pytest.fixture(autouse=True)
@@ -130,8 +128,7 @@ def test_a_plan_rolled_out_under_load_loses_no_request(url: str, plan: Any) -> N
     from greencode_lsp.team import deployment
 
     before = {one["name"] for one in actors()}
-    changed = replace(plan, cpus=0.5, address="joined")
-    found = under_load(url, lambda: deployment.deploy(changed, load))
+    found = under_load(url, lambda: deployment.deploy(replace(plan, cpus=0.5), load))
     assert found.problems == {}
     assert before.isdisjoint(one["name"] for one in actors())
 

@@ -110,11 +110,11 @@ class GreenCodeServer(LanguageServer):
         # an editor on its way out may send one; Python's own handler of the first waits for the loop to wake, which a
         # signal just before it sleeps does not do
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            # Windows; a loop that is not the main thread's
-            with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
-                number = getattr(signal, name)
-                if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-                    self._loop.add_signal_handler(number, self.abandon)
+            number = getattr(signal, name, None)  # Windows lacks one
+            if number is None or signal.getsignal(number) == signal.SIG_IGN:  # as under nohup
+                continue
+            with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; a loop not the main thread's
+                self._loop.add_signal_handler(number, self.abandon)
 
     def refused(self, length: int) -> None:
         """Note, from the reader's thread, a message that is longer than any may be."""

@@ -47,13 +47,14 @@ _WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3")
 _AT = "tokenizer.ggml."
 
 
-def read_tokenizer(path: Path) -> Tokenizer:
-    """Return the tokenizer of a GGUF file.
+def read_tokenizer(path: Path) -> tuple[Tokenizer, bool]:
+    """Return the tokenizer of a GGUF file, and whether the model says of itself that it was tuned on instructions.
 
     Raises UnsupportedModelError where it is no byte-level BPE or has another pre-tokenizer, ModelDamagedError where
     its lists contradict each other, and what `read_header` raises.
     """
     header = read_header(path)
+    is_instruct = (header.text("general.finetune") or "").lower().startswith("instruct")
     kind, split = header.text(f"{_AT}model"), header.text(f"{_AT}pre")
     if kind != "gpt2":
         raise UnsupportedModelError(
@@ -81,12 +82,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in added])
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     _open(header, tokenizer, tokens)
-    return tokenizer
-
-
-def is_instruct(path: Path) -> bool:
-    """Say whether a GGUF file holds a model that was tuned to follow instructions, as it says of itself."""
-    return (read_header(path).text("general.finetune") or "").lower().startswith("instruct")
+    return tokenizer, is_instruct
 
 
 def _types(header: Header) -> np.ndarray[Any, Any]:

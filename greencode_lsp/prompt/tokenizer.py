@@ -59,10 +59,10 @@ class CodeTokenizer:
         """
         if not checkpoint.is_file():
             return cls.from_folder(checkpoint)
-        from greencode_lsp.prompt import gguf_tokenizer  # with numpy, which starting does without
+        from greencode_lsp.prompt.gguf_tokenizer import read_tokenizer  # with numpy, which starting does without
 
-        is_instruct = gguf_tokenizer.is_instruct(checkpoint)
-        return cls(gguf_tokenizer.read_tokenizer(checkpoint), is_instruct=is_instruct)
+        tokenizer, is_instruct = read_tokenizer(checkpoint)
+        return cls(tokenizer, is_instruct=is_instruct)
 
     @classmethod
     def from_folder(cls, folder: Path) -> CodeTokenizer:

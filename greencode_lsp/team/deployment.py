@@ -58,6 +58,11 @@ class DeploymentPlan:
     address: str | None = None
     """Of the Ray cluster to join; None: one of its own, on this machine alone."""
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the cluster is the engine's own."""
+        return self.address is None
+
 
 class PrometheusMeters:
     """Counts for Prometheus, by user and outcome; no text."""
@@ -196,10 +201,9 @@ def deploy(plan: DeploymentPlan, load: Callable[[], CompletingModel] | None = No
         **scaling,
     )
     door = serve.deployment(Door, name="door", max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0})
-    is_alone = plan.address is None
-    model = copies.bind(load or load_for_team(plan.settings), is_alone)
+    model = copies.bind(load or load_for_team(plan.settings), plan.is_alone)
     with _explained():
-        serve.run(door.bind(model, plan.users, is_alone), name=APPLICATION, route_prefix="/")
+        serve.run(door.bind(model, plan.users, plan.is_alone), name=APPLICATION, route_prefix="/")
 
 
 def metrics_addresses() -> list[str]:
@@ -210,6 +214,6 @@ def metrics_addresses() -> list[str]:
 
 def stop(plan: DeploymentPlan) -> None:
     """End the engine and the cluster that `start` began; leave one that it joined, with all that runs there."""
-    if plan.address is None:
+    if plan.is_alone:
         serve.shutdown()  # every application's, not this one's alone
     ray.shutdown()
