@@ -111,6 +111,10 @@ def test_a_loop_of_the_model_is_cut_after_its_first_round(text: str, expected: s
     assert rules.cut_repetition(text, place("|")) == expected
 
 
+def test_the_line_that_was_begun_is_the_first_of_a_loop() -> None:
+    assert rules.cut_repetition("a\nself.a = a\nself.a = a", place("    self.a = |")) == "a"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("x<|fim_end|>y", "x"), ("x\ufffdy", "x"), ("x <| y", "x <| y")],

@@ -45,9 +45,11 @@ def write(text: str) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m tests.soak`."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--only", help="parts, with commas (default: all; `typing` for another model)")
+    parser.add_argument("--only", help="parts, with commas (default: all; with another model `typing`)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
-    parser.add_argument("--model", default=BUNDLED, help="type with this model: `bundled`, a name or a path")
+    parser.add_argument(
+        "--model", default=BUNDLED, help="type to this model, or send it traffic: `bundled`, a name or a path"
+    )
     parser.add_argument("--out", type=Path, help="folder to write soak.json and soak.md to")
     return parser
 
@@ -56,9 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the parts that are asked for, each in a home folder of its own."""
     options = build_parser().parse_args(argv)
     checkpoint = resolve(options.model)  # in the user's own home, before each part gets another
-    typed = partial(trace.run, model=str(checkpoint))
-    parts = PARTS if options.model == BUNDLED else {"typing": typed}
-    names = options.only.split(",") if options.only else list(parts)
+    of_model: dict[str, Part] = {
+        "typing": partial(trace.run, model=str(checkpoint)),
+        "traffic": partial(traffic.run, model=str(checkpoint)),
+    }
+    parts = PARTS if options.model == BUNDLED else of_model
+    names = options.only.split(",") if options.only else list(PARTS) if parts is PARTS else ["typing"]
     if not set(names) <= set(parts):
         write(f"The parts with {options.model} are {', '.join(parts)}.")
         return 2

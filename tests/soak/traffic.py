@@ -67,11 +67,11 @@ def _document(wire: Wire, module: str) -> Document:
     return document
 
 
-async def run(home: Path, scale: float, command: Sequence[str] = SERVE) -> list[Figure]:
-    """Send the traffic; return its figures."""
+async def run(home: Path, scale: float, command: Sequence[str] = SERVE, model: str = "bundled") -> list[Figure]:
+    """Send the traffic to a model of `greencode.model`; return its figures."""
     count = max(10, round(REQUESTS * scale))
     memory: list[tuple[int, int, int]] = []
-    async with connect(home, command, {"greencode": {"maxNewTokens": 8}}) as wire:
+    async with connect(home, command, {"greencode": {"maxNewTokens": 8, "model": model}}) as wire:
         storm = Storm(wire)
         while len(storm.calls) < count:
             await storm.step()

@@ -82,8 +82,9 @@ def cut_repetition(text: str, cursor: Cursor) -> str:
     if match:
         text = text[: match.end(1)]
     lines = text.split("\n")
+    whole = [line.strip() for line in (cursor.left + lines[0], *lines[1:])]
     for index in range(len(lines) - REPEATED_LINES + 1):
-        run = {line.strip() for line in lines[index : index + REPEATED_LINES]}
+        run = set(whole[index : index + REPEATED_LINES])
         if len(run) == 1 and run != {""}:
             return "\n".join(lines[: index + 1])
     return text
