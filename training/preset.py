@@ -102,6 +102,24 @@ class LiteOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadOptions:
+    """Heads of the exits' own, fitted once the model is trained (exits/heads.py)."""
+
+    tokens: int = 0
+    """Positions whose states they are fitted to; 0: every exit speaks through the LM head alone, as the paper's do."""
+    kind: Literal["affine", "low-rank", "mlp"] = "affine"
+    direction: Literal["least squares", "forward", "reverse"] = "forward"
+    epochs: int = 8
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("affine", "low-rank", "mlp"):
+            raise ValueError(f"[heads] kind is affine, low-rank or mlp, not {self.kind!r}")
+        if self.direction not in ("least squares", "forward", "reverse"):
+            raise ValueError(f"[heads] direction is least squares, forward or reverse, not {self.direction!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutOptions:
     """How much experience is stored for the agent."""
 
@@ -206,6 +224,7 @@ class Preset:
     rollout: RolloutOptions
     agent: AgentOptions
     calibrate: CalibrateOptions
+    heads: HeadOptions = HeadOptions()
     actions: ActionOptions = ActionOptions()
     four_bits: list[str] = field(default_factory=list)
     """Modules (`gate_proj`, ...) whose matrices are exported in 4 bits; all others in 8. No run depends on it."""
@@ -235,6 +254,7 @@ def load_preset(name: str) -> Preset:
             rollout=RolloutOptions(**data["rollout"]),
             agent=_agent(data["agent"]),
             calibrate=CalibrateOptions(**data["calibrate"]),
+            heads=HeadOptions(**data.get("heads", {})),
             actions=ActionOptions(**data.get("actions", {})),
             four_bits=list(data.get("four_bits", [])),
         )

@@ -123,6 +123,16 @@ def _trained(work: Path) -> Path:
     return max(folders, key=lambda folder: (folder / "config.json").stat().st_mtime_ns)
 
 
+def run_heads(job: Job) -> None:
+    """Give the exits heads of their own where the preset asks for them."""
+    from training.exits import heads
+
+    if not job.preset.heads.tokens:
+        print("no heads: every exit speaks through the LM head alone")
+        return
+    heads.fit(job.preset, job.work, job.out)
+
+
 def run_rollout(job: Job) -> None:
     """Store the full model's completions, and the reference text before them, with every exit's state."""
     options, model = job.preset.rollout, _load(job)
@@ -262,6 +272,7 @@ STEPS: dict[str, Callable[[Job], None]] = {
     "corpus": run_corpus,
     "lite": run_lite,
     "export": run_export,
+    "heads": run_heads,
     "rollout": run_rollout,
     "agent": run_agent,
     "calibrate": run_calibrate,

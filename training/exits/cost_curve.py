@@ -1,14 +1,18 @@
 """What the layers cost: c(m)/c(1) of a segment over m positions, and the head in layers.
 
-The same timings as `greencode-lsp profile` takes on a user's machine (engine/timing.py). Written to `cost_curve`
-and `head_layers` of the manifest, which the agent's reward and every reported ratio use.
+The same timings as `greencode-lsp profile` takes on a user's machine (engine/timing.py). Written to `cost_curve`,
+`head_layers` and `exit_head_layers` of the manifest, which the agent's reward and every reported ratio use.
 """
 
 from __future__ import annotations
 
+import statistics
+import time
+from itertools import pairwise
 from pathlib import Path
 
 from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.state import DecoderState
 from greencode_lsp.engine.timing import ROUNDS, costs, time_checkpoint
 from training.exits.teacher_forcing import DEVICE
 
@@ -17,3 +21,28 @@ def measure(folder: Path, rounds: int = ROUNDS) -> tuple[dict[int, float], float
     """Return {m: c(m)/c(1)} and the head's cost for one position in layers."""
     engine = load_engine(folder, DEVICE)
     return costs(time_checkpoint(engine, rounds))
+
+
+def measure_exit_head(folder: Path, rounds: int = 64) -> float:
+    """Return what an early exit's own head costs for one position in layers: reading the first exit with it or not.
+
+    The last exit, which has none, is read in turns with the first; layers are those of the last segment.
+    """
+    engine = load_engine(folder, DEVICE)
+    state = DecoderState(engine.model.open(), len(engine.exits))
+    layers = engine.exits[-1] - engine.exits[-2]
+    excess_s, layer_s = [], []
+    for _ in range(rounds):
+        state.feed([0])
+        for index in range(state.last):
+            state.advance(index, lambda: False)
+        times_s = [time.perf_counter()]
+        state.advance(state.last, lambda: False)
+        times_s.append(time.perf_counter())
+        for index in (0, state.last):
+            state.normalised(index)
+            times_s.append(time.perf_counter())
+        ran_s, first_s, last_s = (after - before for before, after in pairwise(times_s))
+        layer_s.append(ran_s / layers)
+        excess_s.append(first_s - last_s)
+    return round(max(0.0, statistics.median(excess_s)) / statistics.median(layer_s), 3)

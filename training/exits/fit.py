@@ -180,13 +180,19 @@ class Distiller:
         self._generator = torch.Generator().manual_seed(seed)
 
     def fit(
-        self, kind: Kind, direction: Direction, train: Data, validation: Data, epochs: int = EPOCHS
+        self,
+        kind: Kind,
+        direction: Direction,
+        train: Data,
+        validation: Data,
+        epochs: int = EPOCHS,
+        learning_rate: float = LEARNING_RATE,
     ) -> TrainableHead:
         """Return the head of least divergence on the validation states. Raises CorpusError where it is not finite."""
         head = started(kind, train.u, self._reader.before_norm(train.final))
         if direction == "least squares":
             return head
-        optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(head.parameters(), learning_rate, weight_decay=0.0)
         steps = epochs * -(-len(train) // BATCH)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         best, kept = self.loss(head, direction, validation), head.tensors()
@@ -229,7 +235,7 @@ class Distiller:
         return divergence(direction, p_log, (said @ matrix.T).float().log_softmax(-1))
 
     @torch.no_grad()
-    def say(self, head: TrainableHead | None, data: Data) -> tuple[NDArray[np.int64], Vector]:
+    def say(self, head: nn.Module | None, data: Data) -> tuple[NDArray[np.int64], Vector]:
         """Return the shortlist's likeliest id [N] at an exit and its log-odds [N]; without a head, at full depth."""
         ids, odds = [], []
         for start in range(0, len(data), ROWS_AT_ONCE):

@@ -39,12 +39,7 @@ def write_pack(
 
     The folder appears when it is whole. Raises CorpusError where a tensor is not finite or the disk is full.
     """
-    arrays: dict[str, NDArray[Any]] = {}
-    for index, tensors in enumerate(heads):
-        arrays |= {f"exit.{index}.{name}": np.asarray(tensor, np.float16) for name, tensor in tensors.items()}
-    broken = [name for name, tensor in arrays.items() if not np.isfinite(tensor).all()]
-    if broken:
-        raise CorpusError(f"{broken[0]} is not finite in float16; fit the exit again with a smaller learning rate.")
+    arrays = _arrays(heads)
     if shortlist is not None:
         arrays[SHORTLIST] = np.asarray(shortlist, np.int32)
     kinds = tuple(kind_of(tensors) for tensors in heads)
@@ -62,3 +57,27 @@ def write_pack(
         shutil.rmtree(part, ignore_errors=True)
         raise disk_error(error, str(folder)) from error
     return manifest
+
+
+def save_heads(folder: Path, heads: Heads) -> tuple[str, ...]:
+    """Write the heads of a trained folder's exits into it; return their kinds, which its manifest is to state.
+
+    Raises CorpusError where a tensor is not finite or the disk is full.
+    """
+    arrays = _arrays(heads)
+    try:
+        atomic_write(folder / EXITS_FILE, save(arrays), mode=0o644)
+    except OSError as error:
+        raise disk_error(error, str(folder)) from error
+    return tuple(kind_of(tensors) for tensors in heads)
+
+
+def _arrays(heads: Heads) -> dict[str, NDArray[Any]]:
+    """Return the tensors of all heads by their names in a pack. Raises CorpusError where one is not finite."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, tensors in enumerate(heads):
+        arrays |= {f"exit.{index}.{name}": np.asarray(tensor, np.float16) for name, tensor in tensors.items()}
+    broken = [name for name, tensor in arrays.items() if not np.isfinite(tensor).all()]
+    if broken:
+        raise CorpusError(f"{broken[0]} is not finite in float16; fit the exit again with a smaller learning rate.")
+    return arrays
