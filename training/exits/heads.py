@@ -3,7 +3,7 @@
 LITE makes every exit speak through the one norm and LM head. After few tokens of it an early state is still turned away
 from what the head reads; an affine map of its own per exit (models/packs.py) turns it back, for a tenth of a layer. The
 maps are fitted on cached states of the exported weights over the packages that the model has learnt from, distilled on
-its own distribution; packages of the agent's half say when to stop and how good they are, the calibration's have no say.
+its own distribution. Packages of the agent's half say when to stop and how good they are, the calibration's are left.
 The last layer stays as it is, bit by bit.
 """
 
