@@ -15,7 +15,7 @@ SETUP = f"""
 vim.o.completeopt = 'menuone,noinsert'
 vim.api.nvim_create_autocmd('FileType', {{ pattern = 'python', callback = function(event)
   local capabilities = vim.lsp.protocol.make_client_capabilities()
-  capabilities.textDocument.inlineCompletion = nil
+  capabilities.textDocument.inlineCompletion = vim.NIL -- from 0.12 on nil leaves what Neovim itself knows
   vim.lsp.start({{
     name = 'popup',
     cmd = {quote(FAKE_SERVER)},
@@ -58,4 +58,5 @@ def test_the_popup_has_the_whole_suggestion_and_its_joules(popup: Neovim) -> Non
     assert item["abbr"] == "item in items:"
     assert item["menu"] == "greencode 10 J modelled"
     popup.type("<C-y>")
-    popup.wait_text("for item")  # Neovim's own popup takes the first word of an edit that is no snippet
+    takes_a_word = popup.lua("return vim.version().minor") == 11  # of an edit that is no snippet
+    popup.wait_text("for item" if takes_a_word else "for item in items:")
