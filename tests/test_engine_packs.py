@@ -161,3 +161,20 @@ def test_early_exits_choose_from_the_shortlist_too(engine: Engine) -> None:
     tokens(engine, DecodeConfig("fixed", 0.5, shortlist=-np.inf))
     assert (engine.work.head_positions, engine.work.shortlist_positions) == (0, 12)
     assert engine.work.exit_head_positions == 12
+
+
+def test_an_exit_that_is_asked_and_then_speaks_runs_its_head_once(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load(checkpoint, pack_for(checkpoint, tmp_path / "pack", kinds=KINDS[0]))
+    model: Any = engine.model
+    run = model.at_exit
+    segments: list[int] = []
+    monkeypatch.setattr(
+        type(model), "at_exit", lambda _, segment, hidden: (segments.append(segment), run(segment, hidden))[1]
+    )
+    engine.state.feed(IDS)
+    engine.state.advance(0, lambda: False)
+    engine.state.normalised(0)
+    engine.state.exit_logits(0)
+    assert segments == [0]

@@ -155,6 +155,8 @@ class OnnxRunner:
         # one position more than is served: the row that pads a lone one
         self._states = [np.zeros((positions + 1, width), np.float32) for _ in range(len(model.exits) + 1)]
         self._past, self._total = np.zeros(1, np.int32), np.zeros((), np.int32)
+        self._read: dict[int, tuple[int, int, Vector]] = {}
+        """By segment the positions that its exit read last, and what it made of them: asked for, then spoken from."""
         self._caches: list[NDArray[np.float32]] = []
         self._bindings = []
         for session, layers in zip(model.segments, pairwise((0, *model.exits)), strict=True):
@@ -186,6 +188,7 @@ class OnnxRunner:
         shape = (1, count, self._states[0].shape[1])
         self._total[()] = start + count
         self._past[0] = start + count - 1
+        self._read.pop(segment, None)
         binding = self._bindings[segment]
         _bind(binding.bind_input, "hidden", self._states[segment][start:], shape)
         _bind(binding.bind_output, "hidden_out", self._states[segment + 1][start:], shape)
@@ -197,7 +200,10 @@ class OnnxRunner:
 
     def normalised(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
-        return self._model.at_exit(segment, self.hidden(segment, start, stop))
+        read = self._read.get(segment)
+        if read is None or read[:2] != (start, stop):
+            read = self._read[segment] = start, stop, self._model.at_exit(segment, self.hidden(segment, start, stop))
+        return read[2]
 
     def logits(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
