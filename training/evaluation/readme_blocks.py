@@ -109,9 +109,10 @@ def bundled(artefacts: Artefacts) -> str:
     packages = Counter(p["language"] for p in corpus["packages"] if p["split"] == "train")
     counted = " and ".join(f"{count} {language.capitalize()} packages" for language, count in packages.items())
     *most, last = manifest.exits
+    heads = f", each time through a map of its own ({manifest.exit_heads[0]})" if manifest.exit_heads else ""
     return (
         f"`{manifest.name}` has {weights / 1e6:.1f} million parameters and {last} layers, and may exit after "
-        f"{', '.join(map(str, most[:-1]))} or {most[-1]} of them. It {_origin(manifest)} trained on "
+        f"{', '.join(map(str, most[:-1]))} or {most[-1]} of them{heads}. It {_origin(manifest)} trained on "
         f"{tokens / 1e6:.1f} million tokens of {counted}, each listed in its `greencode.json` with version and licence."
     )
 
