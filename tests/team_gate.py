@@ -16,7 +16,7 @@ from tests.host_engine import local_model, request
 
 @dataclass
 class Counted:
-    """See `Metrics`: keeps what it is told."""
+    """See `Meters`: keeps what it is told."""
 
     rows: list[tuple[str, str, int]] = field(default_factory=list)
 
