@@ -14,7 +14,7 @@ from greencode_lsp.completion.service import CompletionService
 from greencode_lsp.completion.worker import SupersededError
 from greencode_lsp.power import PowerState
 from tests.fakes import FakeEngine, backend
-from tests.test_completion_service import Bench
+from tests.service_bench import Bench
 
 CODE = "for item in items:\n    print(item)\n"
 

@@ -15,7 +15,7 @@ from greencode_lsp.prompt.heal import Healed
 from greencode_lsp.settings import Settings
 from tests.fakes import MANIFEST, backend, meter, tokenizer
 from tests.fork_engine import ForkEngine
-from tests.test_completion_service import Bench
+from tests.service_bench import Bench
 
 TEXTS = ("x = result.first\n", "x = result.second\n", "x = other(value)\n")
 """What the model says, the likelier first; at a place where texts differ it is less sure."""

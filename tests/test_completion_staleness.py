@@ -10,7 +10,7 @@ import pytest
 from greencode_lsp.completion.request import Request
 from greencode_lsp.power import Power, PowerState
 from tests.fakes import SAMPLE, FakeEngine, backend, tokenizer
-from tests.test_completion_service import Bench
+from tests.service_bench import Bench
 
 TEXT = "def append_items(items, value):\n    for it"
 OTHER = "def append_items_to(items, value):\n    items.append(value)\n"

@@ -18,7 +18,7 @@ from greencode_lsp.completion.status_reporter import StatusReporter
 from greencode_lsp.errors import ModelNotFoundError
 from greencode_lsp.power import Power
 from tests.fakes import backend
-from tests.test_completion_service import Bench
+from tests.service_bench import Bench
 
 OWNERS = (CompletionService, CompletionJobs, ModelHost, CompletionRecorder, ScopedSettings, StatusReporter, Power)
 
