@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--limit",
         type=int,
-        help="`evaluate` and `context` so many lines a language, `lossless` and `exits` so many prompts",
+        help="`evaluate`, `context` and `kept` so many lines a language, `lossless` and `exits` so many prompts",
     )
     parser.add_argument(
         "--model",
@@ -266,6 +266,13 @@ def _context(options: argparse.Namespace) -> None:
     context_study.main(Settings(model=options.model or "bundled", device=options.device), options)
 
 
+def _kept(options: argparse.Namespace) -> None:
+    from greencode_lsp.settings import Settings
+    from training.evaluation import kept_study  # imports numpy and more
+
+    kept_study.main(Settings(model=options.model or "bundled", device=options.device), options)
+
+
 def _exits(options: argparse.Namespace) -> None:
     from training.evaluation import frozen_exits  # imports torch: seconds
 
@@ -304,6 +311,7 @@ MEASUREMENTS = {
     "lossless": _lossless,
     "energy-study": _energy_study,
     "context": _context,
+    "kept": _kept,
     "readme": _readme,
 }
 
