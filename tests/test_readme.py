@@ -158,7 +158,9 @@ def test_a_wrong_mark_is_named_and_nothing_is_written(text: str, tmp_path: Path)
     assert path.read_text() == text
 
 
-@pytest.mark.parametrize("name", ["models", "exits", "speed", "typing", "precision", "lossless", "energy-study"])
+@pytest.mark.parametrize(
+    "name", ["models", "exits", "speed", "typing", "precision", "lossless", "kept", "energy-study"]
+)
 def test_without_its_artefact_a_block_is_empty(name: str, tmp_path: Path) -> None:
     assert readme_blocks.BLOCKS[name](Artefacts(tmp_path)) == ""
 

@@ -21,7 +21,7 @@ from greencode_lsp.models.manifest import CalibrationRow, Manifest
 from greencode_lsp.preference import choices
 from greencode_lsp.settings import SECTION, SETTINGS, SettingDescription, Settings
 from training.evaluation.artefacts import Artefacts
-from training.evaluation.readme_speed import energy_study, lossless, precision, speed, typing
+from training.evaluation.readme_speed import energy_study, kept, lossless, precision, speed, typing
 from training.markdown import table
 
 SERVED = "fill_in_the_middle"
@@ -243,6 +243,7 @@ BLOCKS: dict[str, Callable[[Artefacts], str]] = {
     "typing": typing,
     "precision": precision,
     "lossless": lossless,
+    "kept": kept,
     "energy-study": energy_study,
     "settings": settings,
     "setting-values": setting_values,

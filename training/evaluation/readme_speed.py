@@ -262,3 +262,24 @@ def _spread(values: Sequence[float], digits: int) -> str:
 def _quality(study: Mapping[str, Any], name: str) -> list[str]:
     quality = study["quality"].get(name, {})
     return [f"{quality[key]:.3f}" if key in quality else "-" for key in ("agreement", "edit_similarity")]
+
+
+def kept(artefacts: Artefacts) -> str:
+    """Return what a right character shown costs at each preference, of every model that was asked."""
+    rows = []
+    for _, study in artefacts.read("kept.json"):
+        for language, ways in study["languages"].items():
+            for name, row in ways.items():
+                low, high = row["of_full_depth_95"]
+                share = f"{row['of_full_depth']:.2f} ({low:.2f} to {high:.2f})"
+                cost = f"{row['j_per_kept_character']:.3f} J {row['energy_tier']}"
+                shown = f"{row['kept_characters']:,} of {row['shown_characters']:,}"
+                rows.append([f"`{study['model']}`", language.capitalize(), name, shown, cost, share])
+    if not rows:
+        return ""
+    head = ("model", "language", "preference", "characters kept of those shown", "a kept character", "of full depth")
+    return (
+        "`python -m training kept`: held-out lines as the server completes them, the prompt having been read. A character "
+        "is kept that is right, and stands before the first error; full depth copies nothing and ends no line early.\n\n"
+        f"{table(head, rows)}"
+    )
