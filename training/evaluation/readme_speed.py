@@ -279,7 +279,7 @@ def kept(artefacts: Artefacts) -> str:
         return ""
     head = ("model", "language", "preference", "characters kept of those shown", "a kept character", "of full depth")
     return (
-        "`python -m training kept`: held-out lines as the server completes them, their prompts read before. A character "
+        "`python -m training kept`: held-out lines as the server completes them, prompts read before. A character "
         "is kept that is right and before the first error; full depth copies nothing and ends no line early.\n\n"
         f"{table(head, rows)}"
     )
