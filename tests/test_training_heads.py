@@ -102,3 +102,16 @@ def test_without_packages_of_the_agents_nothing_is_fitted(packages: list[Package
 def test_a_head_of_no_kind_is_refused_before_hours_are_lost(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="not"):
         HeadOptions(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_the_exits_that_are_served_are_those_of_the_preset(work: Path, preset: Preset) -> None:
+    fewer = dataclasses.replace(preset, heads=dataclasses.replace(preset.heads, exits=(2,)))
+    heads.fit(fewer, work, work / "out")
+    manifest = manifest_of(work / "out")
+    assert (manifest.exits, manifest.exit_heads) == ((2, 4), ("affine",))
+    assert load_engine(work / "out", "cpu").exits == (2, 4)
+
+
+def test_an_exit_that_the_checkpoint_has_not_is_not_served() -> None:
+    with pytest.raises(CorpusError, match="3"):
+        heads.served_exits(HeadOptions(exits=(3,)), (1, 2, 4))

@@ -111,6 +111,8 @@ class HeadOptions:
     direction: Literal["least squares", "forward", "reverse"] = "forward"
     epochs: int = 8
     learning_rate: float = 1e-3
+    exits: tuple[int, ...] = ()
+    """Early exits that are served, of those that were trained; all where empty. Each costs a question a token."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("affine", "low-rank", "mlp"):
@@ -137,7 +139,7 @@ class PpoOptions:
 
     start: Literal["probe", "random"] = "probe"
     """What the actor is before PPO: the supervised probe, or random weights."""
-    widths: tuple[int, int] = (256, 64)
+    widths: tuple[int, int] = (64, 32)
     """Of the actor's two tanh layers."""
     learning_rate: float = 3e-5
     """Of the actor."""
@@ -237,6 +239,10 @@ def _agent(table: dict[str, Any]) -> AgentOptions:
     return AgentOptions(**table, ppo=PpoOptions(**ppo))
 
 
+def _heads(table: dict[str, Any]) -> HeadOptions:
+    return HeadOptions(**table | {"exits": tuple(table.get("exits", ()))})
+
+
 def load_preset(name: str) -> Preset:
     """Read `presets/<name>.toml`. Raises CorpusError naming the presets that exist, or the key that is wrong."""
     path = FOLDER / f"{name}.toml"
@@ -254,7 +260,7 @@ def load_preset(name: str) -> Preset:
             rollout=RolloutOptions(**data["rollout"]),
             agent=_agent(data["agent"]),
             calibrate=CalibrateOptions(**data["calibrate"]),
-            heads=HeadOptions(**data.get("heads", {})),
+            heads=_heads(data.get("heads", {})),
             actions=ActionOptions(**data.get("actions", {})),
             four_bits=list(data.get("four_bits", [])),
         )

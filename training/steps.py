@@ -164,7 +164,7 @@ def run_agent(job: Job) -> None:
     trained.save(job.work / "agent.zip")
     networks = {"ppo": agent.network_of(trained), "start": start, "probe": supervised}
     table = baselines.compare(check, model.manifest, networks)
-    probe.save(networks[table["agent"]], job.out / AGENT_FILE, exits)
+    probe.save(networks[table["agent"]], job.out / AGENT_FILE, exits, table["gate"])
     print(baselines.as_text(table))
     notes: dict[str, Any] = {"steps": options.steps, "tokens": len(joined)}
     notes |= {"tokens_of_own_choices": len(joined) - len(stored)}

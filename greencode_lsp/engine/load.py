@@ -24,6 +24,7 @@ from greencode_lsp.engine.policy import (
     ExitPolicy,
     FixedPolicy,
     NeverPolicy,
+    policies_of,
 )
 from greencode_lsp.engine.quantize import Precision
 from greencode_lsp.errors import DeviceError, EngineError, ModelDamagedError
@@ -226,7 +227,7 @@ def _policies(checkpoint: Path, manifest: Manifest, hidden_size: int) -> dict[st
         SHORTLIST: NeverPolicy(),
     }
     if os.path.lexists(checkpoint / AGENT_FILE):
-        policies["agent"] = AgentPolicy.load(checkpoint / AGENT_FILE, manifest.exits, hidden_size)
+        policies |= policies_of(AgentPolicy.load(checkpoint / AGENT_FILE, manifest.exits, hidden_size))
     missing = {name for table in manifest.calibration.values() for name in table} - set(policies)
     if missing:
         raise ModelDamagedError(

@@ -107,6 +107,9 @@ class ConfidencePolicy:
 class AgentPolicy:
     """The PPO agent's network: two tanh layers, then the difference of its two action logits (exit minus continue)."""
 
+    gate: float | None = None
+    """The logit above which an exit is asked for its confidence (`GatedPolicy`); None where the logit decides."""
+
     def __init__(self, tensors: dict[str, Vector], exits: tuple[int, ...]) -> None:
         self.layers = [(tensors[f"w{i}"], tensors[f"b{i}"]) for i in (1, 2)]
         self.out, self.bias = tensors["w3"], float(tensors["b3"][0])
@@ -121,7 +124,9 @@ class AgentPolicy:
         try:
             real = model_file(path.parent, path.name, MAX_AGENT_BYTES)
             with safe_open(str(real), "numpy") as file:
-                made_for = tuple(json.loads((file.metadata() or {}).get("exits", "[]")))
+                stated = file.metadata() or {}
+                made_for = tuple(json.loads(stated.get("exits", "[]")))
+                gate = json.loads(stated.get("gate", "null"))
                 shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # not a dict
                 if made_for != exits:
                     raise ModelDamagedError(f"{path} was trained for exits {made_for}, the model has {exits}.")
@@ -129,7 +134,9 @@ class AgentPolicy:
                 tensors = {name: file.get_tensor(name).astype(np.float32) for name in AGENT_TENSORS}
             if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
                 raise ModelDamagedError(f"{path} holds NaN or infinity; export the agent again.")
-            return cls(tensors, exits)
+            agent = cls(tensors, exits)
+            agent.gate = None if gate is None else float(gate)
+            return agent
         except (OSError, KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
             raise ModelDamagedError(f"{path} cannot be read ({error}); export the agent again.") from error
 
@@ -144,6 +151,25 @@ class AgentPolicy:
         for weight, bias in self.layers:
             x = np.tanh(x @ weight.T + bias)
         return np.asarray(x @ self.out + self.bias)
+
+
+class GatedPolicy:
+    """Confidence, asked only where the agent holds it for likely to suffice: elsewhere no LM head is run in vain.
+
+    A state tells where a token is likely to be ready, and the exit's own softmax whether it is.
+    """
+
+    def __init__(self, agent: AgentPolicy, gate: float) -> None:
+        self.agent, self.gate = agent, gate
+
+    def exit_logit(self, state: ExitState) -> float:
+        """Return the log-odds of the most likely token; minus infinity where the agent expects too little of it."""
+        return log_odds(state.logits()) if self.agent.exit_logit(state) > self.gate else -np.inf
+
+
+def policies_of(agent: AgentPolicy) -> dict[str, ExitPolicy]:
+    """Return the policies that an agent makes, by name: `agent`, and the bare network as `gate` where it has a gate."""
+    return {"agent": agent} if agent.gate is None else {"agent": GatedPolicy(agent, agent.gate), "gate": agent}
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ two seconds they cannot be: ten tries at one model gave 1.07 to 1.81 for two pos
 """
 BUDGET_S = 20.0
 """Timing ends after this, within a round too, with what it has."""
+UNREACHED = 1e9
+"""A threshold that is asked about and never reached; at an infinite one nothing is asked."""
 _WEIGHT_BYTES = {"int4": 0.64, "mixed": 0.87, "int8": 1.13, "bfloat16": 2.0, "float32": 4.0}
 """Of a weight with its block's scale; `mixed` has 4 bits in about half of its weights."""
 
@@ -172,6 +174,11 @@ def _rising(curve: dict[int, float]) -> dict[int, float]:
     return out
 
 
+def network(engine: Engine) -> str:
+    """Return the policy that is the agent's network and runs no LM head; `never` for a model without an agent."""
+    return next((name for name in ("gate", "agent") if name in engine.policies), "never")
+
+
 class _Timer:
     """Seconds by kind of part; keys are (segment or `head`, positions) or a word."""
 
@@ -182,9 +189,9 @@ class _Timer:
         self._prompt = [0] * min(PROMPT_TOKENS, room // 2)
         fitting = [m for m in POSITIONS if m == 1 or m <= room - (len(self._prompt) if m < LONG else 0)]
         self.positions = [m for m in fitting if m not in skipped]
-        asked = "agent" if "agent" in engine.policies else "never"
-        first = DecodeConfig("agent", -NEVER) if asked == "agent" else DecodeConfig("fixed", engine.exits[0] - 0.5)
-        self._configs = {"never": DecodeConfig(), "first": first, "checked": DecodeConfig(asked, NEVER)}
+        asked = network(engine)
+        first = DecodeConfig("fixed", engine.exits[0] - 0.5) if asked == "never" else DecodeConfig(asked, -NEVER)
+        self._configs = {"never": DecodeConfig(), "first": first, "checked": DecodeConfig(asked, UNREACHED)}
         self._warm_up: dict[object, list[float]] = {}
         self._seconds: dict[object, list[float]] = {}
 
@@ -284,7 +291,8 @@ def workloads(engine: Engine) -> Iterator[Workload]:
     """Yield kinds of work with different shares of bytes and operations: for a fit, not for a user."""
     room = engine.max_positions - 1
     short = [0] * min(8, room // 2)
-    first = DecodeConfig("agent", -NEVER) if "agent" in engine.policies else DecodeConfig("fixed", 0.0)
+    asked = network(engine)
+    first = DecodeConfig("fixed", 0.0) if asked == "never" else DecodeConfig(asked, -NEVER)
 
     def generation(prompt: Sequence[int], config: DecodeConfig, tokens: int) -> Callable[[], Work]:
         def run() -> Work:

@@ -86,7 +86,7 @@ class Manifest:
     exit_heads: tuple[str, ...] = ()
     """Kind of each early exit's own head (models/packs.py); empty where exits have none."""
     exit_head_layers: float = 0.0
-    """Cost of one for one position, in layers."""
+    """Cost of reading an exit through one for one position, in layers, the norm included."""
     pack_version: int = 0
     """Of an exit pack's format; 0 where the folder holds the weights themselves."""
     weights: str = ""

@@ -180,11 +180,11 @@ def read_exit_heads(folder: Path, manifest: Manifest, hidden_size: int, vocabula
 
 
 class HeadSource:
-    """The tensors of exit heads as a `WeightSource`."""
+    """The tensors of exit heads as a `WeightSource`; others that are asked for by name are the model's own."""
 
-    def __init__(self, heads: ExitHeads) -> None:
+    def __init__(self, heads: ExitHeads, source: WeightSource) -> None:
         self.config: dict[str, Any] = {}
-        self._tensors, self._digest = heads.tensors or {}, heads.digest
+        self._tensors, self._digest, self._source = heads.tensors or {}, heads.digest, source
 
     def digest(self) -> str:
         """See `WeightSource`."""
@@ -200,11 +200,11 @@ class HeadSource:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """See `WeightSource`."""
-        return self._tensors[name].shape
+        return self._tensors[name].shape if name in self._tensors else self._source.shape(name)
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """See `WeightSource`."""
-        return self._tensors[name]
+        return self._tensors[name] if name in self._tensors else self._source.float32(name)
 
     def blocks(self, name: str, bits: int = 8) -> QuantizedBlocks | None:
         """See `WeightSource`: none are stored."""

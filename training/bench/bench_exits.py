@@ -14,6 +14,7 @@ from typing import Any
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_model, open_source
 from greencode_lsp.engine.policy import AgentPolicy, PolicyRule
+from greencode_lsp.engine.timing import UNREACHED, network
 from greencode_lsp.preference import decode_config
 from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.heal import heal
@@ -25,7 +26,6 @@ from training.bench.bench_peers import NEW_TOKENS, decode_s
 PROMPT_TOKENS = 512
 LONG_PROMPT_TOKENS = 1000
 TYPED_CHARACTERS = 240
-UNREACHED = 1e9
 """A threshold above every logit: the policy is asked, as it is not where there is no threshold."""
 CHECKS = 2000
 CLOSED_BY_EDITORS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
@@ -63,7 +63,7 @@ def modes(engine: Engine, checkpoint: Path) -> dict[str, tuple[Engine, DecodeCon
         "full depth": (engine, DecodeConfig()),
         "full depth, batch-invariant": (engine, DecodeConfig(batch_invariant=True)),
         "no exits": (single, DecodeConfig()),
-        "never exits": (engine, DecodeConfig("agent" if "agent" in engine.policies else "never", UNREACHED)),
+        "never exits": (engine, DecodeConfig(network(engine), UNREACHED)),
         "energy": (engine, at(0.0)),
         "balanced": (engine, at(0.5)),
         "accuracy": (engine, at(1.0)),
@@ -119,14 +119,15 @@ def ratio(times_s: dict[str, list[float]], ours: str, theirs: str) -> tuple[floa
 
 def exit_check_us(engine: Engine) -> float | None:
     """Return the median microseconds of one decision as it is served: final norm, observation, network."""
-    policy = engine.policies.get("agent")
+    policy = engine.policies.get(network(engine))
     if not isinstance(policy, AgentPolicy):
         return None
     rule = PolicyRule(policy, UNREACHED, engine.exits, 1, 3)
-    engine.state.reuse([0, 0])
-    engine.state.advance(0, lambda: False)
     times_s = []
     for _ in range(CHECKS):
+        engine.state.crop(0)
+        engine.state.feed([0, 0])
+        engine.state.advance(0, lambda: False)  # as a decision is found: behind its layers
         start_s = time.perf_counter()
         rule(engine.state, 0)
         times_s.append(time.perf_counter() - start_s)

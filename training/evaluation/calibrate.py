@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greencode_lsp.engine.engine import Engine
-from greencode_lsp.engine.policy import AgentPolicy, ExitPolicy, ExitState
+from greencode_lsp.engine.policy import AgentPolicy, ExitState, GatedPolicy
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import CalibrationRow
@@ -95,8 +95,11 @@ class LoadedCheckpoint:
         return served, Tree(self.engine, self.grower, served.prompt_ids)
 
 
-def agent_logits(policy: ExitPolicy, rollouts: Rollouts, exits: tuple[int, ...]) -> Vector:
+def agent_logits(policy: AgentPolicy | GatedPolicy, rollouts: Rollouts, exits: tuple[int, ...]) -> Vector:
     """Return the policy's exit logits [N, S - 1] on stored states, nothing skipped before."""
+    if isinstance(policy, GatedPolicy):
+        is_open = agent_logits(policy.agent, rollouts, exits) > policy.gate
+        return np.where(is_open, np.asarray(rollouts.confidence), -np.inf).astype(np.float32)
 
     def no_head() -> Vector:
         raise AssertionError("the agent decides without the head")
@@ -114,7 +117,7 @@ def thresholds(logits: Vector, rollouts: Rollouts) -> list[tuple[float, float]]:
     One for each of AGREEMENTS, if they differ; the calibration then measures what is kept.
     """
     right = rollouts.right[:, :-1]
-    candidates = np.unique(np.quantile(logits, np.linspace(1, 0, 400)))[::-1]
+    candidates = np.unique(np.quantile(logits[np.isfinite(logits)], np.linspace(1, 0, 400)))[::-1]
     kept = []
     for threshold in candidates:
         exits_here = logits > threshold
@@ -135,7 +138,7 @@ def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[ThresholdCan
     logits = {"confidence": np.asarray(rollouts.confidence)}
     for name in ("agent", "probe"):
         policy = engine.policies.get(name)
-        if isinstance(policy, AgentPolicy):
+        if isinstance(policy, AgentPolicy | GatedPolicy):
             logits[name] = agent_logits(policy, rollouts, engine.exits)
     out = [
         ThresholdCandidate(name, threshold, 1 if kept >= CONSERVATIVE and name not in REPORTED_ONLY else SPARSE_EVERY)

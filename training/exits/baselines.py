@@ -34,6 +34,9 @@ WANTED_AGREEMENT = 0.98
 """The share by which the agent is judged."""
 CANDIDATES = ("start", "ppo")
 """What may be the agent: the trained network, or its start where PPO made that no cheaper."""
+GATED = "gated"
+GATES = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+"""Logits of an agent above which an exit is asked for its confidence."""
 RIVALS = ("fixed", "confidence", "probe")
 
 
@@ -46,7 +49,8 @@ class Policy:
     thresholds: Sequence[float]
     """From conservative to aggressive."""
     needs_head: bool = False
-    """Each check costs a pass through the LM head, which the token that exits there needs anyway."""
+    """Each check costs a pass through the LM head, which the token that exits there needs anyway; but for those whose
+    logit is minus infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,10 @@ def replay(rollouts: Rollouts, manifest: Manifest, policy: Policy, threshold: fl
     cost, alive = np.zeros(count), np.ones(count, bool)
     while alive.any():
         row, here = episodes.token_index, episodes.exit
-        exit_here = policy.logits(episodes) > threshold
+        logits = policy.logits(episodes)
+        exit_here = logits > threshold
         outcome = episodes.take(exit_here)
-        checks = manifest.head_layers * (policy.needs_head & ~exit_here)
+        checks = manifest.head_layers * (policy.needs_head & ~exit_here & np.isfinite(logits))
         cost += alive * (outcome.layer_equivalents + checks)
         emits = outcome.emits & alive
         exit_index[row[emits]] = np.where(exit_here, here, len(manifest.exits) - 1)[emits]
@@ -140,6 +145,33 @@ def network(name: str, agent: AgentPolicy, rollouts: Rollouts, manifest: Manifes
     return Policy(name, lambda episodes: agent.exit_logits(episodes.observe()), _quantiles(np.concatenate(seen)))
 
 
+def gated(agent: AgentPolicy, gate: float, rollouts: Rollouts) -> Policy:
+    """Exit where the exit is sure of its own token, asked only where an agent's logit is above the gate."""
+    odds = np.asarray(rollouts.confidence, np.float64)
+
+    def logits(episodes: ParallelEpisodes) -> Floats:
+        is_open = agent.exit_logits(episodes.observe()) > gate
+        return np.where(is_open, odds[episodes.token_index, episodes.exit], -np.inf)
+
+    return Policy(GATED, logits, _quantiles(odds), needs_head=True)
+
+
+def best_gate(
+    rollouts: Rollouts, manifest: Manifest, network: ExitNetwork, ungated: float
+) -> tuple[float | None, list[dict[str, Any]]]:
+    """Return the gate where WANTED_AGREEMENT costs least, None where that is no less than `ungated`; and its rows."""
+    agent, best, chosen = AgentPolicy(network.tensors(), manifest.exits), ungated, None
+    for gate in GATES:
+        figures = cheapest(rollouts, manifest, gated(agent, gate, rollouts), WANTED_AGREEMENT)
+        if figures and figures.layer_equivalents_ratio < best:
+            best, chosen = figures.layer_equivalents_ratio, gate
+    if chosen is None:
+        return None, []
+    policy = gated(agent, chosen, rollouts)
+    kept = [(share, cheapest(rollouts, manifest, policy, share)) for share in AGREEMENTS]
+    return chosen, [asdict(figures) | {"wanted": share, "gate": chosen} for share, figures in kept if figures]
+
+
 def _quantiles(logits: NDArray[np.floating]) -> list[float]:
     return [float(value) for value in np.unique(np.quantile(logits, np.linspace(1, 0, THRESHOLDS)))[::-1]]
 
@@ -173,13 +205,15 @@ def compare(rollouts: Rollouts, manifest: Manifest, networks: Mapping[str, ExitN
         for share, figures in zip(AGREEMENTS, several, strict=True)
         if figures
     ]
-    return {"tokens": len(rollouts), "rows": rows} | _judge(rows)
+    judged: dict[str, Any] = _judge(rows)
+    gate, gated_rows = best_gate(rollouts, manifest, networks[judged["agent"]], _ratio(rows, judged["agent"]))
+    return {"tokens": len(rollouts), "rows": [*rows, *gated_rows], "gate": gate} | judged
 
 
 def _judge(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return which of CANDIDATES is the agent, and in a sentence what it is no better than at WANTED_AGREEMENT."""
     ratio = {row["policy"]: row["layer_equivalents_ratio"] for row in rows if row["wanted"] == WANTED_AGREEMENT}
-    agent = min(CANDIDATES, key=lambda name: ratio.get(name, np.inf))
+    agent = min(CANDIDATES, key=lambda name: _ratio(rows, name))
     beaten_by = [name for name in RIVALS if ratio.get(name, np.inf) <= ratio.get(agent, np.inf)]
     if agent not in ratio:
         verdict = f"The agent keeps an agreement of {WANTED_AGREEMENT} at no threshold."
@@ -190,6 +224,12 @@ def _judge(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {"agent": agent, "verdict": verdict}
 
 
+def _ratio(rows: Sequence[Mapping[str, Any]], policy: str) -> float:
+    """Return what a policy costs at WANTED_AGREEMENT; infinite where it keeps that at no threshold."""
+    found = (r["layer_equivalents_ratio"] for r in rows if (r["policy"], r["wanted"]) == (policy, WANTED_AGREEMENT))
+    return float(next(found, np.inf))
+
+
 def as_text(table: Mapping[str, Any]) -> str:
     """Return the comparison as lines of one table."""
     lines = [f"{'policy':>14} {'wanted':>6} {'threshold':>9} {'agreement':>9} {'ratio':>6} {'layer':>6}"]
@@ -198,4 +238,6 @@ def as_text(table: Mapping[str, Any]) -> str:
             f"{row['policy']:>14} {row['wanted']:6.2f} {row['threshold']:9.3f} {row['agreement']:9.4f}"
             f" {row['layer_equivalents_ratio']:6.3f} {row['mean_exit_layer']:6.2f}"
         )
-    return "\n".join([*lines, table["verdict"]])
+    gate = table["gate"]
+    opens = [] if gate is None else [f"An exit is asked for its confidence where the agent's logit is above {gate}."]
+    return "\n".join([*lines, table["verdict"], *opens])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from itertools import pairwise
 from pathlib import Path
 
 from greencode_lsp.engine.load import load_engine
@@ -24,25 +23,22 @@ def measure(folder: Path, rounds: int = ROUNDS) -> tuple[dict[int, float], float
 
 
 def measure_exit_head(folder: Path, rounds: int = 64) -> float:
-    """Return what an early exit's own head costs for one position in layers: reading the first exit with it or not.
+    """Return what reading an early exit through its own head and the norm costs for one position, in layers.
 
-    The last exit, which has none, is read in turns with the first; layers are those of the last segment.
+    Read right behind the exit's layers, as a policy finds it; layers are those of the last segment.
     """
     engine = load_engine(folder, DEVICE)
     state = DecoderState(engine.model.open(), len(engine.exits))
     layers = engine.exits[-1] - engine.exits[-2]
-    excess_s, layer_s = [], []
+    read_s, layer_s = [], []
     for _ in range(rounds):
         state.feed([0])
-        for index in range(state.last):
+        for index in range(state.last + 1):
+            start_s = time.perf_counter()
             state.advance(index, lambda: False)
-        times_s = [time.perf_counter()]
-        state.advance(state.last, lambda: False)
-        times_s.append(time.perf_counter())
-        for index in (0, state.last):
-            state.normalised(index)
-            times_s.append(time.perf_counter())
-        ran_s, first_s, last_s = (after - before for before, after in pairwise(times_s))
-        layer_s.append(ran_s / layers)
-        excess_s.append(first_s - last_s)
-    return round(max(0.0, statistics.median(excess_s)) / statistics.median(layer_s), 3)
+            ran_s = time.perf_counter()
+            if index < state.last:
+                state.normalised(index)
+                read_s.append(time.perf_counter() - ran_s)
+        layer_s.append((ran_s - start_s) / layers)
+    return round(statistics.median(read_s) / statistics.median(layer_s), 3)

@@ -57,6 +57,15 @@ def parts_of(packages: Sequence[Package], agents: Collection[str]) -> dict[Part,
     return parts
 
 
+def served_exits(options: HeadOptions, exits: tuple[int, ...]) -> tuple[int, ...]:
+    """Return which of a checkpoint's exits are served, and its last layer. Raises CorpusError for one it has not."""
+    *early, last = exits
+    unknown = sorted(set(options.exits) - set(early))
+    if unknown:
+        raise CorpusError(f"[heads] serves exits {unknown}, and the checkpoint has {early}; name some of these.")
+    return (*(options.exits or early), last)
+
+
 def fit(preset: Preset, work: Path, out: Path) -> dict[str, Any]:
     """Fit the heads of the checkpoint folder `out`, write them there; return what they bring, exit by exit.
 
@@ -64,6 +73,7 @@ def fit(preset: Preset, work: Path, out: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(out)
     assert manifest is not None, "exported before"
+    manifest = replace(manifest, exits=served_exits(preset.heads, manifest.exits))
     parts = parts_of(find(preset.corpus.sources).packages, agents_packages(work))
     recorder = StateRecorder(out, manifest.exits, "auto")
     cache = StateCache(work / "states")

@@ -24,7 +24,8 @@ from training.exits.rewards import Integers
 from training.exits.rollout import Rollouts
 
 PROBE_FILE = "probe.safetensors"
-WIDTHS = (256, 64)
+WIDTHS = (64, 32)
+"""Read at every exit of every token, from memory that the layers have swept: wider ones cost more than they tell."""
 EPOCHS = 5
 """More of them learn the stored tokens by heart."""
 LEAST_STEPS = 300
@@ -53,9 +54,9 @@ class ExitNetwork(nn.Module):
         return {name: np.ascontiguousarray(t.detach().numpy(), np.float32) for name, t in tensors.items()}
 
 
-def save(network: ExitNetwork, path: Path, exits: tuple[int, ...]) -> Path:
-    """Write the network for `AgentPolicy.load`; return the path."""
-    save_file(network.tensors(), str(path), metadata={"exits": json.dumps(exits)})
+def save(network: ExitNetwork, path: Path, exits: tuple[int, ...], gate: float | None = None) -> Path:
+    """Write the network for `AgentPolicy.load`, with its gate if it has one; return the path."""
+    save_file(network.tensors(), str(path), metadata={"exits": json.dumps(exits), "gate": json.dumps(gate)})
     return path
 
 

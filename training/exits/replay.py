@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greencode_lsp.engine.cost import WorkLog
 from greencode_lsp.engine.decode import Decoder, Limits, pick
 from greencode_lsp.engine.engine import Engine, Model
-from greencode_lsp.engine.policy import ExitPolicy, ExitState
+from greencode_lsp.engine.policy import ExitPolicy, ExitState, GatedPolicy
 from greencode_lsp.engine.state import DecoderState, Vector
 from greencode_lsp.records import Constraint, DecodeConfig, FixedControl, Step, Work
 from training.exits.served import Served
@@ -45,6 +45,8 @@ class Node:
     children: dict[int, Node] = field(default_factory=dict)
     exit_logits: dict[tuple[str, int, int], tuple[float, bool]] = field(default_factory=dict)
     """(policy, exit, pending) -> the exit logit, and whether the head was run for it."""
+    gate_gaps: dict[tuple[str, int, int], float] = field(default_factory=dict)
+    """The same -> how far a gate's logit was from where it opens."""
 
     @property
     def full_depth(self) -> int:
@@ -179,6 +181,8 @@ class _Remembered:
             logit = 1.0 if node.tokens[state.exit_index] == node.full_depth else -1.0
         else:
             logit = self.policy.exit_logit(replace(state, logits=logits))
+        if isinstance(self.policy, GatedPolicy):
+            node.gate_gaps[key] = abs(self.policy.agent.exit_logit(state) - self.policy.gate)
         node.exit_logits[key] = logit, bool(used)
         return logit
 
@@ -249,6 +253,7 @@ class Tree:
             considered = node.logits if allowed is None else node.logits[:, np.asarray(allowed)]
             exit_logits = [v for (policy, _, _), (v, _) in node.exit_logits.items() if policy == config.policy]
             gaps += [abs(logit - config.threshold) for logit in exit_logits]
+            gaps += [gap for (policy, _, _), gap in node.gate_gaps.items() if policy == config.policy]
             if considered.shape[-1] > 1:
                 top = np.partition(considered, -2, axis=-1)[:, -2:]  # [S, 2]
                 gaps.append(float(np.diff(top).min()))

@@ -49,7 +49,7 @@ def build_heads(
     for index, kind in enumerate(heads.kinds):
         if kind != "none":
             path = folder / f"{exit_name(index)}.onnx"
-            save_exit_head(architecture, HeadSource(heads), precision, index, path)
+            save_exit_head(architecture, HeadSource(heads, source), precision, index, path)
     if heads.shortlist is not None:
         rows = ShortlistSource(source, architecture.head, heads.shortlist)
         save_head(architecture, rows, precision, folder / f"{SHORTLIST}.onnx")

@@ -17,6 +17,7 @@ from greencode_lsp.models.packs import ExitHeads
 from greencode_lsp.models.weights import WeightSource
 
 FORMAT_VERSION = 1
+HEADS_VERSION = 2
 """Of the folder: one more whenever the same checkpoint would give other files."""
 CACHE_NAME = "graphs"
 HEADS_NAME = "exit-heads"
@@ -60,7 +61,7 @@ def load_heads(model: OnnxModel, source: WeightSource, heads: ExitHeads, precisi
         build_heads(model.architecture, source, heads, precision, folder)
 
     of = f"{heads.digest[:24]}.{source.fingerprint()[:24]}.{precision}"
-    key = f"{of}.v{FORMAT_VERSION}.ort{onnxruntime.__version__}"
+    key = f"{of}.v{HEADS_VERSION}.ort{onnxruntime.__version__}"
     _opened(CacheFolder(HEADS_NAME), key, make, model.add_heads)
 
 

@@ -188,13 +188,15 @@ def save_segment(
 def save_exit_head(
     architecture: Architecture, heads: WeightSource, precision: Precision, index: int, path: Path
 ) -> None:
-    """Write the graph of an early exit's head: `hidden` [T, D] to `mapped` [T, D]."""
+    """Write the graph of an early exit's head and the final norm: `hidden` [T, D] to `normalised` [T, D]."""
     builder = GraphBuilder(architecture, heads, precision)
     states = ["T", architecture.hidden_size]
     builder.value("hidden", states)
     parts = {name.removeprefix(f"exit.{index}.") for name in heads.names() if name.startswith(f"exit.{index}.")}
-    builder.rename(builder.exit_head(builder.unit("hidden"), index, parts), "mapped")
-    builder.value("mapped", states, out=True)
+    mapped = builder.exit_head(builder.unit("hidden"), index, parts)
+    norm = architecture.final_norm
+    builder.rename(mapped if norm is None else builder.norm(mapped, norm), "normalised")
+    builder.value("normalised", states, out=True)
     builder.save(path)
 
 

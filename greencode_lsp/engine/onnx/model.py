@@ -127,7 +127,10 @@ class OnnxModel:
     def at_exit(self, segment: int, hidden: Vector) -> Vector:
         """Return [T, D] as a segment's exit reads states [T, D]: through its head, if it has one, and the norm."""
         head = self._exit_heads.get(segment)
-        return self.normalise(hidden if head is None else head.run(["mapped"], {"hidden": hidden})[0])
+        if head is None:
+            return self.normalise(hidden)
+        normalised: Vector = head.run(["normalised"], {"hidden": hidden})[0]  # one call: this is asked at every token
+        return normalised
 
     def head(self, normalised: Vector) -> Vector:
         """Return logits [T, V] of normalised states [T, D]."""
