@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from greencode_lsp.engine.policy import AGENT_FILE, AgentPolicy, ExitState, observation, observation_size
+from greencode_lsp.engine.policy import (
+    AGENT_FILE,
+    AgentPolicy,
+    ExitState,
+    GatedPolicy,
+    observation,
+    observation_size,
+    policies_of,
+)
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.errors import ModelDamagedError
 from tests.training_fakes import MANIFEST, rollouts
@@ -135,3 +143,26 @@ def test_an_agent_for_other_exits_is_refused(trained: Any, tmp_path: Path) -> No
     path = probe.save(agent.network_of(trained), tmp_path / AGENT_FILE, MANIFEST.exits)
     with pytest.raises(ModelDamagedError, match="trained for exits"):
         AgentPolicy.load(path, (3, 6, 9))
+
+
+def test_a_gate_is_kept_with_the_agent_and_makes_two_policies_of_it(trained: Any, tmp_path: Path) -> None:
+    path = probe.save(agent.network_of(trained), tmp_path / AGENT_FILE, MANIFEST.exits, gate=0.5)
+    loaded = AgentPolicy.load(path, MANIFEST.exits)
+    policies = policies_of(loaded)
+    assert loaded.gate == 0.5
+    assert policies["gate"] is loaded
+    assert isinstance(policies["agent"], GatedPolicy)
+
+
+def test_confidence_is_asked_where_the_agent_expects_enough_of_it(policy: AgentPolicy) -> None:
+    asked: list[int] = []
+
+    def logits() -> Vector:
+        asked.append(1)
+        return np.array([3.0, 0.0], np.float32)
+
+    right, wrong = np.array([1, 0, 0], np.float32), np.array([0, 0, 0], np.float32)
+    gated = GatedPolicy(policy, -math.log(COST_WEIGHT))
+    assert gated.exit_logit(dataclasses.replace(state(wrong), logits=logits)) == -math.inf
+    assert asked == []
+    assert gated.exit_logit(dataclasses.replace(state(right), logits=logits)) == pytest.approx(3.0, abs=1e-4)

@@ -97,3 +97,38 @@ def test_an_agent_no_better_than_its_rivals_is_said_to_be_so(ratios: dict[str, f
     found = baselines._judge(rows)
     assert found["agent"] == agent
     assert said in found["verdict"]
+
+
+class _Says(AgentPolicy):
+    """An agent whose logit is the first number of the state."""
+
+    def __init__(self) -> None:
+        pass
+
+    def exit_logits(self, observations: Any) -> Any:
+        return np.asarray(observations)[..., 0]
+
+
+def test_a_gated_policy_pays_for_no_head_where_the_gate_is_shut() -> None:
+    stored = rollouts([[NEVER] * 3])
+    hidden = np.zeros_like(np.asarray(stored.hidden))
+    hidden[:, 0, 0] = 1.0  # open at the first exit alone
+    stored = dataclasses.replace(stored, hidden=hidden, confidence=np.full((3, 2), -5, np.float32))
+    found = baselines.measure(stored, MANIFEST, baselines.gated(_Says(), 0.5, stored), 0.0)
+    assert found.layer_equivalents_ratio == pytest.approx((FULL_OF_THREE + 3) / FULL_OF_THREE, abs=2e-4)
+    shut = baselines.measure(stored, MANIFEST, baselines.gated(_Says(), 1.5, stored), 0.0)
+    assert shut.layer_equivalents_ratio == 1.0
+
+
+def test_a_gated_policy_leaves_where_the_exit_is_sure() -> None:
+    stored = rollouts([[FIRST] * 4])
+    hidden = np.ones_like(np.asarray(stored.hidden))
+    stored = dataclasses.replace(stored, hidden=hidden, confidence=np.full((4, 2), 5, np.float32))
+    found = baselines.measure(stored, MANIFEST, baselines.gated(_Says(), 0.5, stored), 0.0)
+    assert (found.agreement, found.mean_exit_layer) == (1.0, 2.0)
+
+
+def test_a_gate_that_spares_nothing_is_none() -> None:
+    stored = rollouts([[NEVER] * 3])
+    network = probe.ExitNetwork(stored.hidden.shape[-1] + 4)
+    assert baselines.best_gate(stored, MANIFEST, network, 0.0) == (None, [])

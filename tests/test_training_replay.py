@@ -11,7 +11,7 @@ import torch
 
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.engine.policy import AgentPolicy, observation_size
+from greencode_lsp.engine.policy import AgentPolicy, GatedPolicy, observation_size
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
@@ -45,7 +45,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Engine:
     engine = load_engine(folder, "cpu")
-    engine.policies["agent"] = random_agent(64)
+    engine.policies["agent"] = agent = random_agent(64)
+    engine.policies["gated"] = GatedPolicy(agent, 0.0)
     return engine
 
 
@@ -71,7 +72,7 @@ CONFIGS = [
     for config in (
         *(
             DecodeConfig(policy, t, verified, copies)
-            for policy in ("agent", "confidence")
+            for policy in ("agent", "confidence", "gated")
             for t in THRESHOLDS
             for verified, copies in MODES
         ),
