@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from greencode_lsp import cli, profile
@@ -19,6 +20,7 @@ from greencode_lsp.engine import timing
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.onnx.model import OnnxModel, OnnxRunner
+from greencode_lsp.engine.policy import AgentPolicy, observation_size, policies_of
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.engine.timing import time_checkpoint
 from greencode_lsp.profile import Trial, describe, fitted, judged, trials
@@ -320,3 +322,25 @@ def test_what_loading_took_is_left_out_of_the_time_for_the_rest(
     assert machine.now_s == pytest.approx(profile.TIMES_S, abs=0.5)
     assert any("no trial completion ended in time" in line for line in notices)
     assert stored("cpu", backend.manifest.name) is not None
+
+
+@pytest.mark.parametrize("gate", [None, 0.5])
+def test_what_asking_an_agent_takes_is_timed(
+    code_model: Path, monkeypatch: pytest.MonkeyPatch, gate: float | None
+) -> None:
+    machine = KnownMachine(*FAST)
+    engine = profile.engine_of(known(machine, code_model, monkeypatch))
+    exits, hidden = len(engine.exits), engine.model.architecture.hidden_size
+    tensors = {"w1": np.zeros((2, observation_size(hidden, exits)), np.float32), "b1": np.zeros(2, np.float32)}
+    tensors |= {"w2": np.zeros((2, 2), np.float32), "b2": np.zeros(2, np.float32)}
+    agent = AgentPolicy(tensors | {"w3": np.zeros(2, np.float32), "b3": np.zeros(1, np.float32)}, engine.exits)
+    agent.gate = gate
+    engine.policies |= policies_of(agent)
+    logits = AgentPolicy.exit_logits
+
+    def slowly(policy: AgentPolicy, seen: Vector) -> Vector:
+        machine.pass_time(4e-4)
+        return logits(policy, seen)
+
+    monkeypatch.setattr(AgentPolicy, "exit_logits", slowly)
+    assert time_checkpoint(engine).check_s == pytest.approx(4e-4, rel=0.05)
