@@ -76,7 +76,8 @@ async def run(home: Path, scale: float, command: Sequence[str] = SERVE, model: s
         while len(storm.calls) < count:
             await storm.step()
             if len(storm.calls) >= len(memory) * count / SAMPLES:
-                memory.append((len(storm.calls), rss_bytes(wire.process.pid), _engine_bytes(wire)))
+                engine = _engine_bytes(wire)
+                memory.append((len(storm.calls), rss_bytes(wire.process.pid) - engine, engine))
         for call in storm.calls:
             await wire.answer(call)
         code = await wire.end()
