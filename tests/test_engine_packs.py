@@ -170,9 +170,12 @@ def test_an_exit_that_is_asked_and_then_speaks_runs_its_head_once(
     model: Any = engine.model
     run = model.at_exit
     segments: list[int] = []
-    monkeypatch.setattr(
-        type(model), "at_exit", lambda _, segment, hidden: (segments.append(segment), run(segment, hidden))[1]
-    )
+
+    def noted(_: Any, segment: int, hidden: Any) -> Any:
+        segments.append(segment)
+        return run(segment, hidden)
+
+    monkeypatch.setattr(type(model), "at_exit", noted)
     engine.state.feed(IDS)
     engine.state.advance(0, lambda: False)
     engine.state.normalised(0)
