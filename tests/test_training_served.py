@@ -84,3 +84,17 @@ def test_what_is_spelt_again_is_not_part_of_the_text(loaded: LoadedCheckpoint) -
 def test_lengths_are_the_servers(loaded: LoadedCheckpoint) -> None:
     _, served, _ = at(loaded, "return fi")
     assert served.new_tokens == NEW_TOKENS + 1
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("policy", ["fixed", "confidence"])
+def test_what_exits_drafted_and_all_layers_verified_is_full_depth_behind_a_constraint_too(
+    loaded: LoadedCheckpoint, place: str, policy: str
+) -> None:
+    """An early exit drafts the constrained token as well; the full model's unconstrained choice is beside the point."""
+    _, served, completion = at(loaded, place)
+    _, tree = loaded.tree(SourcePosition(TEXT, TEXT.index(place, 60) + len(place)))
+    config = DecodeConfig(policy, loaded.engine.exits[0] - 0.5 if policy == "fixed" else -20.0, self_speculative=True)
+    verified = tree.serve(served, config)
+    assert verified.token_ids == completion.token_ids
+    assert verified.agreement == 1.0

@@ -112,6 +112,8 @@ class _Recorded:
         self._tree, self.max_positions = tree, max_positions
         self.shortlist, self.lone_rows = shortlist, lone_rows
         self._ids: list[int] = []
+        self.constraint: Constraint | None = None
+        """What rules the tokens after the prompt."""
 
     def embed(self, ids: Sequence[int], start: int) -> None:
         """See `Runner`."""
@@ -136,7 +138,7 @@ class _Recorded:
         for position in range(start, stop):
             node = self._tree.node(self._ids[: position + 1])
             yield node
-            if position + 1 < stop and self._ids[position + 1] != node.full_depth:
+            if position + 1 < stop and self._ids[position + 1] != pick(node.logits[-1], node.ids, self.constraint)[0]:
                 return
 
     def normalised(self, segment: int, start: int, stop: int) -> Vector:
@@ -225,6 +227,7 @@ class Tree:
         limits = Limits(new_tokens, likely_last_ids=stop_ids)
         if served is not None:
             limits = Limits(new_tokens, likely_last_ids=served.likely_last_ids, constraint=served.constraint)
+        recorded.constraint = limits.constraint
         with closing(decoder.steps(FixedControl(config), limits)) as generation:
             for step in generation:
                 emitted = [done.token_id for done in steps]
