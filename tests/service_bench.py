@@ -63,3 +63,9 @@ class Bench:
 def typed(text: str, **changes: Any) -> Request:
     """Return a request at the end of a text, as an editor makes it by itself."""
     return replace(Request(text, len(text), "python"), **changes)
+
+
+def until_cancelled(control: object, prefix: str) -> None:
+    """Wait before a token until the generation is cancelled, for `FakeEngine.before_token`."""
+    while not control.cancelled():  # type: ignore[attr-defined]  # a control, as the engine is given
+        pass

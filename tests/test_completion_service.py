@@ -12,16 +12,11 @@ from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.status import NOTHING, Suggested
 from greencode_lsp.completion.worker import SupersededError
 from tests.fakes import FakeEngine, backend
-from tests.service_bench import REQUEST, Bench, typed
+from tests.service_bench import REQUEST, Bench, typed, until_cancelled
 
 
 async def test_cancelled_work_is_in_the_ledger(tmp_path: Path) -> None:
     engine = FakeEngine()
-
-    def until_cancelled(control: object, prefix: str) -> None:
-        while not control.cancelled():  # type: ignore[attr-defined]
-            pass
-
     engine.before_token = until_cancelled
     bench = Bench(tmp_path, lambda settings: backend(engine))
     task = asyncio.create_task(bench.service.complete("a", REQUEST))
@@ -36,7 +31,7 @@ async def test_cancelled_work_is_in_the_ledger(tmp_path: Path) -> None:
 
 async def test_superseded_work_is_in_the_ledger(tmp_path: Path) -> None:
     engine = FakeEngine()
-    engine.before_token = lambda control, prefix: wait_for_cancel(control) if "for" in prefix else None
+    engine.before_token = lambda control, prefix: until_cancelled(control, prefix) if "for" in prefix else None
     bench = Bench(tmp_path, lambda settings: backend(engine))
     task = asyncio.create_task(bench.service.complete("a", REQUEST))
     await asyncio.get_running_loop().run_in_executor(None, engine.running.wait, 5)
@@ -134,11 +129,6 @@ async def test_no_language_may_be_completed(tmp_path: Path) -> None:
     bench.service.configure({"languages": []})
     assert await bench.service.complete("a", REQUEST) == NOTHING
     bench.service.close()
-
-
-def wait_for_cancel(control: object) -> None:
-    while not control.cancelled():  # type: ignore[attr-defined]
-        pass
 
 
 async def test_a_bad_setting_is_reported_once_however_often_it_is_sent(tmp_path: Path) -> None:

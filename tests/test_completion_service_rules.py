@@ -18,7 +18,7 @@ from greencode_lsp.completion.status import NOTHING
 from greencode_lsp.completion.worker import SupersededError
 from greencode_lsp.settings import Settings
 from tests.fakes import MANIFEST, FakeEngine, backend
-from tests.service_bench import REQUEST, Bench, typed
+from tests.service_bench import REQUEST, Bench, typed, until_cancelled
 
 REFUSALS = {
     "a secret": ({}, {"path": "/w/.env"}, "holds secrets"),
@@ -75,11 +75,6 @@ async def test_a_pause_stops_all_work_and_its_end_takes_it_up_again(tmp_path: Pa
 
 async def test_a_pause_stops_what_runs(tmp_path: Path) -> None:
     engine = FakeEngine()
-
-    def until_cancelled(control: object, prefix: str) -> None:
-        while not control.cancelled():  # type: ignore[attr-defined]
-            pass
-
     engine.before_token = until_cancelled
     bench = Bench(tmp_path, lambda settings: backend(engine))
     running = asyncio.create_task(bench.service.complete("a", REQUEST))

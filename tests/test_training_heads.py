@@ -88,14 +88,13 @@ def test_the_last_layer_says_what_it_said(work: Path, preset: Preset) -> None:
 
 
 def test_the_calibrations_packages_say_nothing_about_a_head(work: Path, packages: list[Package]) -> None:
-    parts = heads.parts_of(packages, heads.agents_packages(work))
-    seen = {package.name for members in parts.values() for package in members}
+    seen = {package.name for package in heads.learnt_from(packages, heads.agents_packages(work))}
     assert len(seen) == 3  # one learnt from, and two of five
 
 
 def test_without_packages_of_the_agents_nothing_is_fitted(packages: list[Package]) -> None:
     with pytest.raises(CorpusError, match="validation"):
-        heads.parts_of(packages, set())
+        states.parts_of(heads.learnt_from(packages, set()))
 
 
 @pytest.mark.parametrize("wrong", [{"kind": "deep"}, {"direction": "back"}])

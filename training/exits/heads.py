@@ -29,7 +29,7 @@ from training.data.packages import Package
 from training.exits import cost_curve
 from training.exits.fit import Agreement, Data, Distiller, Reader, TrainableHead, agreement
 from training.exits.pack import save_heads
-from training.exits.states import Note, Part, StateCache, StateRecorder, States, corpus_digest, record
+from training.exits.states import Note, Part, StateCache, StateRecorder, States, corpus_digest, parts_of, record
 from training.preset import HeadOptions, Preset
 
 
@@ -40,21 +40,9 @@ def agents_packages(work: Path) -> set[str]:
     return {row["package"] for row in half_of(rows, "agent")}
 
 
-def parts_of(packages: Sequence[Package], agents: Collection[str]) -> dict[Part, list[Package]]:
-    """Return the packages of each part: those learnt from, and the agent's in two.
-
-    Raises CorpusError where a part has none.
-    """
-    named = sorted((p for p in packages if p.name in agents), key=lambda p: (p.language, p.name))
-    parts: dict[Part, list[Package]] = {
-        "train": [p for p in packages if split_of(p) == "train" and p.name not in agents],
-        "validation": named[1::2],
-        "judged": named[::2],
-    }
-    empty = [part for part, members in parts.items() if not members]
-    if empty:
-        raise CorpusError(f"No package is left for the {empty[0]} states of the exit heads; name more sources.")
-    return parts
+def learnt_from(packages: Sequence[Package], agents: Collection[str]) -> list[Package]:
+    """Return the packages whose states are cached: those that were trained on, and the agent's, which judge."""
+    return [p for p in packages if split_of(p) == "train" or p.name in agents]
 
 
 def served_exits(options: HeadOptions, exits: tuple[int, ...]) -> tuple[int, ...]:
@@ -74,7 +62,7 @@ def fit(preset: Preset, work: Path, out: Path) -> dict[str, Any]:
     manifest = read_manifest(out)
     assert manifest is not None, "exported before"
     manifest = replace(manifest, exits=served_exits(preset.heads, manifest.exits))
-    parts = parts_of(find(preset.corpus.sources).packages, agents_packages(work))
+    parts = parts_of(learnt_from(find(preset.corpus.sources).packages, agents_packages(work)))
     recorder = StateRecorder(out, manifest.exits, "auto")
     cache = StateCache(work / "states")
     note = Note(recorder.digest, recorder.precision, manifest.exits, corpus_digest(parts), 0)
