@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from greencode_lsp.engine.policy import (
     AGENT_FILE,
@@ -166,3 +168,12 @@ def test_confidence_is_asked_where_the_agent_expects_enough_of_it(policy: AgentP
     assert gated.exit_logit(dataclasses.replace(state(wrong), logits=logits)) == -math.inf
     assert asked == []
     assert gated.exit_logit(dataclasses.replace(state(right), logits=logits)) == pytest.approx(3.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("gate", ["NaN", "Infinity", "[]", '"wide"', "{", "1e999"])
+def test_a_gate_that_is_no_number_is_refused(trained: Any, tmp_path: Path, gate: str) -> None:
+    path = tmp_path / AGENT_FILE
+    stated = {"exits": json.dumps(MANIFEST.exits), "gate": gate}
+    save_file(agent.network_of(trained).tensors(), str(path), metadata=stated)
+    with pytest.raises(ModelDamagedError):
+        AgentPolicy.load(path, MANIFEST.exits)

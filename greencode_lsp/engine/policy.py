@@ -132,10 +132,10 @@ class AgentPolicy:
                     raise ModelDamagedError(f"{path} was trained for exits {made_for}, the model has {exits}.")
                 check_agent(shapes, hidden_size, len(exits))
                 tensors = {name: file.get_tensor(name).astype(np.float32) for name in AGENT_TENSORS}
-            if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-                raise ModelDamagedError(f"{path} holds NaN or infinity; export the agent again.")
             agent = cls(tensors, exits)
             agent.gate = None if gate is None else float(gate)
+            if not all(np.isfinite(number).all() for number in (*tensors.values(), agent.gate or 0.0)):
+                raise ModelDamagedError(f"{path} holds NaN or infinity; export the agent again.")
             return agent
         except (OSError, KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
             raise ModelDamagedError(f"{path} cannot be read ({error}); export the agent again.") from error
