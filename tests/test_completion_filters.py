@@ -111,6 +111,11 @@ def test_a_loop_of_the_model_is_cut_after_its_first_round(text: str, expected: s
     assert rules.cut_repetition(text, place("|")) == expected
 
 
+def test_brackets_that_close_one_another_are_no_loop() -> None:
+    text = "\n    }\n}"
+    assert rules.cut_repetition(text, place("        }|")) == text
+
+
 def test_the_line_that_was_begun_is_the_first_of_a_loop() -> None:
     assert rules.cut_repetition("a\nself.a = a\nself.a = a", place("    self.a = |")) == "a"
 

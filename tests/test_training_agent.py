@@ -170,7 +170,7 @@ def test_confidence_is_asked_where_the_agent_expects_enough_of_it(policy: AgentP
     assert gated.exit_logit(dataclasses.replace(state(right), logits=logits)) == pytest.approx(3.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("gate", ["NaN", "Infinity", "[]", '"wide"', "{", "1e999"])
+@pytest.mark.parametrize("gate", ["NaN", "Infinity", "[]", '"0.5"', "true", "{", "1e999", "1" + 400 * "0"])
 def test_a_gate_that_is_no_number_is_refused(trained: Any, tmp_path: Path, gate: str) -> None:
     path = tmp_path / AGENT_FILE
     stated = {"exits": json.dumps(MANIFEST.exits), "gate": gate}

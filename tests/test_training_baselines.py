@@ -94,9 +94,15 @@ def test_a_networks_replay_is_shown_what_the_agent_is_shown() -> None:
 )
 def test_an_agent_no_better_than_its_rivals_is_said_to_be_so(ratios: dict[str, float], agent: str, said: str) -> None:
     rows = [{"policy": name, "wanted": 0.98, "layer_equivalents_ratio": ratio} for name, ratio in ratios.items()]
-    found = baselines._judge(rows)
-    assert found["agent"] == agent
-    assert said in found["verdict"]
+    assert baselines.cheapest_candidate(rows) == agent
+    assert said in baselines.verdict(rows, agent, agent)
+
+
+def test_an_agent_is_judged_as_it_is_served() -> None:
+    ratios = {"ppo": 0.9, "start": 0.95, "confidence": 0.85, "gated": 0.8}
+    rows = [{"policy": name, "wanted": 0.98, "layer_equivalents_ratio": ratio} for name, ratio in ratios.items()]
+    assert "(ppo) is no better than confidence" in baselines.verdict(rows, "ppo", "ppo")
+    assert "(ppo, gated) is the cheapest" in baselines.verdict(rows, "ppo", baselines.GATED)
 
 
 class _Says(AgentPolicy):
@@ -132,3 +138,17 @@ def test_a_gate_that_spares_nothing_is_none() -> None:
     stored = rollouts([[NEVER] * 3])
     network = probe.ExitNetwork(stored.hidden.shape[-1] + 4)
     assert baselines.best_gate(stored, MANIFEST, network, 0.0) == (None, [])
+
+
+def test_the_gate_is_taken_where_the_share_wanted_costs_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = rollouts([[FIRST, NEVER] * 4])
+    hidden = np.zeros_like(np.asarray(stored.hidden))
+    hidden[::2, 0, 0] = 1.0  # the agent knows which tokens are ready
+    odds = np.where(np.arange(8)[:, None] % 2, -5, 5) * np.ones((1, 2))
+    stored = dataclasses.replace(stored, hidden=hidden, confidence=odds.astype(np.float32))
+    monkeypatch.setattr(baselines, "AgentPolicy", lambda *_: _Says())
+    network = probe.ExitNetwork(stored.hidden.shape[-1] + 4)
+    gate, rows = baselines.best_gate(stored, MANIFEST, network, np.inf)
+    assert gate is not None
+    assert 0 <= gate < 1
+    assert [row["agreement"] for row in rows] == [1.0] * len(baselines.AGREEMENTS)

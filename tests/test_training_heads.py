@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.policy import AGENT_FILE
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import Manifest, read_manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import tiny_models
+from training.checkpoint.export import dequantise
 from training.data.corpus import Selection
 from training.data.packages import Package
-from training.exits import cost_curve, heads, states
+from training.exits import heads, states
 from training.preset import HeadOptions, Preset, load_preset
 
 TEXT = "def function(argument):\n    return argument + 1\n\n\n" * 40
@@ -41,7 +43,6 @@ def work(tmp_path: Path, packages: list[Package], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(states, "PROMPT_TOKENS", 40)
     monkeypatch.setattr(states, "CONTINUED_TOKENS", 16)
     monkeypatch.setattr(states, "SHARD_WINDOWS", 2)
-    monkeypatch.setattr(cost_curve, "measure_exit_head", lambda folder: 0.25)
     rows = [{"package": name, "path": "a.py", "text": TEXT} for name in NAMES[1:]]
     (tmp_path / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tiny_models.write_folder(tmp_path / "out", MODEL)
@@ -65,7 +66,7 @@ def test_every_early_exit_gets_a_head_and_its_cost_is_noted(work: Path, preset: 
     heads.fit(preset, work, work / "out")
     manifest = manifest_of(work / "out")
     assert manifest.exit_heads == ("affine", "affine")
-    assert manifest.exit_head_layers == 0.25
+    assert manifest.exit_head_layers > 0
 
 
 def test_what_was_measured_without_the_heads_goes(work: Path, preset: Preset) -> None:
@@ -101,6 +102,24 @@ def test_without_packages_of_the_agents_nothing_is_fitted(packages: list[Package
 def test_a_head_of_no_kind_is_refused_before_hours_are_lost(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="not"):
         HeadOptions(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_an_agent_that_knew_no_heads_goes(work: Path, preset: Preset) -> None:
+    before = manifest_of(work / "out")
+    (work / "out" / AGENT_FILE).write_bytes(b"for other exits")
+    write_manifest(work / "out", before)
+    heads.fit(preset, work, work / "out")
+    assert AGENT_FILE not in manifest_of(work / "out").files
+    assert load_engine(work / "out", "cpu").exits == (1, 2, 4)
+
+
+def test_exits_are_served_in_order_and_once() -> None:
+    assert heads.served_exits(HeadOptions(exits=(2, 1, 2)), (1, 2, 4)) == (1, 2, 4)
+
+
+def test_the_heads_go_along_where_the_weights_are_written_in_float32(work: Path, preset: Preset) -> None:
+    heads.fit(preset, work, work / "out")
+    assert load_engine(dequantise(work / "out", work / "wide"), "cpu").manifest.exit_heads == ("affine", "affine")
 
 
 def test_the_exits_that_are_served_are_those_of_the_preset(work: Path, preset: Preset) -> None:

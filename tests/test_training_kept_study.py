@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from greencode_lsp.settings import Settings
 from tests.fakes import FakeEngine, backend, meter, tokenizer
 from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine, Pointer
-from training.evaluation.kept_study import FULL_DEPTH, Kept, kept_characters, score, summary
+from training.evaluation.kept_study import FULL_DEPTH, Kept, cells, kept_characters, score, summary, to_markdown
 
 TEXT = "tally = tally_of(rows)\nprint(tally)\n"
 KEPT = Kept("p", 10, 5, 2.0, "modelled")
@@ -51,6 +52,13 @@ def test_shares_are_of_full_depth_on_the_same_cursors() -> None:
     assert found["balanced"]["of_full_depth_95"] == pytest.approx([0.3125, 0.3125])
 
 
-def test_nothing_kept_costs_without_end() -> None:
+def test_where_nothing_is_kept_no_cost_is_stated() -> None:
     found = summary({FULL_DEPTH: [KEPT], "energy": [replace(KEPT, kept=0)]})
-    assert found["energy"]["j_per_kept_character"] == float("inf")
+    assert found["energy"]["j_per_kept_character"] is None
+    assert cells(found["energy"]) == ("-", "-")
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_table_says_what_a_kept_character_costs() -> None:
+    study = {"model": "m", "languages": {"python": summary({FULL_DEPTH: [KEPT]})}}
+    assert "| python (1) | full depth | 10 | 5 | 0.400 J modelled | 1.00 (1.00 to 1.00) |" in to_markdown(study)

@@ -133,11 +133,13 @@ class AgentPolicy:
                 check_agent(shapes, hidden_size, len(exits))
                 tensors = {name: file.get_tensor(name).astype(np.float32) for name in AGENT_TENSORS}
             agent = cls(tensors, exits)
+            if gate is not None and type(gate) not in (int, float):
+                raise TypeError(f"its gate is {str(gate)[:20]!r}")
             agent.gate = None if gate is None else float(gate)
             if not all(np.isfinite(number).all() for number in (*tensors.values(), agent.gate or 0.0)):
                 raise ModelDamagedError(f"{path} holds NaN or infinity; export the agent again.")
             return agent
-        except (OSError, KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError, SafetensorError) as error:
             raise ModelDamagedError(f"{path} cannot be read ({error}); export the agent again.") from error
 
     def exit_logit(self, state: ExitState) -> float:

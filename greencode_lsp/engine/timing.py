@@ -40,7 +40,7 @@ two seconds they cannot be: ten tries at one model gave 1.07 to 1.81 for two pos
 BUDGET_S = 20.0
 """Timing ends after this, within a round too, with what it has."""
 UNREACHED = 1e9
-"""A threshold that is asked about and never reached; at an infinite one nothing is asked."""
+"""A threshold above every logit: the policy is asked, as it is not where the threshold is infinite."""
 _WEIGHT_BYTES = {"int4": 0.64, "mixed": 0.87, "int8": 1.13, "bfloat16": 2.0, "float32": 4.0}
 """Of a weight with its block's scale; `mixed` has 4 bits in about half of its weights."""
 
@@ -132,7 +132,9 @@ def use_this_device(engine: Engine) -> None:
     shortlist_layers = profile.shortlist_s / sum(s.seconds[1] for s in profile.segments) * profile.exits[-1]
     engine.use_costs(curve, head_layers, round(shortlist_layers, 3))
     token_s = sum(segment.seconds[1] for segment in profile.segments)
-    checks = profile.check_s * (len(engine.exits) - 1) / token_s
+    asked = len(engine.exits) - 1
+    counted = engine.manifest.exit_head_layers * asked / engine.exits[-1]  # the table's ratios hold it already
+    checks = max(0.0, profile.check_s * asked / token_s - counted)
     ratios = [
         row.layer_equivalents_ratio
         for table in engine.manifest.calibration.values()

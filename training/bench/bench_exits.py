@@ -26,7 +26,6 @@ from training.bench.bench_peers import NEW_TOKENS, decode_s
 PROMPT_TOKENS = 512
 LONG_PROMPT_TOKENS = 1000
 TYPED_CHARACTERS = 240
-"""A threshold above every logit: the policy is asked, as it is not where there is no threshold."""
 CHECKS = 2000
 CLOSED_BY_EDITORS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 

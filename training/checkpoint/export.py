@@ -24,9 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from greencode_lsp.engine.checkpoint import SCALE_SUFFIX, ZERO_SUFFIX, Weights, read_config
+from greencode_lsp.engine.policy import AGENT_FILE
 from greencode_lsp.engine.quantize import paired_zeros, pairs, round_to_blocks
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
+from greencode_lsp.models.packs import EXITS_FILE
 from greencode_lsp.models.weights import BLOCK_SIZE
 from training.checkpoint import bpe
 from training.checkpoint.bpe import fim_marks
@@ -177,7 +179,7 @@ def dequantise(folder: Path, out: Path) -> Path:
     save_shards(out, layout, lambda name: torch.from_numpy(weights.float32(name)), MAX_FLOAT_SHARD_BYTES)
     for path in folder.iterdir():
         is_ours = path.name == MANIFEST_NAME or path.name.endswith(".index.json")
-        if (path.suffix == ".json" and not is_ours) or path.name == "agent.safetensors":
+        if (path.suffix == ".json" and not is_ours) or path.name in (AGENT_FILE, EXITS_FILE):
             shutil.copyfile(path, out / path.name)
     (out / "config.json").write_text(json.dumps(config | {"dtype": "float32"}, indent=1), encoding="utf8")
     if manifest is not None:

@@ -116,8 +116,10 @@ def thresholds(logits: Vector, rollouts: Rollouts) -> list[tuple[float, float]]:
 
     One for each of AGREEMENTS, if they differ; the calibration then measures what is kept.
     """
-    right = rollouts.right[:, :-1]
-    candidates = np.unique(np.quantile(logits[np.isfinite(logits)], np.linspace(1, 0, 400)))[::-1]
+    right, is_asked = rollouts.right[:, :-1], np.isfinite(logits)
+    if not is_asked.any():
+        return []  # a gate that never opens here
+    candidates = np.unique(np.quantile(logits[is_asked], np.linspace(1, 0, 400)))[::-1]
     kept = []
     for threshold in candidates:
         exits_here = logits > threshold

@@ -13,6 +13,7 @@ Letters: P packages, K cursors.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,7 @@ def kept_characters(shown: str, reference: str) -> int:
 def score(backend: Backend, meter: Meter, settings: Settings, line: HeldOutLine, language: str, name: str) -> Kept:
     """Complete at a cursor under a named preference or at full depth, the prompt having been read."""
     cursor = line.position
+    settings = replace(settings, multiline="never")  # what is counted is the line
     request = Request(cursor.document, cursor.offset, language, line.pointer.file, invoked=name == FULL_DEPTH)
     if name == FULL_DEPTH:
         made = complete(backend, request, _FullDepth(settings), meter)
@@ -95,20 +97,22 @@ def summary(scored: Mapping[str, Sequence[Kept]], seed: int = 0) -> dict[str, An
     drawn = np.random.default_rng(seed).integers(0, len(packages), (RESAMPLES, len(packages)))
     sums = {name: _sums(rows, packages) for name, rows in scored.items()}  # [P, 2]
     per_character = {name: _per_character(s[drawn].sum(1)) for name, s in sums.items()}  # [RESAMPLES]
-    base = _per_character(sums[FULL_DEPTH].sum(0))
+    base = float(_per_character(sums[FULL_DEPTH].sum(0)))
     out: dict[str, Any] = {}
     for name, rows in scored.items():
-        cost = _per_character(sums[name].sum(0))
-        interval = np.percentile(per_character[name] / per_character[FULL_DEPTH], [2.5, 97.5], method="nearest")
+        shares = per_character[name] / per_character[FULL_DEPTH]
+        known = shares[np.isfinite(shares)]
+        ends = [float(end) for end in np.percentile(known, [2.5, 97.5])] if len(known) else [0.0, 0.0]
+        cost = float(_per_character(sums[name].sum(0)))
         out[name] = {
             "cursors": len(rows),
             "shown_characters": sum(row.shown for row in rows),
             "kept_characters": sum(row.kept for row in rows),
             "energy_j": sum(row.energy_j for row in rows),
-            "energy_tier": rows[0].tier,
-            "j_per_kept_character": float(cost),
-            "of_full_depth": float(cost / base),
-            "of_full_depth_95": [float(end) for end in interval],
+            "energy_tier": " and ".join(sorted({row.tier for row in rows})),
+            "j_per_kept_character": cost if math.isfinite(cost) else None,
+            "of_full_depth": cost / base if math.isfinite(cost / base) else None,
+            "of_full_depth_95": ends,
         }
     return out
 
@@ -147,6 +151,17 @@ def run(settings: Settings, sources: Sequence[str], languages: Sequence[str], li
     return results
 
 
+def cells(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what a kept character costs and its share of full depth's, for people; dashes where none was kept."""
+    if row["j_per_kept_character"] is None or row["of_full_depth"] is None:
+        return "-", "-"
+    low, high = row["of_full_depth_95"]
+    return (
+        f"{row['j_per_kept_character']:.3f} J {row['energy_tier']}",
+        f"{row['of_full_depth']:.2f} ({low:.2f} to {high:.2f})",
+    )
+
+
 def to_markdown(results: Mapping[str, Any]) -> str:
     """Return the table that is printed."""
     lines = [
@@ -157,11 +172,10 @@ def to_markdown(results: Mapping[str, Any]) -> str:
     ]
     for language, ways in results["languages"].items():
         for name, row in ways.items():
-            low, high = row["of_full_depth_95"]
+            cost, share = cells(row)
             lines.append(
                 f"| {language} ({row['cursors']}) | {name} | {row['shown_characters']} | {row['kept_characters']} | "
-                f"{row['j_per_kept_character']:.3f} ({row['energy_tier']}) | {row['of_full_depth']:.2f} "
-                f"({low:.2f} to {high:.2f}) |"
+                f"{cost} | {share} |"
             )
     return "\n".join(lines)
 

@@ -108,12 +108,14 @@ def bundled(artefacts: Artefacts) -> str:
     tokens = manifest.training["tokens_seen"] + sum(corpus.get("tokens", {}).values())
     packages = Counter(p["language"] for p in corpus["packages"] if p["split"] == "train")
     counted = " and ".join(f"{count} {language.capitalize()} packages" for language, count in packages.items())
-    *most, last = manifest.exits
+    *early, last = map(str, manifest.exits)
+    *most, deepest = early
+    named = f"{', '.join(most)} or {deepest}" if most else deepest
     heads = f", each time through a map of its own ({manifest.exit_heads[0]})" if manifest.exit_heads else ""
     return (
-        f"`{manifest.name}` has {weights / 1e6:.1f} million parameters and {last} layers, and may exit after "
-        f"{', '.join(map(str, most[:-1]))} or {most[-1]} of them{heads}. It {_origin(manifest)} trained on "
-        f"{tokens / 1e6:.1f} million tokens of {counted}, each listed in its `greencode.json` with version and licence."
+        f"`{manifest.name}` has {weights / 1e6:.1f} million parameters and {last} layers, and may exit after {named} "
+        f"of them{heads}. It {_origin(manifest)} trained on {tokens / 1e6:.1f} million tokens of {counted}, each "
+        "listed in its `greencode.json` with version and licence."
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from training.evaluation.artefacts import Artefacts
+from training.evaluation.kept_study import cells
 from training.markdown import table
 
 KINDS = {"AVX-512": "avx512f", "AVX2": "avx2", "NEON": "asimddp"}
@@ -270,9 +271,7 @@ def kept(artefacts: Artefacts) -> str:
     for _, study in artefacts.read("kept.json"):
         for language, ways in study["languages"].items():
             for name, row in ways.items():
-                low, high = row["of_full_depth_95"]
-                share = f"{row['of_full_depth']:.2f} ({low:.2f} to {high:.2f})"
-                cost = f"{row['j_per_kept_character']:.3f} J {row['energy_tier']}"
+                cost, share = cells(row)
                 shown = f"{row['kept_characters']:,} of {row['shown_characters']:,}"
                 rows.append([f"`{study['model']}`", language.capitalize(), name, shown, cost, share])
     if not rows:

@@ -205,23 +205,28 @@ def compare(rollouts: Rollouts, manifest: Manifest, networks: Mapping[str, ExitN
         for share, figures in zip(AGREEMENTS, several, strict=True)
         if figures
     ]
-    judged: dict[str, Any] = _judge(rows)
-    gate, gated_rows = best_gate(rollouts, manifest, networks[judged["agent"]], _ratio(rows, judged["agent"]))
-    return {"tokens": len(rollouts), "rows": [*rows, *gated_rows], "gate": gate} | judged
+    agent = cheapest_candidate(rows)
+    gate, gated_rows = best_gate(rollouts, manifest, networks[agent], _ratio(rows, agent))
+    rows += gated_rows
+    said = verdict(rows, agent, agent if gate is None else GATED)
+    return {"tokens": len(rollouts), "rows": rows, "gate": gate, "agent": agent, "verdict": said}
 
 
-def _judge(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return which of CANDIDATES is the agent, and in a sentence what it is no better than at WANTED_AGREEMENT."""
-    ratio = {row["policy"]: row["layer_equivalents_ratio"] for row in rows if row["wanted"] == WANTED_AGREEMENT}
-    agent = min(CANDIDATES, key=lambda name: _ratio(rows, name))
-    beaten_by = [name for name in RIVALS if ratio.get(name, np.inf) <= ratio.get(agent, np.inf)]
-    if agent not in ratio:
-        verdict = f"The agent keeps an agreement of {WANTED_AGREEMENT} at no threshold."
-    elif beaten_by:
-        verdict = f"The agent ({agent}) is no better than {' and '.join(beaten_by)} at {WANTED_AGREEMENT}."
-    else:
-        verdict = f"The agent ({agent}) is the cheapest at an agreement of {WANTED_AGREEMENT}, the oracle apart."
-    return {"agent": agent, "verdict": verdict}
+def cheapest_candidate(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return which of CANDIDATES costs least at WANTED_AGREEMENT."""
+    return min(CANDIDATES, key=lambda name: _ratio(rows, name))
+
+
+def verdict(rows: Sequence[Mapping[str, Any]], agent: str, served: str) -> str:
+    """Return in a sentence what the agent, as it is served, is no better than at WANTED_AGREEMENT."""
+    cost = _ratio(rows, served)
+    if cost == np.inf:
+        return f"The agent keeps an agreement of {WANTED_AGREEMENT} at no threshold."
+    name = agent if served == agent else f"{agent}, {served}"
+    beaten_by = [rival for rival in RIVALS if _ratio(rows, rival) <= cost]
+    if beaten_by:
+        return f"The agent ({name}) is no better than {' and '.join(beaten_by)} at {WANTED_AGREEMENT}."
+    return f"The agent ({name}) is the cheapest at an agreement of {WANTED_AGREEMENT}, the oracle apart."
 
 
 def _ratio(rows: Sequence[Mapping[str, Any]], policy: str) -> float:

@@ -1,7 +1,8 @@
 """What the layers cost: c(m)/c(1) of a segment over m positions, and the head in layers.
 
-The same timings as `greencode-lsp profile` takes on a user's machine (engine/timing.py). Written to `cost_curve`,
-`head_layers` and `exit_head_layers` of the manifest, which the agent's reward and every reported ratio use.
+The same timings as `greencode-lsp profile` takes on a user's machine (engine/timing.py). Written to `cost_curve` and
+`head_layers` of the manifest, which the agent's reward and every reported ratio use, and to
+`exit_head_layers`, which is in the ratios of completions (engine/cost.py) and not in the reward.
 """
 
 from __future__ import annotations

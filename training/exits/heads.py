@@ -20,6 +20,7 @@ from torch import nn
 
 from greencode_lsp.engine.families import describe
 from greencode_lsp.engine.load import open_source
+from greencode_lsp.engine.policy import AGENT_FILE
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import read_manifest, write_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
@@ -51,7 +52,7 @@ def served_exits(options: HeadOptions, exits: tuple[int, ...]) -> tuple[int, ...
     unknown = sorted(set(options.exits) - set(early))
     if unknown:
         raise CorpusError(f"[heads] serves exits {unknown}, and the checkpoint has {early}; name some of these.")
-    return (*(options.exits or early), last)
+    return (*sorted(set(options.exits or early)), last)
 
 
 def fit(preset: Preset, work: Path, out: Path) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def fit(preset: Preset, work: Path, out: Path) -> dict[str, Any]:
         print(f"exit {layer}: {before} without a head, {after} with it", flush=True)
         notes[str(layer)] = {"without": asdict(before), "with": asdict(after)}
         fitted.append(head)
+    (out / AGENT_FILE).unlink(missing_ok=True)
     kinds = save_heads(out, [head.tensors() for head in fitted])
     training = {name: about for name, about in manifest.training.items() if name not in ("agent", "calibration")}
     manifest = replace(

@@ -248,7 +248,8 @@ class Tree:
     def margin(self, config: DecodeConfig, token_ids: Sequence[int], constraint: Constraint | None = None) -> float:
         """Return how near the completion was to another: the least gap between a logit and what it was compared with.
 
-        Exit logits against the threshold, and the two likeliest tokens of each exit, at the positions after the ids.
+        Exit logits against the threshold, a gate's against the gate, and the two likeliest tokens of each exit, at the
+        positions after the ids.
         """
         node, gaps = self.root, list[float]()
         for index, token in enumerate(token_ids):

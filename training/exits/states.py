@@ -145,7 +145,7 @@ class StateCache:
         """Return all states of a part. Raises CorpusError where there are none."""
         shards = [load_file(path) for path in sorted(self.folder.glob(f"{part}-*.safetensors"))]
         if not shards:
-            raise CorpusError(f"{self.folder} holds no {part} states; run `python -m training exits` again.")
+            raise CorpusError(f"{self.folder} holds no {part} states; run the command that caches them again.")
         return States(**{f.name: np.concatenate([shard[f.name] for shard in shards]) for f in fields(States)})
 
 

@@ -82,7 +82,8 @@ def cut_repetition(text: str, cursor: Cursor) -> str:
     if match:
         text = text[: match.end(1)]
     lines = text.split("\n")
-    whole = [line.strip() for line in (cursor.left + lines[0], *lines[1:])]
+    begun = cursor.left if re.search(r"\w", cursor.left) else ""  # brackets close one another, line by line
+    whole = [line.strip() for line in (begun + lines[0], *lines[1:])]
     for index in range(len(lines) - REPEATED_LINES + 1):
         run = set(whole[index : index + REPEATED_LINES])
         if len(run) == 1 and run != {""}:
