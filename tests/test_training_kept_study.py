@@ -12,10 +12,18 @@ from greencode_lsp.settings import Settings
 from tests.fakes import FakeEngine, backend, meter, tokenizer
 from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine, Pointer
-from training.evaluation.kept_study import FULL_DEPTH, Kept, cells, kept_characters, score, summary, to_markdown
+from training.evaluation.kept_study import (
+    FULL_DEPTH,
+    KeptCharacters,
+    cells,
+    kept_characters,
+    score,
+    summary,
+    to_markdown,
+)
 
 TEXT = "tally = tally_of(rows)\nprint(tally)\n"
-KEPT = Kept("p", 10, 5, 2.0, "modelled")
+KEPT = KeptCharacters("p", 10, 5, 2.0, "modelled")
 
 
 def line() -> HeldOutLine:
@@ -34,7 +42,7 @@ def test_characters_are_kept_up_to_the_first_error(shown: str, kept: int) -> Non
 def test_a_cursor_is_completed_by_the_servers_pipeline(name: str) -> None:
     engine = FakeEngine((TEXT,))
     found = score(backend(engine), meter(), Settings(), line(), "python", name)
-    assert found == Kept("p", 14, 14, 10.0, "modelled")
+    assert found == KeptCharacters("p", 14, 14, 10.0, "modelled")
     assert "tally_of" not in tokenizer().decode(engine.prompts[-1])
 
 

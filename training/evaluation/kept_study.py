@@ -58,7 +58,7 @@ class _FullDepth:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptCharacters:
     """One completion."""
 
     package: str
@@ -75,7 +75,9 @@ def kept_characters(shown: str, reference: str) -> int:
     return len(os.path.commonprefix([shown, reference]))
 
 
-def score(backend: Backend, meter: Meter, settings: Settings, line: HeldOutLine, language: str, name: str) -> Kept:
+def score(
+    backend: Backend, meter: Meter, settings: Settings, line: HeldOutLine, language: str, name: str
+) -> KeptCharacters:
     """Complete at a cursor under a named preference or at full depth, the prompt having been read."""
     cursor = line.position
     settings = replace(settings, multiline="never")  # what is counted is the line
@@ -86,12 +88,12 @@ def score(backend: Backend, meter: Meter, settings: Settings, line: HeldOutLine,
         asked = replace(settings, preference=PREFERENCES[name])
         made = complete(backend, request, LiveControl.of(asked, backend.manifest, language), meter)
     text, reference = made.text.partition("\n")[0], cursor.rest_of_line
-    return Kept(
+    return KeptCharacters(
         line.pointer.package, len(text), kept_characters(text, reference), made.energy.energy_j, made.energy.energy_tier
     )
 
 
-def summary(scored: Mapping[str, Sequence[Kept]], seed: int = 0) -> dict[str, Any]:
+def summary(scored: Mapping[str, Sequence[KeptCharacters]], seed: int = 0) -> dict[str, Any]:
     """Return what each way costs per kept character, alone and as a share of full depth's, with 95 % intervals."""
     packages = sorted({row.package for row in scored[FULL_DEPTH]})
     drawn = np.random.default_rng(seed).integers(0, len(packages), (RESAMPLES, len(packages)))
@@ -117,7 +119,7 @@ def summary(scored: Mapping[str, Sequence[Kept]], seed: int = 0) -> dict[str, An
     return out
 
 
-def _sums(rows: Sequence[Kept], packages: Sequence[str]) -> Any:
+def _sums(rows: Sequence[KeptCharacters], packages: Sequence[str]) -> Any:
     """Return joules and kept characters by package, [P, 2]."""
     sums = np.zeros((len(packages), 2))
     for row in rows:
@@ -141,7 +143,7 @@ def run(settings: Settings, sources: Sequence[str], languages: Sequence[str], li
         if not lines:
             raise SettingError(f"No held-out line of {language} is here; name folders with --heldout-sources.")
         lines = random.Random(seed).sample(lines, min(limit, len(lines)))
-        scored: dict[str, list[Kept]] = {name: [] for name in ways}
+        scored: dict[str, list[KeptCharacters]] = {name: [] for name in ways}
         for index, line in enumerate(lines):
             score(backend, meter, settings, line, language, FULL_DEPTH)  # reads the prompt
             turn = index % len(ways)

@@ -231,8 +231,8 @@ def verdict(rows: Sequence[Mapping[str, Any]], agent: str, served: str) -> str:
 
 def _ratio(rows: Sequence[Mapping[str, Any]], policy: str) -> float:
     """Return what a policy costs at WANTED_AGREEMENT; infinite where it keeps that at no threshold."""
-    found = (r["layer_equivalents_ratio"] for r in rows if (r["policy"], r["wanted"]) == (policy, WANTED_AGREEMENT))
-    return float(next(found, np.inf))
+    ratios = (r["layer_equivalents_ratio"] for r in rows if (r["policy"], r["wanted"]) == (policy, WANTED_AGREEMENT))
+    return float(next(ratios, np.inf))
 
 
 def as_text(table: Mapping[str, Any]) -> str:
