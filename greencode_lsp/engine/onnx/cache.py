@@ -16,8 +16,10 @@ from greencode_lsp.errors import EngineError
 from greencode_lsp.models.packs import ExitHeads
 from greencode_lsp.models.weights import WeightSource
 
-FORMAT_VERSION, HEADS_VERSION = 1, 2
-"""Of a folder of graphs, and of one of exit heads: one more whenever the same checkpoint would give other files."""
+FORMAT_VERSION = 1
+"""Of a folder of graphs: one more whenever the same checkpoint would give other files."""
+HEADS_VERSION = 2
+"""Of a folder of exit heads, likewise."""
 CACHE_NAME = "graphs"
 HEADS_NAME = "exit-heads"
 Opened = TypeVar("Opened")
