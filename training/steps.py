@@ -125,7 +125,7 @@ def _trained(work: Path) -> Path:
 
 def run_heads(job: Job) -> None:
     """Give the exits heads of their own where the preset asks for them."""
-    from training.exits import heads
+    from training.exits import heads  # imports datasketch: seconds
 
     if not job.preset.heads.tokens:
         print("no heads: every exit speaks through the LM head alone")

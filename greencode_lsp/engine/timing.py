@@ -176,6 +176,12 @@ def _rising(curve: dict[int, float]) -> dict[int, float]:
     return out
 
 
+def first_exit(engine: Engine) -> DecodeConfig:
+    """Return what lets every token out at the first exit, asked by the agent's network where there is one."""
+    asked = network(engine)
+    return DecodeConfig("fixed", engine.exits[0] - 0.5) if asked == "never" else DecodeConfig(asked, -NEVER)
+
+
 def network(engine: Engine) -> str:
     """Return the policy that is the agent's network and runs no LM head; `never` for a model without an agent."""
     return next((name for name in ("gate", "agent") if name in engine.policies), "never")
@@ -191,9 +197,8 @@ class _Timer:
         self._prompt = [0] * min(PROMPT_TOKENS, room // 2)
         fitting = [m for m in POSITIONS if m == 1 or m <= room - (len(self._prompt) if m < LONG else 0)]
         self.positions = [m for m in fitting if m not in skipped]
-        asked = network(engine)
-        first = DecodeConfig("fixed", engine.exits[0] - 0.5) if asked == "never" else DecodeConfig(asked, -NEVER)
-        self._configs = {"never": DecodeConfig(), "first": first, "checked": DecodeConfig(asked, UNREACHED)}
+        checked = DecodeConfig(network(engine), UNREACHED)
+        self._configs = {"never": DecodeConfig(), "first": first_exit(engine), "checked": checked}
         self._warm_up: dict[object, list[float]] = {}
         self._seconds: dict[object, list[float]] = {}
 
@@ -293,8 +298,7 @@ def workloads(engine: Engine) -> Iterator[Workload]:
     """Yield kinds of work with different shares of bytes and operations: for a fit, not for a user."""
     room = engine.max_positions - 1
     short = [0] * min(8, room // 2)
-    asked = network(engine)
-    first = DecodeConfig("fixed", 0.0) if asked == "never" else DecodeConfig(asked, -NEVER)
+    first = first_exit(engine)
 
     def generation(prompt: Sequence[int], config: DecodeConfig, tokens: int) -> Callable[[], Work]:
         def run() -> Work:

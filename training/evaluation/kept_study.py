@@ -104,7 +104,7 @@ def summary(scored: Mapping[str, Sequence[KeptCharacters]], seed: int = 0) -> di
     for name, rows in scored.items():
         shares = per_character[name] / per_character[FULL_DEPTH]
         known = shares[np.isfinite(shares)]
-        ends = [float(end) for end in np.percentile(known, [2.5, 97.5])] if len(known) else [0.0, 0.0]
+        ends = [float(end) for end in np.percentile(known, [2.5, 97.5])] if len(known) else None
         cost = float(_per_character(sums[name].sum(0)))
         out[name] = {
             "cursors": len(rows),
@@ -155,7 +155,7 @@ def run(settings: Settings, sources: Sequence[str], languages: Sequence[str], li
 
 def cells(row: Mapping[str, Any]) -> tuple[str, str]:
     """Return what a kept character costs and its share of full depth's, for people; dashes where none was kept."""
-    if row["j_per_kept_character"] is None or row["of_full_depth"] is None:
+    if None in (row["j_per_kept_character"], row["of_full_depth"], row["of_full_depth_95"]):
         return "-", "-"
     low, high = row["of_full_depth_95"]
     return (

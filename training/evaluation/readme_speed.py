@@ -273,7 +273,16 @@ def kept(artefacts: Artefacts) -> str:
             for name, row in ways.items():
                 cost, share = cells(row)
                 shown = f"{row['kept_characters']:,} of {row['shown_characters']:,}"
-                rows.append([f"`{study['model']}`", language.capitalize(), name, shown, cost, share])
+                rows.append(
+                    [
+                        f"`{study['model']}`",
+                        f"{language.capitalize()} ({row['cursors']} lines)",
+                        name,
+                        shown,
+                        cost,
+                        share,
+                    ]
+                )
     if not rows:
         return ""
     head = ("model", "language", "preference", "characters kept of those shown", "a kept character", "of full depth")
