@@ -30,12 +30,13 @@ class DecodeConfig:
     """Lossless: early tokens are drafts, checked at full depth in batches (I4). Copies as well."""
     copies: bool = False
     """Tokens copied from the text are checked at full depth, several at once; all others are decoded as if it were
-    not set. What is kept is the full model's, up to how a row rounds alone and among others."""
+    not set. What is kept is what the last layer says, up to how a row rounds alone and among others: by the full head,
+    or by the shortlist where that may speak."""
     batch_invariant: bool = False
     """Let a position round alike alone and among others, as `self_speculative` does: its full-depth reference (I4)."""
     shortlist: float = NEVER
-    """Log-odds of the shortlist's likeliest id above which it is emitted without the full head. Drafts may be so
-    chosen; what verifies them is the full head always."""
+    """Log-odds of the shortlist's likeliest id above which it is emitted without the full head. With
+    `self_speculative` drafts may be so chosen; what verifies them is the full head always."""
     stop: str = "never"
     """A key of the engine's stop policies: `confidence`, `never`."""
     stop_threshold: float = NEVER
@@ -113,8 +114,8 @@ class Work:
     """(segment, positions) of every segment run after the first token's prompt, prompt positions left out."""
     head_runs: tuple[int, ...] = ()
     """Positions of every run of the LM head."""
-    shortlist_positions: int = 0
-    """Positions through the shortlist's rows of it."""
+    shortlist_runs: tuple[int, ...] = ()
+    """Positions of every run of the shortlist's rows of it."""
     exit_head_positions: int = 0
     """Positions through an early exit's own head."""
     layer_equivalents: float = 0.0
@@ -129,6 +130,11 @@ class Work:
     def head_positions(self) -> int:
         """Positions through the LM head."""
         return sum(self.head_runs)
+
+    @property
+    def shortlist_positions(self) -> int:
+        """Positions through the shortlist's rows of it."""
+        return sum(self.shortlist_runs)
 
     @property
     def layer_equivalents_ratio(self) -> float:

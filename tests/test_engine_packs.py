@@ -145,6 +145,34 @@ def test_what_verifies_is_the_full_head(engine: Engine) -> None:
         assert tokens(engine, config) == expected
 
 
+REPEATED = [5, 17, 101, 3, 42] * 6
+"""Text whose continuation is copied from itself."""
+
+
+def copied(engine: Engine, shortlist: float, **limits: Any) -> list[int]:
+    engine.draft_lengths = (0, 3, 3, 3, 3)
+    config = DecodeConfig("shortlist", copies=True, shortlist=shortlist)
+    return [step.token_id for step in engine.generate(REPEATED, FixedControl(config), max_new_tokens=12, **limits)]
+
+
+def test_a_sure_shortlist_says_which_copies_stay(engine: Engine) -> None:
+    found = copied(engine, -np.inf)
+    assert max(engine.work.shortlist_runs) > 1
+    assert (engine.work.head_positions, engine.work.shortlist_positions >= 12) == (0, True)
+    assert found == decoded(engine, DecodeConfig("shortlist", shortlist=-np.inf))
+
+
+def test_copies_that_the_shortlist_is_unsure_of_are_asked_of_the_full_head(engine: Engine) -> None:
+    found = copied(engine, 1e9)
+    assert max(engine.work.shortlist_runs) > 1
+    assert engine.work.head_runs == (1,) * len(engine.work.head_runs)
+    assert found == decoded(engine, DecodeConfig())
+
+
+def decoded(engine: Engine, config: DecodeConfig) -> list[int]:
+    return [step.token_id for step in engine.generate(REPEATED, FixedControl(config), max_new_tokens=12)]
+
+
 def test_a_constraint_is_asked_of_the_full_head(engine: Engine) -> None:
     """Healing allows few ids, and they need not be on the list."""
     allowed = [i for i in range(reference.VOCAB) if i not in set(SHORTLIST.tolist())][:3]

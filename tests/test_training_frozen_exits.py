@@ -80,22 +80,42 @@ def row_figures(agreement: float, cost: float) -> list[float]:
     return [agreement, 10, cost, 10, 5, 0, 0, 0, 0]
 
 
+def completion(*costs: float) -> list[list[float]]:
+    """One completion's figures: by threshold what it costs, then by the full head alone."""
+    return [row_figures(1.0, cost) for cost in (*costs, 9.5, 9.7)]
+
+
+CHEAPER = [9.0 - 0.5 * i for i in range(len(pack_table.THRESHOLDS))]
+
+
 def test_a_row_that_costs_no_less_than_a_more_conservative_one_is_left_out() -> None:
-    by_threshold = [row_figures(1.0, 9.0 - 0.5 * i if i != 3 else 9.9) for i in range(len(pack_table.THRESHOLDS))]
-    rows = pack_table.rows_of([by_threshold] * 50, 24)
+    costs = [cost if i != 3 else 9.9 for i, cost in enumerate(CHEAPER)]
+    rows = pack_table.tables_of([completion(*costs)] * 50, 24)[SHORTLIST]
     assert pack_table.THRESHOLDS[3] not in [row.shortlist for row in rows]
     assert (np.diff([row.layer_equivalents_ratio for row in rows]) < 0).all()
 
 
 def test_fewer_completions_prove_less() -> None:
-    by_threshold = [row_figures(1.0, 9.0 - 0.5 * i) for i in range(len(pack_table.THRESHOLDS))]
-    few, many = (pack_table.rows_of([by_threshold] * n, 24)[0].agreement_lower_95 for n in (20, 400))
+    few, many = (
+        pack_table.tables_of([completion(*CHEAPER)] * n, 24)[SHORTLIST][0].agreement_lower_95 for n in (20, 400)
+    )
     assert few < 0.9 < 0.99 < many
 
 
-def manifest(bound: float) -> Manifest:
-    row = pack_table.rows_of([[row_figures(1.0, 8.0)] * len(pack_table.THRESHOLDS)], 24)[0]
+def test_an_aggressive_row_keeps_no_more_than_a_conservative_one() -> None:
+    figures = completion(*CHEAPER)
+    figures[0][0] = 0.9
+    rows = pack_table.tables_of([figures] * 50, 24)[SHORTLIST]
+    assert {row.agreement for row in rows} == {0.9}
 
+
+def test_a_packs_table_says_what_copies_spare_the_full_head_and_lossless() -> None:
+    (row,) = pack_table.tables_of([completion(*CHEAPER)] * 50, 24)["never"]
+    assert (row.layer_equivalents_ratio, row.verified_ratio, row.shortlist) == (0.95, 0.97, None)
+
+
+def manifest(bound: float) -> Manifest:
+    row = pack_table.tables_of([completion(*CHEAPER)], 24)[SHORTLIST][0]
     proven = replace(row, agreement_lower_95=bound, shortlist=1.5)
     return Manifest("m", "qwen2", (24,), exit_policy=SHORTLIST, calibration={"python": {SHORTLIST: (proven,)}})
 

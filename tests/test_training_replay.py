@@ -15,6 +15,7 @@ from greencode_lsp.engine.policy import AgentPolicy, GatedPolicy, observation_si
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import reference
+from tests.exit_packs import pack_for
 from training.exits.replay import ORACLE, ReplayedCompletion, Replayer, Tree
 from training.exits.rollout import emit
 
@@ -23,6 +24,7 @@ NEW_TOKENS = 9
 PROMPTS = [[5, 6, 7, 8], [1], list(range(20, 60))]
 OTHER_ID = 197
 """Begins no prompt."""
+SHORTLIST = np.arange(0, reference.VOCAB, 2)
 THRESHOLDS = (-2.0, -1.0, -0.5, -0.2, 0.0, 0.2, 0.5, 1.0, 2.0, float("inf"))
 
 
@@ -87,6 +89,20 @@ CONFIGS = [
 def test_a_walk_is_the_engines_generation(engine: Engine, trees: list[Tree], index: int) -> None:
     for config in CONFIGS:
         assert_equal(trees[index].complete(config, NEW_TOKENS), engine, PROMPTS[index], config, frozenset())
+
+
+@pytest.mark.parametrize("threshold", [-np.inf, -3.0, -2.0, np.inf])
+def test_a_walk_by_the_shortlist_is_the_engines_generation(folder: Path, tmp_path: Path, threshold: float) -> None:
+    """Copies among what it says, and those that it is unsure of."""
+    pack = pack_for(folder, tmp_path / "pack", exits=EXITS, kinds=("none",) * (len(EXITS) - 1), shortlist=SHORTLIST)
+    engine = load_engine(folder, "cpu", pack=pack)
+    engine.draft_lengths = (0, 2, 2, 3, 3)
+    prompt = [5, 17, 101, 3, 42] * 6
+    tree = Tree(engine, Replayer(engine.model, EXITS), prompt)
+    config = DecodeConfig("never", copies=True, batch_invariant=True, shortlist=threshold)
+    walked = tree.complete(config, NEW_TOKENS)
+    assert len(walked.work.head_runs) + len(walked.work.shortlist_runs) > 0
+    assert_equal(walked, engine, prompt, config, frozenset())
 
 
 def test_a_walk_ends_at_a_stop_id_as_the_engine_does(engine: Engine, trees: list[Tree]) -> None:

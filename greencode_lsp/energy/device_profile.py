@@ -110,7 +110,8 @@ class DeviceProfile:
             return 0.0
         runs_s = sum(_at(self.segments[s].seconds, m) for s, m in work.decode_runs)
         checks = sum(s + 1 < len(self.segments) for s, _ in work.decode_runs)
-        heads_s = sum(_at(self.head.seconds, m) for m in work.head_runs) + self.shortlist_s * work.shortlist_positions
+        heads_s = sum(_at(self.head.seconds, m) for m in work.head_runs)
+        heads_s += self._shortlist_share * sum(_at(self.head.seconds, m) for m in work.shortlist_runs)
         return self._ends_s(work) + runs_s + heads_s + self.check_s * checks
 
     def full_depth_seconds(self, work: Work) -> float:
@@ -142,10 +143,15 @@ class DeviceProfile:
         for s, m in work.decode_runs:
             read_bytes += self.segments[s].weight_bytes
             operations += self.segments[s].operations * m
-        shortlist = self.shortlist_s / _at(self.head.seconds, 1)  # its share of the head, by time
-        shortlist *= work.shortlist_positions
-        read_bytes += self.head.weight_bytes * (len(work.head_runs) + shortlist)
-        return read_bytes, operations + self.head.operations * (work.head_positions + shortlist)
+        shortlist = self._shortlist_share
+        read_bytes += self.head.weight_bytes * (len(work.head_runs) + shortlist * len(work.shortlist_runs))
+        operations += self.head.operations * (work.head_positions + shortlist * work.shortlist_positions)
+        return read_bytes, operations
+
+    @property
+    def _shortlist_share(self) -> float:
+        """Return what the shortlist's rows take of the head, by the time of one position."""
+        return self.shortlist_s / _at(self.head.seconds, 1)
 
 
 def _at(seconds: Mapping[int, float], positions: int) -> float:

@@ -33,7 +33,8 @@ class WorkLog:
     prefill_layer_positions: int = 0
     head_runs: list[int] = field(default_factory=list)
     """Positions of each run of the LM head."""
-    shortlist_positions: int = 0
+    shortlist_runs: list[int] = field(default_factory=list)
+    """Positions of each run of the shortlist's rows of it."""
     exit_head_positions: int = 0
     decode_runs: list[tuple[int, int]] = field(default_factory=list)
     start_s: float = field(default_factory=time.perf_counter)
@@ -55,8 +56,8 @@ class WorkLog:
         self.head_runs.append(positions)
 
     def count_shortlist(self, positions: int) -> None:
-        """Record positions through the shortlist."""
-        self.shortlist_positions += positions
+        """Record one run of positions through the shortlist."""
+        self.shortlist_runs.append(positions)
 
     def count_exit_head(self, segment: int) -> None:
         """Record a position through an early exit's head; most exits have none."""
@@ -73,7 +74,7 @@ class WorkLog:
         layers = sum(n * relative_cost(manifest.cost_curve, m) for m, n in layers_by_positions.items())
         # the head is a matrix like the layers': several rows at once share the reading of it
         layers += manifest.head_layers * sum(relative_cost(manifest.cost_curve, m) for m in self.head_runs)
-        layers += manifest.shortlist_layers * self.shortlist_positions
+        layers += manifest.shortlist_layers * sum(relative_cost(manifest.cost_curve, m) for m in self.shortlist_runs)
         layers += manifest.exit_head_layers * self.exit_head_positions
         full_layers = manifest.exits[-1] * max(0, self.emitted_tokens - 1)  # the first token's layers are the prompt's
         return Work(
@@ -83,7 +84,7 @@ class WorkLog:
             prefill_layer_positions=self.prefill_layer_positions,
             decode_runs=tuple(self.decode_runs),
             head_runs=tuple(self.head_runs),
-            shortlist_positions=self.shortlist_positions,
+            shortlist_runs=tuple(self.shortlist_runs),
             exit_head_positions=self.exit_head_positions,
             layer_equivalents=layers,
             full_depth_layer_equivalents=full_layers + manifest.head_layers * self.emitted_tokens,

@@ -5,7 +5,7 @@ Letters: V vocabulary, k drafts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from greencode_lsp.engine.cost import WorkLog
 from greencode_lsp.engine.drafts import propose
-from greencode_lsp.engine.policy import ExitPolicy, PolicyRule
+from greencode_lsp.engine.policy import ExitPolicy, PolicyRule, log_odds
 from greencode_lsp.engine.state import DecoderState, ExitDecision, Vector
 from greencode_lsp.engine.stop import Picked, StopPolicy, StopTracker
 from greencode_lsp.records import NEVER, Constraint, Control, DecodeConfig, Step
@@ -100,11 +100,10 @@ class Decoder:
         decision: ExitDecision = self.state.advance_until(
             rule, control.cancelled, batch_invariant=config.is_batch_invariant
         )
-        if decision.ids is None:
-            token_id, confidence = pick(decision.logits, emitted, limits.constraint)
+        if decision.is_short:
+            token_id, confidence = self._on_shortlist(decision.logits)
         else:
-            place, confidence = pick(decision.logits, emitted, None)
-            token_id = int(decision.ids[place])
+            token_id, confidence = pick(decision.logits, emitted, limits.constraint)
         return [Picked(token_id, decision.exit_index, confidence, self._hidden(decision.exit_index, len(self.state)))]
 
     def _hidden(self, index: int, stop: int) -> Callable[[], Vector]:
@@ -137,15 +136,41 @@ class Decoder:
         emit t_1 .. t_a while d_i = t_i, then t_{a+1}, and crop to what was emitted.
         """
         count = len(self.state) - length + 1
-        full = self.state.full_depth_logits(count, control.cancelled, batch_invariant=config.is_batch_invariant)
+        self.state.advance_all(control.cancelled, batch_invariant=config.is_batch_invariant)
+        is_short = config.shortlist < NEVER and not config.self_speculative and self.state.runner.shortlist is not None
+        said = self._shortlisted if is_short else self._full_depth
         kept: list[Picked] = []
-        for i, logits in enumerate(full):
-            token_id, confidence = pick(logits, emitted + drafts[:i], limits.constraint)
+        for i, (token_id, confidence) in enumerate(said(drafts, count, config, emitted, limits)):
             kept.append(Picked(token_id, self.state.last, confidence, self._hidden(self.state.last, length + i)))
             if drafts[i : i + 1] != [token_id]:
                 break
         self.state.crop(length + len(kept) - 1)
         return kept
+
+    def _full_depth(
+        self, drafts: list[int], count: int, config: DecodeConfig, emitted: list[int], limits: Limits
+    ) -> Iterator[tuple[int, float]]:
+        """Yield what the full head says at each of the last positions, and how sure it is."""
+        for i, logits in enumerate(self.state.last_logits(count)):
+            yield pick(logits, emitted + drafts[:i], limits.constraint)
+
+    def _shortlisted(
+        self, drafts: list[int], count: int, config: DecodeConfig, emitted: list[int], limits: Limits
+    ) -> Iterator[tuple[int, float]]:
+        """Yield the same where the shortlist says it if it is sure: most copies are as easily said as found."""
+        for i, logits in enumerate(self.state.last_shortlist_logits(count)):
+            context = emitted + drafts[:i]
+            if log_odds(logits) > config.shortlist and not limits.rules(context):
+                yield self._on_shortlist(logits)
+            else:
+                full = self.state.full_depth_logits_at(len(self.state) - count + i)
+                yield pick(full, context, limits.constraint)
+
+    def _on_shortlist(self, logits: Vector) -> tuple[int, float]:
+        """Return the shortlist's likeliest id, and its share of the softmax over the shortlist."""
+        assert self.state.runner.shortlist is not None, "asked of a model without a shortlist"
+        place, confidence = pick(logits, (), None)
+        return int(self.state.runner.shortlist[place]), confidence
 
     def _copied(self, emitted: list[int], limits: Limits) -> list[int]:
         """Return drafts copied from the text, to be fed all; none where a constraint rules the next token."""

@@ -82,7 +82,7 @@ class Recorder(Protocol):
         ...
 
     def count_shortlist(self, positions: int) -> None:
-        """Record positions through the shortlist's rows of it."""
+        """Record one run of positions through the shortlist's rows of it."""
         ...
 
     def count_exit_head(self, segment: int) -> None:
@@ -109,8 +109,8 @@ class ExitDecision:
     exit_index: int
     logits: Vector
     """[V], or [n] of the shortlist's ids."""
-    ids: NDArray[np.int64] | None = None
-    """The ids [n] that the logits are of; None for all."""
+    is_short: bool = False
+    """Whether they are of the shortlist's ids alone."""
 
 
 class DecoderState:
@@ -201,7 +201,7 @@ class DecoderState:
             self.advance(index, cancelled, batch_invariant=batch_invariant)
             if index == self.last or (rule is not None and rule(self, index)):
                 if self.runner.shortlist is not None and rule is not None and rule.takes_shortlist(self, index):
-                    return ExitDecision(index, self.shortlist_logits(index), self.runner.shortlist)
+                    return ExitDecision(index, self.shortlist_logits(index), is_short=True)
                 return ExitDecision(index, self.exit_logits(index))
         raise AssertionError("a model has at least one segment")
 
@@ -237,9 +237,30 @@ class DecoderState:
 
     def full_depth_logits(self, count: int, cancelled: Callable[[], bool], *, batch_invariant: bool = False) -> Vector:
         """Advance all segments to the end; return logits [count, V] of the last positions."""
+        self.advance_all(cancelled, batch_invariant=batch_invariant)
+        return self.last_logits(count)
+
+    def advance_all(self, cancelled: Callable[[], bool], *, batch_invariant: bool = False) -> None:
+        """Advance all segments to the end; raises as `advance`."""
         for index in range(len(self.filled)):
             self.advance(index, cancelled, batch_invariant=batch_invariant)
+
+    def full_depth_logits_at(self, position: int) -> Vector:
+        """Return logits [V] after a position that all segments have run."""
+        if self.recorder:
+            self.recorder.count_head(1)
+        logits: Vector = self.runner.logits(self.last, position, position + 1)[0]
+        return logits
+
+    def last_logits(self, count: int) -> Vector:
+        """Return logits [count, V] at the last positions, which all segments have run."""
         return self._logits(self.last, count)
+
+    def last_shortlist_logits(self, count: int) -> Vector:
+        """Return logits [count, n] of the shortlist's ids at the same."""
+        if self.recorder:
+            self.recorder.count_shortlist(count)
+        return self.runner.shortlist_logits(self.last, len(self.ids) - count, len(self.ids))
 
     def _logits(self, index: int, count: int) -> Vector:
         if self.recorder:

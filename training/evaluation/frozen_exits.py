@@ -194,7 +194,7 @@ def calibrate(options: FrozenOptions, model: FrozenModel, manifest: Manifest, ju
     for language in sorted({package.language for package in judged}):
         path = options.work / f"table-{language}.jsonl"
         figures = pack_table.record(engine, model.tokenizer, judged, language, options.completions, path)
-        tables[language] = {SHORTLIST: pack_table.rows_of(figures, model.architecture.layers)}
+        tables[language] = pack_table.tables_of(figures, model.architecture.layers)
     timed = engine.manifest
     engine.manifest = replace(
         manifest,

@@ -1,4 +1,4 @@
-"""The shortlist's threshold table: completions as served, at cursors of packages that nothing was counted or fitted on.
+"""A pack's threshold tables: completions as served, at cursors of packages that nothing was counted or fitted on.
 
 A completion of each threshold is replayed over one recorded tree (training/replay.py), so that a dozen thresholds cost
 little more than one. Each cursor's figures are a line of a file, and a run that was stopped goes on behind the last.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import CalibrationRow
 from greencode_lsp.preference import SHORTLIST
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
-from greencode_lsp.records import DecodeConfig
+from greencode_lsp.records import NEVER, DecodeConfig
 from training.data.archives import disk_error
 from training.data.corpus import read_source
 from training.data.cursors import SourcePosition
@@ -33,14 +34,20 @@ from training.exits.replay import Node, Tree
 from training.exits.served import serve
 from training.whole_files import note, write_text
 
-THRESHOLDS = (4.0, 3.0, 2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0)
-"""Log-odds of the shortlist's likeliest id, from conservative to aggressive."""
+THRESHOLDS = (4.0, 2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -20.0)
+"""Log-odds of the shortlist's likeliest id, from conservative to aggressive: the last one always lets it speak."""
+CONFIGS = (
+    *(DecodeConfig(SHORTLIST, copies=True, shortlist=threshold) for threshold in THRESHOLDS),
+    DecodeConfig("never", copies=True),
+    DecodeConfig("never", self_speculative=True),
+)
+"""What is measured: the shortlist by threshold, then the full head alone, and the same lossless."""
 NEW_TOKENS = 32
 FIGURES = (
     *("agreement", "tokens", "layer_equivalents", "full_layer_equivalents", "shortlisted"),
     *("exact_match", "edit_similarity", "rouge_l", "codebleu"),
 )
-"""What is kept of a completion under a threshold; `shortlisted` tokens did without the full head."""
+"""What is kept of a completion under one of CONFIGS; `shortlisted` tokens did without the full head."""
 
 
 def cursors(packages: Sequence[Package], language: str, seed: int = 0) -> Iterator[SourcePosition]:
@@ -84,18 +91,16 @@ class EngineGrower:
 def measure(
     engine: Engine, tokenizer: CodeTokenizer, grower: EngineGrower, cursor: SourcePosition
 ) -> list[list[float]]:
-    """Return FIGURES of the completion at a cursor, by threshold."""
+    """Return FIGURES of the completions at a cursor, one of each of CONFIGS."""
     served = serve(engine, tokenizer, cursor, NEW_TOKENS)
     tree = Tree(engine, grower, served.prompt_ids)
     reference = cursor.rest_of_line.rstrip()
     rows: list[list[float]] = []
-    for threshold in THRESHOLDS:
-        completion = tree.serve(served, DecodeConfig(SHORTLIST, copies=True, shortlist=threshold))
+    for config in CONFIGS:
+        completion = tree.serve(served, config)
         work, count = completion.work, len(completion.steps)
         scores = line_scores(served.first_line(completion.token_ids), reference, cursor.language)
-        rules = served.constraint or (lambda emitted: None)
-        ruled = sum(rules(completion.token_ids[:i]) is not None for i in range(count))
-        shortlisted = work.shortlist_positions - (work.head_runs.count(1) - ruled)
+        shortlisted = max(0, count - work.head_positions) if config.shortlist < NEVER else 0
         costs = (work.layer_equivalents, work.full_depth_layer_equivalents, shortlisted)
         rows.append([completion.agreement, count, *costs, *scores])
     return rows
@@ -104,7 +109,7 @@ def measure(
 def record(
     engine: Engine, tokenizer: CodeTokenizer, packages: Sequence[Package], language: str, count: int, path: Path
 ) -> list[list[list[float]]]:
-    """Return the figures of `count` completions, [n, thresholds, figures], going on behind those that `path` holds.
+    """Return the figures of `count` completions, [n, configs, figures], going on behind those that `path` holds.
 
     Raises CorpusError where the disk is full, and where `path` holds those of another pack.
     """
@@ -112,7 +117,11 @@ def record(
     made_of = {"pack": engine.manifest.files, "precision": engine.precision, "packages": names, "copies": True}
     grower = EngineGrower(engine)
     try:
-        note(path.with_suffix(".json"), made_of | {"thresholds": THRESHOLDS, "new_tokens": NEW_TOKENS}, "completions")
+        note(
+            path.with_suffix(".json"),
+            made_of | {"thresholds": THRESHOLDS, "new_tokens": NEW_TOKENS, "verifies_by": SHORTLIST},
+            "completions",
+        )
         stored = path.read_text(encoding="utf8").splitlines(keepends=True) if path.exists() else []
         whole = [line for line in stored if line.endswith("]\n")]  # the last one may be half written
         write_text(path, "".join(whole))
@@ -133,30 +142,41 @@ def record(
     return measured
 
 
-def rows_of(figures: Any, layers: int) -> tuple[CalibrationRow, ...]:
-    """Return the table of figures [n, thresholds, figures]; a row that costs no less than one before it is left out."""
+def tables_of(figures: Any, layers: int) -> dict[str, tuple[CalibrationRow, ...]]:
+    """Return the tables of figures [n, configs, figures]; a row no cheaper than one before it is left out."""
     array = np.asarray(figures, np.float64)
     bounds = fixed_sequence([1 - array[:, i, 0] for i in range(len(THRESHOLDS))], DELTA)
     rows: list[CalibrationRow] = []
-    least = 1.0
     for index, (threshold, bound) in enumerate(zip(THRESHOLDS, bounds, strict=True)):
-        sums, means = array[:, index].sum(axis=0), array[:, index].mean(axis=0)
-        least = min(least, round(float(means[0]), 4))  # an aggressive row is not better: that is luck
-        row = CalibrationRow(
-            threshold=0.0,  # no token exits early
-            agreement=least,
-            agreement_lower_95=int(bound * 10_000) / 10_000,  # rounded down: it is a promise
-            mean_exit_layer=float(layers),
-            layer_equivalents_ratio=round(float(sums[2] / sums[3]), 4),
-            early_share=round(float(sums[4] / sums[1]), 4),
-            exact_match=round(float(means[5]), 4),
-            edit_similarity=round(float(means[6]), 4),
-            rouge_l=round(float(means[7]), 4),
-            codebleu=round(float(means[8]), 4),
-            completions=len(array),
-            shortlist=threshold,
-            copies=True,
-        )
+        row = _row(array[:, index], bound, layers, shortlist=threshold)
+        # an aggressive row is not better: that is luck
+        row = replace(row, agreement=min(row.agreement, *(before.agreement for before in rows), 1.0))
         if not rows or row.layer_equivalents_ratio < rows[-1].layer_equivalents_ratio:
             rows.append(row)
-    return tuple(rows)
+    copied, verified = array[:, -2], array[:, -1].sum(axis=0)
+    (bound,) = fixed_sequence([1 - copied[:, 0]], DELTA)
+    full = _row(copied, bound, layers)
+    return {
+        SHORTLIST: tuple(rows),
+        "never": (replace(full, verified_ratio=round(float(verified[2] / verified[3]), 4)),),
+    }
+
+
+def _row(figures: Any, bound: float, layers: int, **changes: Any) -> CalibrationRow:
+    """Return the row of figures [n, figures]: means over completions, and over tokens of what each costs."""
+    sums, means = figures.sum(axis=0), figures.mean(axis=0)
+    return CalibrationRow(
+        threshold=0.0,  # no token exits early
+        agreement=round(float(means[0]), 4),
+        agreement_lower_95=int(bound * 10_000) / 10_000,  # rounded down: it is a promise
+        mean_exit_layer=float(layers),
+        layer_equivalents_ratio=round(float(sums[2] / sums[3]), 4),
+        early_share=round(float(sums[4] / sums[1]), 4),
+        exact_match=round(float(means[5]), 4),
+        edit_similarity=round(float(means[6]), 4),
+        rouge_l=round(float(means[7]), 4),
+        codebleu=round(float(means[8]), 4),
+        completions=len(figures),
+        copies=True,
+        **changes,
+    )

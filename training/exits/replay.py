@@ -131,15 +131,22 @@ class _Recorded:
         return self._tree.node(self._ids)
 
     def _nodes(self, start: int, stop: int) -> Iterator[Node]:
-        """Yield the nodes of positions, up to the first draft that the full model does not say as well.
+        """Yield the nodes of positions, up to the first draft that the last layer does not say as well.
 
         What stands behind it is never read (decode.py), and a model's run is saved for each.
         """
         for position in range(start, stop):
             node = self._tree.node(self._ids[: position + 1])
             yield node
-            if position + 1 < stop and self._ids[position + 1] != pick(node.logits[-1], node.ids, self.constraint)[0]:
+            if position + 1 < stop and self._ids[position + 1] not in self._said(node):
                 return
+
+    def _said(self, node: Node) -> set[int]:
+        """Return what the full head says, and the shortlist where there is one."""
+        said = {pick(node.logits[-1], node.ids, self.constraint)[0]}
+        if self.shortlist is not None:
+            said.add(int(self.shortlist[node.logits[-1, self.shortlist].argmax()]))
+        return said
 
     def normalised(self, segment: int, start: int, stop: int) -> Vector:
         """See `Runner`."""
