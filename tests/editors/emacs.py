@@ -1,4 +1,4 @@
-"""Emacs from the machine's own packages; lsp-mode 10, company and what they need from Debian's, in the cache."""
+"""Emacs from the machine's own packages; lsp-mode 10, company, corfu and their like from Debian's, in the cache."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.editors.debian import unpack
 
 PACKAGE = ROOT / "editors" / "emacs"
 OLDEST = 28
-LSP_MODE_SUITE = "sid"
+NEWER_SUITE = "sid"
 """The first suite whose lsp-mode knows inline completion; it moves on, so what is unpacked is 10 or newer."""
-LSP_MODE = ("lsp-mode", "dash", "f", "ht", "lv", "markdown-mode", "s", "spinner", "company")
+PACKAGES = ("lsp-mode", "dash", "f", "ht", "lv", "markdown-mode", "s", "spinner", "company", "corfu", "compat")
 SITE = Path("usr/share/emacs/site-lisp/elpa-src")
 
 
@@ -28,7 +28,7 @@ def find(cache: Path) -> Ready | Missing:
     if version < OLDEST:
         return Missing(f"{executable} is version {version}; greencode.el needs {OLDEST}.")
     tools = {"emacs": Path(executable)}
-    for name in LSP_MODE:
+    for name in PACKAGES:
         for folder in sorted((_packages(cache) / SITE).glob(f"{name}-[0-9]*")):
             tools[name] = folder
     for folder in sorted((Path("/") / SITE).glob("*-[0-9]*")):  # eglot, and what it needs newer than Emacs 28's
@@ -57,7 +57,7 @@ def prepare(cache: Path) -> Ready | Missing:
     record = cache / "emacs-packages.txt"
     if not _packages(cache).is_dir():
         try:
-            unpack(LSP_MODE_SUITE, [f"elpa-{name}" for name in LSP_MODE], _packages(cache))
+            unpack(NEWER_SUITE, [f"elpa-{name}" for name in PACKAGES], _packages(cache))
         except FetchError as error:
             record.write_text(str(error))
     return find(cache)
