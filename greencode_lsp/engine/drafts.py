@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 LONGEST_MATCH = 4
-ACCEPTANCE = (0.0, 0.28, 0.45, 0.48, 0.68)
-"""By matched tokens: how likely a copied token is the full model's, given that the one before it was.
+ACCEPTANCE = ((0.0, 0.0), (0.27, 0.64), (0.54, 0.72), (0.62, 0.77), (0.83, 0.89))
+"""By matched tokens: how likely the first copied token is the full model's, and each later one if those before it were.
 
-Of mini-2 on 500 validation cursors; a place where copying goes on matches more and more."""
+Of small-1 and Qwen2.5-Coder-0.5B on 740 cursors in validation packages; a copy that has begun well goes on better than
+it began."""
 MOST_TOKENS = 7
 WORTH = 1.02
 """Expected tokens for the cost of one, below which nothing is drafted."""
@@ -55,7 +56,8 @@ def draft_lengths(cost: Cost) -> tuple[int, ...]:
 
 def draft_length(matched: int, cost: Cost) -> int:
     """Return the number of copied tokens that gives most expected tokens for their cost; 0 where none is worth it."""
-    share = ACCEPTANCE[matched]
-    gains = [1.0] + [sum(share**i for i in range(count + 1)) / cost(count + 1) for count in range(1, MOST_TOKENS + 1)]
+    first, later = ACCEPTANCE[matched]
+    expected = 1.0 + first * np.cumsum(later ** np.arange(MOST_TOKENS))
+    gains = [1.0] + [tokens / cost(count + 1) for count, tokens in enumerate(expected.tolist(), 1)]
     best = int(np.argmax(gains))
     return best if gains[best] > WORTH else 0

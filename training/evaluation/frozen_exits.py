@@ -3,12 +3,13 @@
     states of its layers over code, cached -> a shortlist, counted -> heads of its exits, distilled and reported -> the
     pack with the shortlist -> its threshold table, of completions as served
 
-The states, the counts and the completions are kept in WORK and gone on from; the heads are fitted anew. The model's own
+The states, the counts, what the heads bring and the completions are kept in WORK and gone on from. The model's own
 weights are read, never changed or copied.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +35,7 @@ from training.exits import fit, shortlist
 from training.exits.fit import Agreement, Data, Direction, Distiller, Kind, Reader, agreement
 from training.exits.pack import write_pack
 from training.exits.states import DEVICE, Note, Part, StateCache, StateRecorder, States, corpus_digest, parts_of, record
-from training.whole_files import run_name
+from training.whole_files import run_name, write_json
 
 SHARES = (0.5, 0.67, 0.75, 0.83, 0.92)
 """Depths of the exits whose states are cached."""
@@ -73,7 +74,6 @@ class FittedExit:
     agreement: Agreement
     saved: float
     """Share of the cost of full depth with the shortlist alone that this exit spares, its own checks included."""
-    tensors: dict[str, Vector]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +119,23 @@ def count_ids(options: FrozenOptions, model: FrozenModel, packages: Sequence[Pac
 def fit_exits(
     options: FrozenOptions, model: FrozenModel, counts: Mapping[str, Any], ids: NDArray[np.int64]
 ) -> list[FittedExit]:
-    """Return the best head of each of the deepest exits, variants compared on packages that none was fitted on."""
+    """Return the best head of each of the deepest exits, variants compared on packages that none was fitted on.
+
+    What a run before found with the same shortlist is taken from WORK.
+    """
+    path = options.work / f"exits-{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}.json"
+    if path.exists():
+        rows = json.loads(path.read_text(encoding="utf8"))
+        return [FittedExit(**row | {"agreement": Agreement(**row["agreement"])}) for row in rows]
     cache = StateCache(options.work / "states")
     train, validation, judged = (cache.read(part) for part in ("train", "validation", "judged"))
     reader = Reader.of(model.architecture, open_source(model.checkpoint))
     frequent = np.argsort(-np.sum([c / max(1, c.sum()) for c in counts.values()], axis=0)).astype(np.int64)
     distiller = Distiller(reader, frequent, ids)
     early = model.exits[:-1]
-    return [_fit_exit(distiller, model, early.index(e), (train, validation, judged)) for e in early[-FITTED:]]
+    fitted = [_fit_exit(distiller, model, early.index(e), (train, validation, judged)) for e in early[-FITTED:]]
+    write_json(path, [asdict(exit_) for exit_ in fitted])
+    return fitted
 
 
 def _fit_exit(
@@ -145,7 +154,7 @@ def _fit_exit(
     shares = agreement(chosen_on, _said(distiller, head, Data.of(judged, index), judged))
     saved = saved_share(model.architecture, layer, len(distiller.shortlist), shares.safe_share)
     print(f"exit {layer}, {name}: {shares}, saves {saved:.3f}", flush=True)
-    return FittedExit(layer, name, shares, saved, head.tensors())
+    return FittedExit(layer, name, shares, saved)
 
 
 def _said(
