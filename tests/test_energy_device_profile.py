@@ -105,6 +105,15 @@ def test_without_a_counter_joules_stay_stated_power_and_full_depth_is_by_seconds
     assert full_depth_j == pytest.approx(10.0 * ratio)
 
 
+def test_a_shortlist_takes_its_share_of_the_head_over_several_positions_too() -> None:
+    profile = replace(PROFILE, shortlist_s=1 * MS)  # a third of the head's
+    work = replace(WORK, head_runs=(), shortlist_runs=(1, 2))
+    nothing = replace(WORK, head_runs=())
+    assert profile.seconds(work) - profile.seconds(nothing) == pytest.approx((3 + 4) * MS / 3)
+    read_bytes, operations = (a - b for a, b in zip(profile.traffic(work), profile.traffic(nothing), strict=True))
+    assert (read_bytes, operations) == pytest.approx((2 * 500 / 3, 3 * 1000 / 3))
+
+
 def test_fitted_joules_are_modelled_and_know_their_idle_part() -> None:
     energy_j, _, tier, idle_j = reading_of(replace(PROFILE, joules=JOULES))
     assert (tier, idle_j) == ("modelled", 5.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from greencode_lsp.energy.device_profile import stored
+from greencode_lsp.engine import timing
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
-from greencode_lsp.records import DecodeConfig, FixedControl
+from greencode_lsp.records import Constraint, DecodeConfig, FixedControl
 from tests import reference
 from tests.exit_packs import mapped, pack_for, tensors_of
+from tests.test_energy_device_profile import PROFILE
 
 IDS = [5, 17, 101, 3, 42, 42, 7, 190, 11, 8, 9]
 SHORTLIST = np.unique(np.random.default_rng(1).integers(0, reference.VOCAB, 60))
@@ -149,10 +153,14 @@ REPEATED = [5, 17, 101, 3, 42] * 6
 """Text whose continuation is copied from itself."""
 
 
-def copied(engine: Engine, shortlist: float, **limits: Any) -> list[int]:
+def copied(engine: Engine, shortlist: float, constraint: Constraint | None = None) -> list[int]:
     engine.draft_lengths = (0, 3, 3, 3, 3)
-    config = DecodeConfig("shortlist", copies=True, shortlist=shortlist)
-    return [step.token_id for step in engine.generate(REPEATED, FixedControl(config), max_new_tokens=12, **limits)]
+    return decoded(engine, DecodeConfig("shortlist", copies=True, shortlist=shortlist), constraint)
+
+
+def decoded(engine: Engine, config: DecodeConfig, constraint: Constraint | None = None) -> list[int]:
+    steps = engine.generate(REPEATED, FixedControl(config), max_new_tokens=12, constraint=constraint)
+    return [step.token_id for step in steps]
 
 
 def test_a_sure_shortlist_says_which_copies_stay(engine: Engine) -> None:
@@ -169,8 +177,13 @@ def test_copies_that_the_shortlist_is_unsure_of_are_asked_of_the_full_head(engin
     assert found == decoded(engine, DecodeConfig())
 
 
-def decoded(engine: Engine, config: DecodeConfig) -> list[int]:
-    return [step.token_id for step in engine.generate(REPEATED, FixedControl(config), max_new_tokens=12)]
+def test_a_constraint_among_copies_is_asked_of_the_full_head(engine: Engine) -> None:
+    ruled = range(2, 5)  # within a batch of copies, too
+    allowed = [i for i in range(reference.VOCAB) if i not in set(SHORTLIST.tolist())][:3]
+    found = copied(engine, -np.inf, lambda emitted: allowed if len(emitted) in ruled else None)
+    assert {found[i] in allowed for i in ruled} == {True}
+    assert set(found[:2] + found[5:]) <= set(SHORTLIST.tolist())
+    assert engine.work.head_positions >= len(ruled)
 
 
 def test_a_constraint_is_asked_of_the_full_head(engine: Engine) -> None:
@@ -209,3 +222,15 @@ def test_an_exit_that_is_asked_and_then_speaks_runs_its_head_once(
     engine.state.normalised(0)
     engine.state.exit_logits(0)
     assert segments == [0]
+
+
+def test_times_from_before_a_model_had_a_shortlist_are_taken_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would cost nothing by them."""
+    before = replace(PROFILE, exits=engine.exits, segments=PROFILE.segments[:1] * len(engine.exits))
+    now = replace(before, shortlist_s=0.001)
+    monkeypatch.setattr(timing, "load", lambda *_: before)
+    monkeypatch.setattr(timing, "time_checkpoint", lambda *_: now)
+    timing.use_this_device(engine)
+    assert stored("cpu", now.checkpoint) == now

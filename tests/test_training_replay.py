@@ -91,18 +91,27 @@ def test_a_walk_is_the_engines_generation(engine: Engine, trees: list[Tree], ind
         assert_equal(trees[index].complete(config, NEW_TOKENS), engine, PROMPTS[index], config, frozenset())
 
 
-@pytest.mark.parametrize("threshold", [-np.inf, -3.0, -2.0, np.inf])
-def test_a_walk_by_the_shortlist_is_the_engines_generation(folder: Path, tmp_path: Path, threshold: float) -> None:
-    """Copies among what it says, and those that it is unsure of."""
-    pack = pack_for(folder, tmp_path / "pack", exits=EXITS, kinds=("none",) * (len(EXITS) - 1), shortlist=SHORTLIST)
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """A published model whose pack has a shortlist alone."""
+    folder = tmp_path_factory.mktemp("public")
+    reference.llama().save_pretrained(folder)
+    pack = pack_for(folder, folder / "pack", exits=EXITS[-1:], kinds=(), shortlist=SHORTLIST)
     engine = load_engine(folder, "cpu", pack=pack)
+    engine.use_costs({1: 1.0, 2: 1.3, 4: 1.7, 8: 2.9}, 1.5, 0.4)
     engine.draft_lengths = (0, 2, 2, 3, 3)
+    return engine
+
+
+@pytest.mark.parametrize("threshold", [-np.inf, -1.0, -0.5, 0.0, 1e9])
+def test_a_walk_by_the_shortlist_is_the_engines_generation(public: Engine, threshold: float) -> None:
+    """Copies among what it says, and those that it is unsure of."""
     prompt = [5, 17, 101, 3, 42] * 6
-    tree = Tree(engine, Replayer(engine.model, EXITS), prompt)
-    config = DecodeConfig("never", copies=True, batch_invariant=True, shortlist=threshold)
-    walked = tree.complete(config, NEW_TOKENS)
-    assert len(walked.work.head_runs) + len(walked.work.shortlist_runs) > 0
-    assert_equal(walked, engine, prompt, config, frozenset())
+    config = DecodeConfig("shortlist", copies=True, batch_invariant=True, shortlist=threshold)
+    walked = Tree(public, Replayer(public.model, EXITS[-1:]), prompt).complete(config, NEW_TOKENS)
+    assert max(walked.work.shortlist_runs) > 1
+    assert bool(walked.work.head_runs) == (threshold != -np.inf)
+    assert_equal(walked, public, prompt, config, frozenset())
 
 
 def test_a_walk_ends_at_a_stop_id_as_the_engine_does(engine: Engine, trees: list[Tree]) -> None:

@@ -77,7 +77,7 @@ class Decoder:
             self.state.feed(emitted[-1:])
 
     def _next(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[Picked]:
-        """Return the next tokens: those copied from the text that the full model says as well, else decoded ones."""
+        """Return the next tokens: those copied from the text that the last layer says as well, else decoded ones."""
         drafts = self._copied(emitted, limits) if config.is_copying else []
         if drafts:
             length = len(self.state)
@@ -129,18 +129,19 @@ class Decoder:
         emitted: list[int],
         limits: Limits,
     ) -> list[Picked]:
-        """Run the rest of the layers over the drafts in one batch, keep what the full model says as well.
+        """Run the rest of the layers over the drafts in one batch, keep what the last one says as well.
+
+        The full head speaks for it; for copies the shortlist too, where it may and is sure.
 
         With drafts d_1 .. d_k after `length` positions, of which all or all but the last were fed, and full-depth
         tokens t_1, t_2, .. at their positions and the one after the last that was fed (Leviathan et al.; LayerSkip):
         emit t_1 .. t_a while d_i = t_i, then t_{a+1}, and crop to what was emitted.
         """
-        count = len(self.state) - length + 1
         self.state.advance_all(control.cancelled, batch_invariant=config.is_batch_invariant)
         is_short = config.shortlist < NEVER and not config.self_speculative and self.state.runner.shortlist is not None
         said = self._shortlisted if is_short else self._full_depth
         kept: list[Picked] = []
-        for i, (token_id, confidence) in enumerate(said(drafts, count, config, emitted, limits)):
+        for i, (token_id, confidence) in enumerate(said(drafts, length - 1, config, emitted, limits)):
             kept.append(Picked(token_id, self.state.last, confidence, self._hidden(self.state.last, length + i)))
             if drafts[i : i + 1] != [token_id]:
                 break
@@ -148,22 +149,22 @@ class Decoder:
         return kept
 
     def _full_depth(
-        self, drafts: list[int], count: int, config: DecodeConfig, emitted: list[int], limits: Limits
+        self, drafts: list[int], start: int, config: DecodeConfig, emitted: list[int], limits: Limits
     ) -> Iterator[tuple[int, float]]:
-        """Yield what the full head says at each of the last positions, and how sure it is."""
-        for i, logits in enumerate(self.state.last_logits(count)):
+        """Yield what the full head says at each position from `start`, and how sure it is."""
+        for i, logits in enumerate(self.state.last_logits(start, len(self.state))):
             yield pick(logits, emitted + drafts[:i], limits.constraint)
 
     def _shortlisted(
-        self, drafts: list[int], count: int, config: DecodeConfig, emitted: list[int], limits: Limits
+        self, drafts: list[int], start: int, config: DecodeConfig, emitted: list[int], limits: Limits
     ) -> Iterator[tuple[int, float]]:
-        """Yield the same where the shortlist says it if it is sure: most copies are as easily said as found."""
-        for i, logits in enumerate(self.state.last_shortlist_logits(count)):
+        """Yield the same, where the shortlist says it if it is sure: most copies are as easily said as found."""
+        for i, logits in enumerate(self.state.last_shortlist_logits(start, len(self.state))):
             context = emitted + drafts[:i]
             if log_odds(logits) > config.shortlist and not limits.rules(context):
                 yield self._on_shortlist(logits)
             else:
-                full = self.state.full_depth_logits_at(len(self.state) - count + i)
+                (full,) = self.state.last_logits(start + i, start + i + 1)
                 yield pick(full, context, limits.constraint)
 
     def _on_shortlist(self, logits: Vector) -> tuple[int, float]:

@@ -214,7 +214,10 @@ class DecoderState:
     def exit_logits(self, index: int) -> Vector:
         """Return logits [V] of the last position after a segment; the head runs once, however often they are asked."""
         if (index, False) not in self._exit_logits:
-            self._exit_logits[index, False] = self._logits(index, 1)[0]
+            if self.recorder:
+                self.recorder.count_head(1)
+            self._count_exit_head(index)
+            self._exit_logits[index, False] = self.runner.logits(index, len(self.ids) - 1, len(self.ids))[0]
         return self._exit_logits[index, False]
 
     def shortlist_logits(self, index: int) -> Vector:
@@ -238,32 +241,21 @@ class DecoderState:
     def full_depth_logits(self, count: int, cancelled: Callable[[], bool], *, batch_invariant: bool = False) -> Vector:
         """Advance all segments to the end; return logits [count, V] of the last positions."""
         self.advance_all(cancelled, batch_invariant=batch_invariant)
-        return self.last_logits(count)
+        return self.last_logits(len(self.ids) - count, len(self.ids))
 
     def advance_all(self, cancelled: Callable[[], bool], *, batch_invariant: bool = False) -> None:
         """Advance all segments to the end; raises as `advance`."""
         for index in range(len(self.filled)):
             self.advance(index, cancelled, batch_invariant=batch_invariant)
 
-    def full_depth_logits_at(self, position: int) -> Vector:
-        """Return logits [V] after a position that all segments have run."""
+    def last_logits(self, start: int, stop: int) -> Vector:
+        """Return logits [k, V] of the last layer at positions `start` .. `stop` - 1, which all segments have run."""
         if self.recorder:
-            self.recorder.count_head(1)
-        logits: Vector = self.runner.logits(self.last, position, position + 1)[0]
-        return logits
+            self.recorder.count_head(stop - start)
+        return self.runner.logits(self.last, start, stop)
 
-    def last_logits(self, count: int) -> Vector:
-        """Return logits [count, V] at the last positions, which all segments have run."""
-        return self._logits(self.last, count)
-
-    def last_shortlist_logits(self, count: int) -> Vector:
-        """Return logits [count, n] of the shortlist's ids at the same."""
+    def last_shortlist_logits(self, start: int, stop: int) -> Vector:
+        """Return logits [k, n] of the shortlist's ids at the same."""
         if self.recorder:
-            self.recorder.count_shortlist(count)
-        return self.runner.shortlist_logits(self.last, len(self.ids) - count, len(self.ids))
-
-    def _logits(self, index: int, count: int) -> Vector:
-        if self.recorder:
-            self.recorder.count_head(count)
-            self._count_exit_head(index)
-        return self.runner.logits(index, len(self.ids) - count, len(self.ids))
+            self.recorder.count_shortlist(stop - start)
+        return self.runner.shortlist_logits(self.last, start, stop)

@@ -121,10 +121,11 @@ def time_checkpoint(engine: Engine, rounds: int = ROUNDS, deadline_s: float = ma
 def use_this_device(engine: Engine) -> None:
     """Let the engine's counts, draft lengths and exits follow what a step takes here, not where it was trained.
 
-    The times are those stored for this very checkpoint, else short ones, taken and stored now.
+    The times are those stored for this very checkpoint, else short ones, taken and stored now; anew too where its
+    shortlist came after them.
     """
     profile = load(engine.device, Checkpoint(engine.manifest.name, engine.exits, engine.precision))
-    if profile is None:
+    if profile is None or (engine.model.shortlist is not None and not profile.shortlist_s):
         profile = time_checkpoint(engine, QUICK_ROUNDS, time.monotonic() + QUICK_S)
         with suppress(OSError):  # a folder that cannot be written costs these seconds at every start
             save(profile)

@@ -41,7 +41,7 @@ class CalibrationRow:
     mean_exit_layer: float
     layer_equivalents_ratio: float
     early_share: float
-    """Share of tokens that exited before the last layer."""
+    """Share of tokens that exited before the last layer or, by a shortlist's row, did without the full head."""
     exact_match: float | None = None
     """This and the next three: the completion's first line against the rest of the reference line."""
     edit_similarity: float | None = None

@@ -45,7 +45,7 @@ def load_path(found: Ready) -> list[str]:
 
 
 def prepare(cache: Path) -> Ready | Missing:
-    """Install Emacs with Eglot where this user may, and fetch lsp-mode; without lsp-mode its tests are left out."""
+    """Install Emacs with Eglot where this user may, and fetch PACKAGES; what is not there is left out of the tests."""
     if shutil.which("emacs") is None:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             return Missing(
@@ -55,11 +55,16 @@ def prepare(cache: Path) -> Ready | Missing:
         run(["apt-get", "-q", "update"], cache, quiet)
         run(["apt-get", "-q", "-y", "--no-install-recommends", "install", "emacs-nox", "elpa-eglot"], cache, quiet)
     record = cache / "emacs-packages.txt"
-    if not _packages(cache).is_dir():
+    if any(not list((_packages(cache) / SITE).glob(f"{name}-[0-9]*")) for name in PACKAGES):
+        fresh = _packages(cache).with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
         try:
-            unpack(NEWER_SUITE, [f"elpa-{name}" for name in PACKAGES], _packages(cache))
+            unpack(NEWER_SUITE, [f"elpa-{name}" for name in PACKAGES], fresh)
         except FetchError as error:
             record.write_text(str(error))
+        else:
+            shutil.rmtree(_packages(cache), ignore_errors=True)
+            fresh.rename(_packages(cache))
     return find(cache)
 
 

@@ -121,9 +121,12 @@ def fit_exits(
 ) -> list[FittedExit]:
     """Return the best head of each of the deepest exits, variants compared on packages that none was fitted on.
 
-    What a run before found with the same shortlist is taken from WORK.
+    What a run before found of the same model and shortlist is taken from WORK.
     """
-    path = options.work / f"exits-{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}.json"
+    made_of = hashlib.sha256(
+        ids.tobytes() + repr((VARIANTS, FITTED, model.digest, model.precision)).encode()
+    ).hexdigest()
+    path = options.work / f"exits-{made_of[:16]}.json"
     if path.exists():
         rows = json.loads(path.read_text(encoding="utf8"))
         return [FittedExit(**row | {"agreement": Agreement(**row["agreement"])}) for row in rows]

@@ -1,7 +1,7 @@
 """A pack's threshold tables: completions as served, at cursors of packages that nothing was counted or fitted on.
 
-A completion of each threshold is replayed over one recorded tree (training/replay.py), so that a dozen thresholds cost
-little more than one. Each cursor's figures are a line of a file, and a run that was stopped goes on behind the last.
+Each is replayed by every threshold over one recorded tree (training/exits/replay.py), so that a dozen cost little more
+than one. Each cursor's figures are a line of a file, and a run that was stopped goes on behind the last.
 
 Letters: n completions.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from greencode_lsp.engine.drafts import ACCEPTANCE
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.state import DecoderState
 from greencode_lsp.errors import CorpusError
@@ -100,6 +101,7 @@ def measure(
         completion = tree.serve(served, config)
         work, count = completion.work, len(completion.steps)
         scores = line_scores(served.first_line(completion.token_ids), reference, cursor.language)
+        # heads run for copies beyond the end count too, so that it is a little less than it was
         shortlisted = max(0, count - work.head_positions) if config.shortlist < NEVER else 0
         costs = (work.layer_equivalents, work.full_depth_layer_equivalents, shortlisted)
         rows.append([completion.agreement, count, *costs, *scores])
@@ -114,12 +116,13 @@ def record(
     Raises CorpusError where the disk is full, and where `path` holds those of another pack.
     """
     names = sorted(f"{package.name} {package.version}" for package in packages)
-    made_of = {"pack": engine.manifest.files, "precision": engine.precision, "packages": names, "copies": True}
+    made_of: dict[str, Any] = {"pack": engine.manifest.files, "precision": engine.precision, "packages": names}
+    made_of |= {"thresholds": THRESHOLDS, "configs": [str(c) for c in CONFIGS], "acceptance": ACCEPTANCE}
     grower = EngineGrower(engine)
     try:
         note(
             path.with_suffix(".json"),
-            made_of | {"thresholds": THRESHOLDS, "new_tokens": NEW_TOKENS, "verifies_by": SHORTLIST},
+            made_of | {"new_tokens": NEW_TOKENS},
             "completions",
         )
         stored = path.read_text(encoding="utf8").splitlines(keepends=True) if path.exists() else []
@@ -147,10 +150,11 @@ def tables_of(figures: Any, layers: int) -> dict[str, tuple[CalibrationRow, ...]
     array = np.asarray(figures, np.float64)
     bounds = fixed_sequence([1 - array[:, i, 0] for i in range(len(THRESHOLDS))], DELTA)
     rows: list[CalibrationRow] = []
+    least = 1.0
     for index, (threshold, bound) in enumerate(zip(THRESHOLDS, bounds, strict=True)):
         row = _row(array[:, index], bound, layers, shortlist=threshold)
-        # an aggressive row is not better: that is luck
-        row = replace(row, agreement=min(row.agreement, *(before.agreement for before in rows), 1.0))
+        least = min(least, row.agreement)  # an aggressive row is not better: that is luck
+        row = replace(row, agreement=least)
         if not rows or row.layer_equivalents_ratio < rows[-1].layer_equivalents_ratio:
             rows.append(row)
     copied, verified = array[:, -2], array[:, -1].sum(axis=0)
