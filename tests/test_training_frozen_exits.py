@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from training.data.corpus import Selection
 from training.data.packages import Package
 from training.evaluation import frozen_exits, pack_table
 from training.evaluation.frozen_exits import FrozenOptions, candidates, saved_share
+from training.evaluation.resplits import Losses
 from training.exits import shortlist, states
 
 TEXT = "def function(argument):\n    return argument + 1\n\n\n" * 40
@@ -57,6 +59,15 @@ def test_one_command_makes_a_pack_that_the_engine_runs(options: FrozenOptions) -
     assert rows[0].completions == 2
     assert report["states"]["judged"] > 0
     assert list(engine.exits) == report["in_pack"]
+
+
+def test_a_report_and_what_each_completion_lost_are_kept(options: FrozenOptions, tmp_path: Path) -> None:
+    frozen_exits.main(options, tmp_path / "runs")
+    target = tmp_path / "runs" / options.checkpoint.name
+    losses = Losses.load(target / "losses-python.npz")
+    assert losses.losses.shape == (2, len(pack_table.THRESHOLDS))
+    assert set(losses.packages.tolist()) <= {"package1", "package2"}
+    assert json.loads((target / "exits.json").read_text())["weights"]
 
 
 def test_a_second_run_measures_nothing_again(options: FrozenOptions, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from greencode_lsp.errors import GreenCodeError, SettingError
-from greencode_lsp.models.manifest import read_manifest
 from greencode_lsp.models.store import resolve
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training import steps
 from training.preset import Preset, load_preset
-from training.whole_files import write_json, write_text
+from training.whole_files import run_name, write_json, write_text
 
 HOME = Path("~/.cache/greencode-lsp")
 
@@ -288,8 +287,7 @@ def _exits(options: argparse.Namespace) -> None:
 def _resplit(options: argparse.Namespace) -> None:
     from training.evaluation import resplits  # imports numpy and more
 
-    manifest = read_manifest(resolve(options.model or "bundled"), verify=False)
-    resplits.main(manifest.name if manifest else options.model, options.runs, options.languages)
+    resplits.main(run_name(resolve(options.model or "bundled")), options.runs, options.languages)
 
 
 def _actions(options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -207,6 +208,7 @@ def calibrate(options: FrozenOptions, model: FrozenModel, manifest: Manifest, ju
         path = options.work / f"table-{language}.jsonl"
         figures = pack_table.record(engine, model.tokenizer, judged, language, options.completions, path)
         tables[language] = pack_table.tables_of(figures, model.architecture.layers)
+        pack_table.losses_of(figures, judged, language).save(options.work / f"losses-{language}.npz")
     timed = engine.manifest
     engine.manifest = replace(
         manifest,
@@ -253,9 +255,11 @@ def run(options: FrozenOptions) -> dict[str, Any]:
 
 
 def main(options: FrozenOptions, runs: Path) -> None:
-    """Run; write the report to RUNS/NAME/exits.json."""
+    """Run; write the report to RUNS/NAME/exits.json, and beside it what each completion lost."""
     report = run(options)
     target = runs / run_name(options.checkpoint)
     target.mkdir(parents=True, exist_ok=True)
     (target / "exits.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf8")
+    for losses in options.work.glob("losses-*.npz"):
+        shutil.copy(losses, target)
     print(json.dumps(report))

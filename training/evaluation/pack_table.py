@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from training.data.corpus import read_source
 from training.data.cursors import SourcePosition
 from training.data.packages import Package
 from training.evaluation.metrics import line_scores
+from training.evaluation.resplits import STEPS, Losses
 from training.evaluation.risk_control import DELTA, fixed_sequence
 from training.exits.replay import Node, Tree
 from training.exits.served import serve
@@ -164,6 +166,19 @@ def tables_of(figures: Any, layers: int) -> dict[str, tuple[CalibrationRow, ...]
         SHORTLIST: tuple(rows),
         "never": (replace(full, verified_ratio=round(float(verified[2] / verified[3]), 4)),),
     }
+
+
+def losses_of(figures: Any, packages: Sequence[Package], language: str) -> Losses:
+    """Return what each completion loses by the shortlist's thresholds, for `resplit`; `figures` are `record`'s."""
+    array = np.asarray(figures, np.float64)
+    places = islice(cursors(packages, language), len(array))
+    steps = np.ceil((1 - array[:, : len(THRESHOLDS), 0]) * STEPS - 1e-6)
+    return Losses(
+        np.array([SHORTLIST] * len(THRESHOLDS)),
+        np.array(THRESHOLDS),
+        steps.astype(np.uint8),
+        np.array([place.package for place in places]),
+    )
 
 
 def _row(figures: Any, bound: float, layers: int, **changes: Any) -> CalibrationRow:

@@ -110,7 +110,9 @@ def resplit(losses: Losses, count: int = RESPLITS, seed: int = 0) -> list[Kept]:
         calibrated = np.isin(losses.packages, rng.permutation(names)[: len(names) // 2])
         for policy in policies:
             columns = [int(i) for i in np.flatnonzero(losses.policies == policy)]
-            bounds = fixed_sequence([_measured(losses, column, calibrated) for column in columns], DELTA / len(SERVED))
+            bounds = fixed_sequence(
+                [_measured(losses, column, calibrated) for column in columns], DELTA / len(policies)
+            )
             for asked in ASKED:
                 proven = [column for column, bound in zip(columns, bounds, strict=True) if bound >= asked]
                 if proven:  # the boldest is the cheapest
