@@ -53,7 +53,6 @@ def results(**changed: Any) -> dict[str, Any]:
         "edit_similarity": 0.5,
         "agreement": 1.0,
         "agreement_lower_95": 0.99,
-        "early_share": 0.0,
     }
     row |= {"mean_exit_layer": 24.0, "layer_equivalents_ratio": 1.0} | changed
     names = ("full_depth", "accuracy", "balanced", "energy")
@@ -217,9 +216,9 @@ def test_lossless_completions_that_differ_are_counted_by_precision(tmp_path: Pat
     assert "| `mini` | `int4` | 1,000 of 32 tokens | 7 | 0.031 |" in block
 
 
-def test_a_model_without_early_exits_has_no_table_of_exits(tmp_path: Path) -> None:
-    assert readme_blocks.exits(at(tmp_path, results=results())) == ""
-    assert readme_blocks.exits(at(tmp_path, results=results(early_share=0.3)))
+def test_a_model_that_always_runs_all_of_itself_has_no_table_of_exits(tmp_path: Path) -> None:
+    assert readme_blocks.exits(at(tmp_path, results=results() | {"exit_policy": "never"})) == ""
+    assert readme_blocks.exits(at(tmp_path, results=results() | {"exit_policy": "shortlist"}))
 
 
 def row(agreement: float, cost: float) -> CalibrationRow:

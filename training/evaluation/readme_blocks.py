@@ -16,8 +16,9 @@ from typing import Any
 from greencode_lsp.engine.checkpoint import Weights
 from greencode_lsp.engine.load import GGUF_SUFFIX
 from greencode_lsp.errors import SettingError
+from greencode_lsp.models import packs
 from greencode_lsp.models.catalogue import CATALOGUE
-from greencode_lsp.models.manifest import CalibrationRow, Manifest
+from greencode_lsp.models.manifest import MANIFEST_NAME, CalibrationRow, Manifest, read_manifest
 from greencode_lsp.preference import choices
 from greencode_lsp.settings import SECTION, SETTINGS, SettingDescription, Settings
 from training.evaluation.artefacts import Artefacts
@@ -125,8 +126,23 @@ def _origin(manifest: Manifest) -> str:
 
 
 def preferences(artefacts: Artefacts) -> str:
-    """Return what each preference promises and costs by the bundled threshold table, and how that was measured."""
-    manifest = artefacts.manifest
+    """Return what each preference promises and costs by the installed threshold tables, and what they are of."""
+    how = "Tokens kept: of the full model's, by Learn then Test, a one-sided 95 % bound over the draw of the cursors."
+    bundled = [_calibration(artefacts, language) for language in artefacts.manifest.calibration]
+    parts = [_promises(artefacts.manifest), how, *bundled]
+    for path in sorted(packs.folders()[0].glob(f"*/{MANIFEST_NAME}")):
+        pack = read_manifest(path.parent)
+        assert pack is not None, "a pack has one"
+        of = {rows[0].completions for tables in pack.calibration.values() for rows in tables.values()}
+        parts += [
+            f"`{pack.name}`, by the exit pack that is installed with the server (a shortlist of "
+            f"{pack.training['shortlist']:,} rows of its LM head; {min(of):,} completions a language):",
+            _promises(pack),
+        ]
+    return "\n\n".join(parts)
+
+
+def _promises(manifest: Manifest) -> str:
     chosen = {language: choices(Settings(), manifest, language) for language in manifest.calibration}
     rows = [
         [
@@ -138,8 +154,7 @@ def preferences(artefacts: Artefacts) -> str:
     ]
     names = [language.capitalize() for language in chosen]
     head = ["preference", *(f"{name}: tokens kept" for name in names), *(f"{name}: decode cost" for name in names)]
-    how = "Tokens kept: of the full model's, by Learn then Test, a one-sided 95 % bound over the draw of the cursors."
-    return "\n\n".join([table(head, rows), how, *(_calibration(artefacts, language) for language in chosen)])
+    return table(head, rows)
 
 
 def _promise(agreement: float) -> str:
@@ -182,7 +197,7 @@ def cost_at(rows: Sequence[CalibrationRow], agreement: float) -> float | None:
 
 
 def exits(artefacts: Artefacts) -> str:
-    """Return each preference's figures on the held-out lines, of every model that has early exits."""
+    """Return each preference's figures on the held-out lines, of every model that has exits or a shortlist."""
     parts = []
     for _, results in artefacts.read("results.json"):
         layers = results["layers"]
@@ -191,7 +206,7 @@ def exits(artefacts: Artefacts) -> str:
             for language, figures in results["languages"].items()
             for name in ("full_depth", "accuracy", "balanced", "energy")
         ]
-        if any(figures["preferences"]["balanced"]["early_share"] for figures in results["languages"].values()):
+        if results["exit_policy"] != "never":
             head = ("language", "preference", "lines right", "edit similarity", "tokens kept (95 % bound)")
             title = f"`{results['model']}`, the same held-out lines, policy `{results['exit_policy']}`:"
             parts.append(f"{title}\n\n{table([*head, 'mean exit layer', 'decode cost'], rows)}")

@@ -99,6 +99,10 @@ ROWS: tuple[tuple[str, Cell], ...] = (
         _against_peers("gguf", "step", {"llama.cpp": ("qwen", "step_vs_llamacpp_q4")}),
     ),
     (
+        "the same, said by its shortlist",
+        _against_peers("gguf", "step, shortlist", {"llama.cpp": ("qwen", "step_shortlist_vs_llamacpp_q4")}),
+    ),
+    (
         "the same, eight tokens in one step",
         _against_peers("gguf", "8-token step", {"llama.cpp": ("qwen", "step8_vs_llamacpp_q4")}),
     ),
