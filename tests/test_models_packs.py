@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from greencode_lsp import cli
 from greencode_lsp.engine.load import load_engine, open_source
 from greencode_lsp.errors import GreenCodeError, ModelDamagedError, ModelNotFoundError, UnsupportedModelError
 from greencode_lsp.models import checks, packs
 from greencode_lsp.models.manifest import MANIFEST_NAME, sha256
 from greencode_lsp.models.packs import EXITS_FILE
-from tests import tiny_models
+from tests import gguf_files, tiny_models
 from tests.exit_packs import pack_for
 
 HIDDEN, VOCABULARY = tiny_models.LLAMA["hidden_size"], tiny_models.LLAMA["vocab_size"]
@@ -153,6 +154,20 @@ def test_a_public_model_whose_pack_is_for_others_runs_at_full_depth_and_says_so(
         engine = load_engine(checkpoint, "cpu", "float32")
     assert engine.exits == (2,)
     assert "has no exit pack: every token runs at full depth" in caplog.text
+
+
+def test_the_command_line_says_what_a_files_pack_is_for(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = gguf_files.write(tmp_path / "tiny.gguf", gguf_files.model("llama"))
+    assert cli.main(["models", "info", str(file)]) == 0
+    assert "exits after  none: full depth" in capsys.readouterr().out
+    layers = gguf_files.SHAPE["num_hidden_layers"]
+    where = home / "packs" / "mine"
+    pack_for(file, where, exits=(layers,), kinds=(), shortlist=SHORTLIST, exit_policy="shortlist")
+    assert cli.main(["models", "info", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "exits after  none: a shortlist" in out and "exit policy  shortlist" in out
 
 
 def test_a_damaged_pack_of_other_weights_stands_in_nobodys_way(checkpoint: Path, home: Path) -> None:

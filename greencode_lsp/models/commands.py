@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from greencode_lsp.errors import GreenCodeError, ModelDamagedError, ModelNotFoundError
-from greencode_lsp.models import pulled
+from greencode_lsp.models import packs, pulled
 from greencode_lsp.models.catalogue import BUNDLED_SCORE, CATALOGUE, CatalogueModel, Score, named
 from greencode_lsp.models.contents import read_object
+from greencode_lsp.models.exit_checks import SHORTLIST
 from greencode_lsp.models.fetch import HubFiles, Reporter, fetch
 from greencode_lsp.models.hub import AGENT, CONFIG, Hub
 from greencode_lsp.models.hub import pull as pull_model
@@ -20,6 +21,7 @@ from greencode_lsp.models.registry import PackageRegistry
 from greencode_lsp.models.store import BUNDLED, bundled_folder, installed, models_home, pulled_folder, resolve
 
 FULL_DEPTH = "none: full depth"
+SHORT = "none: a shortlist"
 COLUMNS = ("model", "size", "family", "exits after", "calibrated for")
 Write = Callable[[str], None]
 
@@ -94,7 +96,19 @@ def show_local(write: Write, *, as_json: bool) -> None:
 
 def _gguf_row(name: str, file: Path) -> tuple[str, ...]:
     family = next((model.family for model in CATALOGUE if model.file == file.name), "GGUF")
-    return (name, _megabytes(file.stat().st_size), family, FULL_DEPTH, "none")
+    pack = _pack_of(file)
+    return (name, _megabytes(file.stat().st_size), family, _exits(pack), _calibrated(pack))
+
+
+def _pack_of(file: Path) -> Manifest | None:
+    """Return the manifest of a GGUF file's exit pack; None where there is none, or one of them cannot be read."""
+    from greencode_lsp.models.gguf import GGUFWeights  # with its library: only where it is needed
+
+    try:
+        pack = packs.find(GGUFWeights(file))
+    except GreenCodeError:
+        return None  # `doctor` says why
+    return None if pack is None else pack.manifest
 
 
 def _row(name: str) -> tuple[str, ...]:
@@ -160,6 +174,8 @@ def _pull_named(name: str, hub: Hub, output: PullOutput) -> None:
         output.write(
             f"{model.name} is in {file}, with the SHA-256 that its publisher states. Licence: {model.licence}."
         )
+        if (pack := _pack_of(file)) is not None:
+            output.write(f"An exit pack for it is installed, calibrated for {', '.join(pack.calibration)}.")
         output.write(f'The setting "greencode.model": "{model.name}" uses it; "auto" does where it is quick enough.')
 
 
@@ -217,7 +233,11 @@ def _show_gguf(model: str, file: Path, write: Write) -> None:
     rows = {"name": record.name if record else model, "file": str(file), "size": _megabytes(file.stat().st_size)}
     if known is not None:
         rows |= {"family": known.family, "licence": known.licence, "sha256": known.sha256}
-    for name, value in (rows | {"exits after": FULL_DEPTH}).items():
+    pack = _pack_of(file)
+    rows |= {"exits after": _exits(pack)}
+    if pack is not None:
+        rows |= {"calibrated": _calibrated(pack), "exit policy": pack.policies}
+    for name, value in rows.items():
         write(f"{name:12} {value}")
 
 
@@ -242,7 +262,7 @@ def verify(model: str, write: Write) -> None:
 
 def _exits(manifest: Manifest | None) -> str:
     if manifest is None or len(manifest.exits) == 1:
-        return FULL_DEPTH
+        return SHORT if manifest and manifest.exit_policy == SHORTLIST else FULL_DEPTH
     return " ".join(str(layer) for layer in manifest.exits)
 
 
