@@ -35,8 +35,9 @@ def _lines(rows: dict[str, Any], layers: int) -> str:
         for name, row in rows.items()
     ]
     head = ("policy", "exact match", "edit similarity", "agreement (95 % bound)", "mean exit layer", "cost ratio")
-    compared = min(row["completions"] for row in rows.values())
-    return f"{table(head, cells)}\n\nFixed exits and the policies' other thresholds: on {compared} of the lines."
+    counts = [int(row["completions"]) for row in rows.values()]
+    compared = f"\n\nFixed exits and the policies' other thresholds: on {min(counts)} of the lines."
+    return table(head, cells) + (compared if min(counts) < max(counts) else "")
 
 
 def _context(rows: dict[str, Any]) -> str:
@@ -53,12 +54,13 @@ def _language(name: str, row: dict[str, Any], layers: int) -> str:
         note = "The paper's protocol, 0.2 to 0.6 of a file given, 15 tokens, means of sentence scores:"
         parts.append(f"{note}\n\n{_context(row['protocols']['context'])}")
     balanced, oracle = row["balanced_ratio"], row["oracle_ratio"]
-    gap = row["best_fixed_ratio"] - oracle
-    closed = (row["best_fixed_ratio"] - balanced) / gap if gap > 0 else 0.0
-    parts.append(
-        f"Best fixed exit that agrees as often as balanced: {row['best_fixed_ratio']:.3f}; oracle: {oracle:.3f}; "
-        f"balanced, on the same lines, {balanced:.3f}: it closes {closed:.0%} of the gap between them."
-    )
+    if balanced >= oracle:  # a shortlist spares what no exit can
+        gap = row["best_fixed_ratio"] - oracle
+        closed = (row["best_fixed_ratio"] - balanced) / gap if gap > 0 else 0.0
+        parts.append(
+            f"Best fixed exit that agrees as often as balanced: {row['best_fixed_ratio']:.3f}; oracle: {oracle:.3f}; "
+            f"balanced, on the same lines, {balanced:.3f}: it closes {closed:.0%} of the gap between them."
+        )
     parts.append(f"![quality](quality-{name}.png) ![exits](exits-{name}.png)")
     return "\n\n".join(parts)
 
