@@ -64,6 +64,7 @@
    (lambda ()
      (setq-local company-backends '(company-capf) company-frontends nil company-idle-delay nil)
      (company-mode)
+     (popup-candidates)
      (test-wait "company" (lambda () (company-manual-begin) (bound-and-true-p company-candidates)))
      (should (equal 1 (length company-candidates)))
      (should (string-match-p "greencode .* J modelled"
