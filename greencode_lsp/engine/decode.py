@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,9 +140,9 @@ class Decoder:
         """
         self.state.advance_all(control.cancelled, batch_invariant=config.is_batch_invariant)
         is_short = config.shortlist < NEVER and not config.self_speculative and self.state.runner.shortlist is not None
-        said = self._shortlisted if is_short else self._full_depth
+        said = partial(self._shortlisted, threshold=config.shortlist) if is_short else self._full_depth
         kept: list[Picked] = []
-        for i, (token_id, confidence) in enumerate(said(drafts, length - 1, config, emitted, limits)):
+        for i, (token_id, confidence) in enumerate(said(drafts, length - 1, emitted, limits)):
             kept.append(Picked(token_id, self.state.last, confidence, self._hidden(self.state.last, length + i)))
             if drafts[i : i + 1] != [token_id]:
                 break
@@ -149,19 +150,19 @@ class Decoder:
         return kept
 
     def _full_depth(
-        self, drafts: list[int], start: int, config: DecodeConfig, emitted: list[int], limits: Limits
+        self, drafts: list[int], start: int, emitted: list[int], limits: Limits
     ) -> Iterator[tuple[int, float]]:
         """Yield what the full head says at each position from `start`, and how sure it is."""
         for i, logits in enumerate(self.state.last_logits(start, len(self.state))):
             yield pick(logits, emitted + drafts[:i], limits.constraint)
 
     def _shortlisted(
-        self, drafts: list[int], start: int, config: DecodeConfig, emitted: list[int], limits: Limits
+        self, drafts: list[int], start: int, emitted: list[int], limits: Limits, *, threshold: float
     ) -> Iterator[tuple[int, float]]:
         """Yield the same, where the shortlist says it if it is sure: most copies are as easily said as found."""
         for i, logits in enumerate(self.state.last_shortlist_logits(start, len(self.state))):
             context = emitted + drafts[:i]
-            if log_odds(logits) > config.shortlist and not limits.rules(context):
+            if log_odds(logits) > threshold and not limits.rules(context):
                 yield self._on_shortlist(logits)
             else:
                 (full,) = self.state.last_logits(start + i, start + i + 1)

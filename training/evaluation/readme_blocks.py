@@ -136,7 +136,8 @@ def preferences(artefacts: Artefacts) -> str:
         of = {rows[0].completions for tables in pack.calibration.values() for rows in tables.values()}
         parts += [
             f"`{pack.name}`, by the exit pack that is installed with the server (a shortlist of "
-            f"{pack.training['shortlist']:,} rows of its LM head; {min(of):,} completions a language):",
+            f"{pack.training['shortlist']:,} rows of its LM head; {min(of):,} completions a language, in packages "
+            "that it was not counted on):",
             _promises(pack),
         ]
     return "\n\n".join(parts)

@@ -54,7 +54,7 @@ def _language(name: str, row: dict[str, Any], layers: int) -> str:
         note = "The paper's protocol, 0.2 to 0.6 of a file given, 15 tokens, means of sentence scores:"
         parts.append(f"{note}\n\n{_context(row['protocols']['context'])}")
     balanced, oracle = row["balanced_ratio"], row["oracle_ratio"]
-    if balanced >= oracle:  # a shortlist spares what no exit can
+    if balanced >= oracle:  # else a shortlist spared what no exit can, and there is no such gap
         gap = row["best_fixed_ratio"] - oracle
         closed = (row["best_fixed_ratio"] - balanced) / gap if gap > 0 else 0.0
         parts.append(
