@@ -139,6 +139,23 @@ async def test_a_part_that_copilots_clients_accept_is_settled(tmp_path: Path) ->
         await editor.status(lambda status: status["today"]["accepted"] == 1)
 
 
+async def test_a_document_that_is_turned_to_again_is_read_in_advance(tmp_path: Path) -> None:
+    async with session(tmp_path, options={"preference": "accuracy"}) as editor:
+        uri = editor.open("    for it")
+        await editor.inline(uri, 0, 10)
+        editor.client.protocol.notify("textDocument/didFocus", {"textDocument": {"uri": uri}})
+        await editor.status(lambda status: bool(status["last"]) and status["last"]["tokens"] <= 2)
+
+
+@pytest.mark.parametrize("params", [None, {}, {"textDocument": None}, {"textDocument": {"uri": 7}}])
+async def test_a_document_that_is_none_is_not_turned_to(tmp_path: Path, params: Any) -> None:
+    async with session(tmp_path) as editor:
+        editor.client.protocol.notify("textDocument/didFocus", params)
+        editor.client.protocol.notify("textDocument/didFocus", {"textDocument": {"uri": "file:///closed.py"}})
+        assert await editor.inline(editor.open("    for it"), 0, 10)
+        assert editor.notices == []
+
+
 async def test_loading_is_shown_as_progress_where_the_client_shows_it() -> None:
     server = Mock()
     server.work_done_progress.create_async = AsyncMock()

@@ -87,12 +87,23 @@ That is company, corfu, completion-preview or a list of completions."
   (greencode--look)
   (pcase-dolist (`(,hook ,function)
                  '((post-command-hook greencode--post-command)
+                   (window-buffer-change-functions greencode--focused)
+                   (window-selection-change-functions greencode--focused)
                    (completion-in-region-mode-hook greencode--popup-changed)
                    (completion-preview-active-mode-hook greencode--popup-changed)
                    (company-completion-started-hook greencode--popup-changed)
                    (company-after-completion-hook greencode--popup-changed)))
     (if on (add-hook hook function nil t)
       (remove-hook hook function t))))
+
+(defun greencode--focused (window)
+  "Tell the server where the user has turned to the buffer of WINDOW.
+It may read it in advance."
+  (when (eq window (selected-window))
+    (with-current-buffer (window-buffer window)
+      (let ((server (greencode--running-server)))
+        (when (and server (greencode-draws-ghost-p server) (greencode-sync server))
+          (greencode-notify server "textDocument/didFocus" (list :textDocument (greencode-document server))))))))
 
 (defun greencode--look ()
   "Note the buffer as it is now."
@@ -173,6 +184,7 @@ nil where no server is ready."
                  (with-current-buffer buffer (greencode--answered server result step)))))))))
 
 (declare-function greencode-buffer-server "greencode-server")
+(declare-function greencode--running-server "greencode")
 
 ;;;; What is shown
 

@@ -1,7 +1,9 @@
-"""The suggestion after the one that is shown, computed while that one is looked at.
+"""What is computed that nobody has asked for: the suggestion after the one that is shown, and a prompt read in advance.
 
-Only where it is likely to be taken: the model is sure of it, the user has not rejected the one before, the preference
-is for accuracy, and the machine is not on its battery. Whatever it takes counts as wasted until it is shown.
+The next suggestion only where it is likely to be taken: the model is sure of it and the user has not rejected the one
+before. A prompt only of a document that the user turns to again, for the place where he wrote last, for so long. Both
+only where the preference is for accuracy and the machine is not on its battery. Whatever it takes counts as wasted
+until it is shown.
 """
 
 from __future__ import annotations
@@ -14,13 +16,22 @@ from typing import Any
 from greencode_lsp.completion.request import Request
 from greencode_lsp.completion.status import Suggested
 from greencode_lsp.power import PowerState
+from greencode_lsp.records import NO_BRANCH
+from greencode_lsp.settings import Settings
 
-AHEAD = "\0ahead"
-"""The worker's name for it, which is no document's."""
+AHEAD, WARMING = "\0ahead", "\0warming"
+"""The worker's names for the two, which are no document's."""
 LEAST_PREFERENCE = 0.75
 """Half of the way from `balanced`, where nothing is computed that nobody has asked for, to `accuracy`."""
 LIKELY = 0.5
 """Probability of a whole suggestion, by the model's own confidence, from which it is likely to be taken."""
+
+SETTLED_S = 0.3
+"""A prompt is read once the user has stayed with a document for so long: turning pages costs nothing."""
+WARMING_S = 1.0
+"""It is read for no longer, and what was read by then stays."""
+RECENT_S = 600.0
+"""After so long without a completion nobody is writing."""
 
 
 class Ahead:
@@ -46,10 +57,36 @@ class Ahead:
             task.cancel()
 
 
-def is_worth(suggested: Suggested, request: Request, preference: float, power: PowerState) -> bool:
-    """Return whether to compute what follows a suggestion that is shown."""
-    is_allowed = preference >= LEAST_PREFERENCE and power != "battery"
-    return is_allowed and bool(suggested.text) and suggested.probability >= LIKELY and not request.previewed
+def is_allowed(settings: Settings, power: PowerState) -> bool:
+    """Return whether anything is computed that nobody has asked for."""
+    return settings.preference >= LEAST_PREFERENCE and power != "battery"
+
+
+def is_likely(suggested: Suggested, request: Request) -> bool:
+    """Return whether a suggestion that is shown will be taken, so that what follows it is wanted."""
+    return bool(suggested.text) and suggested.probability >= LIKELY and not request.previewed
+
+
+def may_warm(settings: Settings, idle_s: float) -> bool:
+    """Return whether a prompt may be read, so long after the last completion.
+
+    The model is in memory yet; it is not a team's, which has others to serve; and the user lets it complete by itself.
+    """
+    stays_s = RECENT_S if settings.unload_after_s is None else min(RECENT_S, settings.unload_after_s)
+    return idle_s < stays_s and not settings.remote and settings.trigger == "automatic"
+
+
+def request_again(asked: Request, text: str) -> Request | None:
+    """Return the request for the place asked for last in a document whose text is now this; None where it is gone."""
+    before, after = asked.text[: asked.offset], asked.text[asked.offset :]
+    is_begun, is_ended = text.startswith(before), text.endswith(after)
+    if is_ended and (is_begun or after.strip()):  # nothing stands behind the end, and so says nothing
+        offset = len(text) - len(after)
+    elif is_begun:
+        offset = len(before)
+    else:
+        return None
+    return replace(asked, text=text, offset=offset, invoked=False, previewed=False, branch=NO_BRANCH)
 
 
 def request_after(request: Request, text: str, asked: Request) -> Request:

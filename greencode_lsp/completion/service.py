@@ -1,6 +1,6 @@
-"""The completion service: settings, cache, gate and outcomes, on the event loop's thread. Knows no editor.
+"""The completion service: requests, cache, gate and outcomes, on the event loop's thread. Knows no editor.
 
-The model (model_host.py) and what is done with it (jobs.py) belong to the worker's thread.
+What is done with the model (jobs.py) belongs to the worker's thread.
 """
 
 from __future__ import annotations
@@ -8,53 +8,49 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from greencode_lsp.completion import gate
-from greencode_lsp.completion.ahead import AHEAD, Ahead, is_worth, request_after
+from greencode_lsp.completion.ahead import (
+    AHEAD,
+    SETTLED_S,
+    WARMING,
+    WARMING_S,
+    Ahead,
+    is_allowed,
+    is_likely,
+    may_warm,
+    request_after,
+    request_again,
+)
 from greencode_lsp.completion.alternatives import ALTERNATIVES
 from greencode_lsp.completion.ignore_check import IgnoreCheck
-from greencode_lsp.completion.jobs import CompletionJobs
-from greencode_lsp.completion.model_host import ModelHost
+from greencode_lsp.completion.model_service import ModelService
 from greencode_lsp.completion.neighbours import Neighbours, repository
-from greencode_lsp.completion.notifier import Notifier, Notify
+from greencode_lsp.completion.notifier import Notify
 from greencode_lsp.completion.outcomes import Outcomes, Settled
 from greencode_lsp.completion.parts import RunningCompletion, ServiceParts
-from greencode_lsp.completion.recorder import CompletionRecorder
 from greencode_lsp.completion.request import Request
-from greencode_lsp.completion.scoped_settings import ScopedSettings
-from greencode_lsp.completion.selection import offers
-from greencode_lsp.completion.status import NOTHING, Scope, Status, Suggested
-from greencode_lsp.completion.status_reporter import StatusReporter
-from greencode_lsp.completion.suggestions import Suggestion, Suggestions
-from greencode_lsp.completion.worker import SupersededError, Ticket, Worker
-from greencode_lsp.models.store import AUTO
+from greencode_lsp.completion.status import NOTHING, Status, Suggested
+from greencode_lsp.completion.suggestions import Suggestion
+from greencode_lsp.completion.worker import SupersededError, Ticket
 from greencode_lsp.power import PowerState
 from greencode_lsp.preference import CompletionBudget, completion_budget
 from greencode_lsp.prompt.context import CHARACTERS_PER_TOKEN
 from greencode_lsp.settings import Settings
 
 
-class CompletionService:
-    """Answers completions from one model that loads in the background.
-
-    `notify` takes one sentence for the user, `report` a new status; both are called on the event loop's thread, to
-    which all methods belong too.
-    """
+class CompletionService(ModelService):
+    """Answers completions from one model that loads in the background."""
 
     def __init__(self, notify: Notify, report: Callable[[Status], None], parts: ServiceParts | None = None) -> None:
-        parts = parts or ServiceParts()
-        self.scoped = ScopedSettings()
-        self._power, self._notifier = parts.power, Notifier(notify)
-        self._worker, self._recorder = Worker(), CompletionRecorder(parts.rng)
-        self._host = ModelHost(parts, self._notifier, self._recorder)
-        self._status = StatusReporter(report, self._notifier, self.scoped, parts.power)
-        self._jobs = CompletionJobs(self._worker, self._host, self._recorder, self._notifier, self._status)
-        self._suggestions, self._outcomes = Suggestions(), Outcomes()
-        self._rejections, self._rhythm, self._ahead = gate.Rejections(), gate.Rhythm(), Ahead()
+        super().__init__(notify, report, parts or ServiceParts())
+        self._outcomes, self._rejections = Outcomes(), gate.Rejections()
+        self._rhythm, self._ahead = gate.Rhythm(), Ahead()
         self._ignored, self.neighbours = IgnoreCheck(), Neighbours()
         self._last_power: PowerState = "unknown"
         self._running: dict[str, RunningCompletion] = {}
@@ -63,58 +59,9 @@ class CompletionService:
         self._asked: dict[str, Request] = {}
         """The latest request of each document, with what goes with it of other files."""
         self._newest: dict[str, object] = {}
+        self._ran_s = float("-inf")
+        """When a generation was begun last that somebody waited for."""
         self._numbers = itertools.count(1)
-
-    def configure(self, raw: object, *, initial: bool = False) -> None:
-        """Take the client's settings, with one sentence for each bad value; load another model where they name one."""
-        self._take(self.scoped.configure(raw, initial=initial))
-
-    def configure_folders(self, raw: Mapping[str, object]) -> None:
-        """Take the sections that hold in the workspace's folders, by path."""
-        self._take(self.scoped.configure_folders(raw))
-
-    def _take(self, sentences: list[str]) -> None:
-        for sentence in sentences:
-            self._notifier.once(sentence)
-        self._suggestions.forget()  # what was made with other settings is not what is asked for
-        if self._host.failure is not None:  # the user may have fixed the folder meanwhile
-            self._host.forget_request()
-        if self._host.is_asked_for and not self._worker.is_closed:
-            self.start()
-            self._worker.submit(self._jobs.report_status)
-
-    def prefer(self, value: object) -> float | None:
-        """Let a preference hold for this session; return it as a number, None (and a sentence) for a bad one."""
-        preference = self.scoped.prefer(value)
-        self._take([] if preference is not None else [f"{value!r} is no preference; say accuracy, balanced or energy."])
-        return preference
-
-    def pause(self, *, paused: bool) -> None:
-        """Stop all work, or resume it."""
-        self._status.is_paused = paused
-        self._status.reason = None
-        if paused:
-            self._worker.stop_all()
-        self.start()
-        self._worker.submit(self._jobs.report_status)
-
-    def models_changed(self) -> None:
-        """Choose again among the installed models; without effect where the settings name one that serves."""
-        if self._host.is_asked_for and (self.scoped.settings.model == AUTO or self._host.failure is not None):
-            self._host.forget_request()
-            self.start()
-
-    def start(self) -> None:
-        """Begin to load the model that the settings name, unless that is what was loaded last, or while paused."""
-        self._notifier.loop = asyncio.get_running_loop()
-        if self._worker.is_closed or self._status.is_paused:
-            return
-        settings = self.scoped.settings
-        number = self._host.request(settings)
-        if number is not None:
-            self._status.reason = None
-            self._worker.submit(partial(self._jobs.load, settings, number))
-            self._worker.submit(partial(self._notifier.on_loop, self._suggestions.forget))  # another model, other text
 
     async def complete(self, document: str, request: Request) -> Suggested:
         """Return the text to insert; none after a failure, of which one sentence is shown. Waits for the model.
@@ -205,17 +152,43 @@ class CompletionService:
         """Compute what follows a suggestion that is shown, where that is worth it."""
         power = self._power.state()
         settings = self.scoped.resolve(request.path, request.language, power)
-        if self._rejections.is_any or not is_worth(suggested, request, settings.preference, power):
+        if self._rejections.is_any or not is_allowed(settings, power) or not is_likely(suggested, request):
             return
         after = request_after(request, suggested.text, self._asked.get(document, request))
         budget = completion_budget(settings.preference)
         if gate.refuse_text(after, settings) or not self._is_worth_starting(document, after, budget):
             return
         if self._suggestions.find(document, after) is None:
-            running = self._new(document, after, settings)
-            running.is_ahead = True
-            self._outcomes.withhold(running.number)  # it is recorded so
-            self._ahead.start(self._run(AHEAD, running, power, 0.0))
+            self._ahead.start(self._run(AHEAD, self._unasked(document, after, settings), power, 0.0))
+
+    def _unasked(self, document: str, request: Request, settings: Settings) -> RunningCompletion:
+        running = self._new(document, request, settings)
+        running.is_ahead = True
+        self._outcomes.withhold(running.number)  # it is recorded so
+        return running
+
+    async def focused(self, document: str, text: str) -> None:
+        """Let the model read the place written at last in a document that the user turns to, where that is worth it."""
+        asked, power, turn = self._asked.get(document), self._power.state(), self._newest.get(document)
+        request = None if asked is None else request_again(asked, text)
+        if request is None or self._host.loaded is None:
+            return
+        settings = self.scoped.resolve(request.path, request.language, power)
+        if not is_allowed(settings, power) or not may_warm(settings, time.monotonic() - self._ran_s):
+            return
+        refusal = self._refusal(request.language, settings, power, invoked=False)
+        if refusal or await self._ignored.reason(request.path, self.scoped.roots, settings.exclude):
+            return
+        request = await self._with_others(document, request, settings)
+        is_open = self._is_worth_starting(document, request, completion_budget(settings.preference))
+        if is_open and not gate.refuse_text(request, settings) and self._newest.get(document) is turn:
+            self._ahead.start(self._warm(self._unasked(document, request, settings), power))
+
+    async def _warm(self, running: RunningCompletion, power: PowerState) -> None:
+        """Read a prompt, for so long; what is said behind it is for nobody."""
+        work = self._worker.run(WARMING, self._job(running, power, max_new_tokens=1), SETTLED_S)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(work, SETTLED_S + WARMING_S)
 
     def dropped(self, suggested: Suggested) -> None:
         """Note that a suggestion came too late to be given."""
@@ -263,18 +236,24 @@ class CompletionService:
 
     async def _run(self, job: str, running: RunningCompletion, power: PowerState, wait_s: float) -> Suggested:
         """Generate, as a job of that name."""
+        self._running[job], self._ran_s = running, time.monotonic()
+        made = await self._finish(running.document, self._worker.run(job, self._job(running, power), wait_s))
+        return NOTHING if made is None else made.suggested()
+
+    def _job(
+        self, running: RunningCompletion, power: PowerState, max_new_tokens: int | None = None
+    ) -> Callable[[Ticket], Suggestion | None]:
+        """Return what the worker is to do, under the settings as they change, for so many tokens where given."""
         request = running.request
         follow = self.scoped.follow(request.path, request.language, power)
+
+        def settings() -> Settings:
+            return follow() if max_new_tokens is None else replace(follow(), max_new_tokens=max_new_tokens)
 
         def refusal(settings: Settings) -> str | None:
             return self._refusal(request.language, settings, power, invoked=request.invoked)
 
-        def complete(ticket: Ticket) -> Suggestion | None:
-            return self._jobs.complete(running, follow, refusal, ticket)
-
-        self._running[job] = running
-        made = await self._finish(running.document, self._worker.run(job, complete, wait_s))
-        return NOTHING if made is None else made.suggested()
+        return lambda ticket: self._jobs.complete(running, settings, refusal, ticket)
 
     async def _finish(self, document: str, work: Awaitable[Any]) -> Suggestion | None:
         made: Suggestion | None = await work
@@ -309,29 +288,6 @@ class CompletionService:
             elif settled.outcome in ("accepted", "partial"):
                 self._rejections.accepted()
             self._worker.submit(partial(self._jobs.settle, settled))
-
-    async def report(self, scope: Scope, *, with_page: bool) -> dict[str, Any]:
-        """Return what `greencode-lsp energy` prints as JSON; with the page that it writes under `html` where wanted.
-
-        Raises LedgerError where the ledger cannot be read.
-        """
-        intensity = self.scoped.settings.energy.carbon_intensity
-
-        def job() -> dict[str, Any]:  # a thread of its own: a generation need not end first
-            from greencode_lsp.energy.command import figures  # with numpy, which the server's start does without
-
-            return figures(scope, intensity, with_page=with_page)
-
-        return await asyncio.get_running_loop().run_in_executor(None, job)
-
-    async def models(self) -> dict[str, Any]:
-        """Return the models that can be pulled by name, as plain values, and which would be better than today's."""
-        settings = self.scoped.settings  # another thread: it looks at the disk
-        return await asyncio.get_running_loop().run_in_executor(None, lambda: offers(settings))
-
-    def notify_once(self, sentence: str, about: str = "") -> None:
-        """Show the user a sentence, unless it (or another about the same thing) was shown before."""
-        self._notifier.once(sentence, about)
 
     def forget(self, document: str) -> None:
         """Stop and forget all about a document that was closed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pygls.lsp.server import LanguageServer
@@ -27,16 +27,24 @@ def status_params(status: Status) -> dict[str, Any]:
     return {"message": status.reason or f"greencode: {status.state}", "kind": kind, "busy": status.state == "loading"}
 
 
-def listen(server: LanguageServer, accepted: Callable[[str, int], None]) -> None:
-    """Take the notifications; `accepted` is given an item's number and how many code units of it were taken."""
+def listen(
+    server: LanguageServer, accepted: Callable[[str, int], None], focused: Callable[[str], Awaitable[None]]
+) -> None:
+    """Take the notifications.
+
+    `accepted` is given an item's number and how many code units of it were taken, `focused` the URI of the document
+    that the user has turned to.
+    """
 
     @server.feature(SHOWN_METHOD)
     def did_show(params: Any) -> None:  # noqa: ANN401 - untyped in pygls
         """Nothing: an answer counts as shown when it is given."""
 
     @server.feature(FOCUS_METHOD)
-    def did_focus(params: Any) -> None:  # noqa: ANN401 - untyped in pygls
-        """Do nothing: a request shows which document has the focus."""
+    async def did_focus(params: Any) -> None:  # noqa: ANN401 - untyped in pygls
+        uri = getattr(getattr(params, "textDocument", None), "uri", None)
+        if isinstance(uri, str):
+            await focused(uri)
 
     @server.feature(PART_METHOD)
     def did_partially_accept(params: Any) -> None:  # noqa: ANN401 - untyped in pygls

@@ -33,7 +33,7 @@ def create_server(make_service: MakeService) -> GreenCodeServer:
     _follow_documents(server)
     _answer(server)
     _obey(server)
-    copilot.listen(server, server.accept)
+    copilot.listen(server, server.accept, server.focus)
     return server
 
 

@@ -184,6 +184,12 @@ class GreenCodeServer(LanguageServer):
         probability, energy = suggested.probability, suggested.energy
         return Answer(place, suggested.text, suggested.number, encoding, others, probability, energy)
 
+    async def focus(self, uri: str) -> None:
+        """Note that the user has turned to a document."""
+        document = self.documents.find(uri)
+        if document is not None and document.refusal is None:
+            await self.service.focused(identity(uri), self.documents.above(document) + document.source)
+
     def give(self, params: Params, answer: Answer | NoAnswer) -> Answer | NoAnswer:
         """Note that an answer goes to the client, and what it takes to understand its acceptance later."""
         if isinstance(answer, Answer):

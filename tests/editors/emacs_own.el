@@ -108,6 +108,13 @@
     (setq buffer-read-only t)
     (should (run-hook-with-args-until-success 'greencode-inhibit-functions))))
 
+(ert-deftest the-server-hears-which-buffer-the-user-turns-to ()
+  (test-in "a|"
+    (let ((window (selected-window)) (uri (greencode-path-to-uri buffer-file-name)))
+      (should (memq 'greencode--focused window-buffer-change-functions))
+      (run-hook-with-args 'window-buffer-change-functions window)
+      (should (equal `(:textDocument (:uri ,uri)) (cdr (assoc "textDocument/didFocus" test-sent)))))))
+
 (ert-deftest bytes-that-are-no-text-do-not-stop-the-server ()
   (test-in "    for item in items:\n        re|\n"
     (save-excursion (goto-char (point-min)) (insert "# " (unibyte-string 255) "\n"))

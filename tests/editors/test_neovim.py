@@ -49,6 +49,19 @@ def test_the_line_key_inserts_line_by_line_and_the_rest_stays_visible(editor: Ne
     editor.wait_text("x = first(1)\n    second(2)\nthird(3)")
 
 
+def test_the_server_hears_which_buffer_the_user_turns_to(editor: Neovim) -> None:
+    first = editor.files / "sample.py"
+    editor.type("<Esc>")
+    editor.command(f"edit {editor.files / 'second.py'}")
+    editor.wait_attached()
+    editor.command(f"buffer {first}")
+    focused = "return vim.tbl_filter(function(n) return n[1] == 'textDocument/didFocus' end, server.notified)"
+    editor.wait(
+        lambda: [params["textDocument"]["uri"] for _, params in editor.lua(focused)][-1:] == [first.as_uri()],
+        "the server is told",
+    )
+
+
 def invoked(editor: Neovim, count: int) -> None:
     """Wait for a request of the user's own, the server's so manieth."""
     newest = "local asked = server.asked[...]; return asked and asked.params.context.triggerKind == 1"

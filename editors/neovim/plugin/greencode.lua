@@ -32,6 +32,14 @@ vim.api.nvim_create_autocmd('LspAttach', {
     end
   end,
 })
+vim.api.nvim_create_autocmd('BufEnter', {
+  group = group,
+  callback = function(event)
+    if package.loaded['greencode.server'] then
+      require('greencode.server').entered(event.buf)
+    end
+  end,
+})
 vim.api.nvim_create_autocmd({ 'BufDelete', 'BufWipeout' }, {
   group = group,
   callback = function(event)

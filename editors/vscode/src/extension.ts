@@ -51,6 +51,9 @@ export function activate(context: vscode.ExtensionContext): void {
     vscode.workspace.onDidOpenTextDocument(startIfWanted),
     vscode.window.onDidChangeActiveTextEditor((editor) => {
       startIfWanted(editor?.document)
+      if (editor !== undefined) {
+        current.focus(editor.document)
+      }
     }),
     vscode.workspace.onDidGrantWorkspaceTrust(relocate),
     vscode.workspace.onDidChangeConfiguration((event) => {

@@ -1,5 +1,6 @@
 import * as vscode from 'vscode'
 import { createRun, type Run } from './client'
+import { isWanted } from './documents'
 import { findServer } from './locate'
 import type { Status } from './payload'
 
@@ -83,6 +84,15 @@ export class Session implements vscode.Disposable {
       this.log.error(`${method}: ${describe(error)}`)
       void vscode.window.showWarningMessage(`greencode-lsp did not answer ${method}: ${describe(error)}`)
       return undefined
+    }
+  }
+
+  /** Tell the server which document the user has turned to: it may read it in advance. */
+  focus(document: vscode.TextDocument): void {
+    const client = this.run?.client
+    if (client !== undefined && this.phase === 'running' && isWanted(document)) {
+      const uri = client.code2ProtocolConverter.asUri(document.uri)
+      client.sendNotification('textDocument/didFocus', { textDocument: { uri } }).catch(() => undefined) // it has ended
     }
   }
 

@@ -19,6 +19,8 @@ from tests.editors.vscode.conftest import Desk
 from tests.editors.vscode.workbench import Window, eventually
 
 SUGGESTION = "first_value + second_value"
+READ_TOKENS = 2
+"""At most so many are said behind a prompt that is only read; a suggestion here has more."""
 Edit = Callable[[str, str], Path]
 
 
@@ -170,6 +172,24 @@ def test_a_preference_can_be_kept_in_the_settings(window: Window, desk: Desk) ->
         window.press_button(name, "Keep in the user settings")
         window.status(f"preference {name}")
         assert json.loads(settings.read_text(encoding="utf8"))["greencode.preference"] == name
+
+
+def test_a_file_that_is_turned_to_again_is_read_in_advance(
+    window: Window, edit: Edit, ledger: Callable[[str], list[Any]]
+) -> None:
+    window.command("GreenCode: Choose Accuracy or Energy")
+    window.choose("accuracy")
+    window.status("preference accuracy")
+    file = edit("again.py", "# sums\n")
+    window.type("total = ")
+    window.ghost_text()
+    edit("between.py", "")
+    assert min(ledger("tokens")) > READ_TOKENS
+    window.edit(file)
+    eventually(lambda: min(ledger("tokens")) <= READ_TOKENS, "nothing was read in advance")
+    window.command("GreenCode: Choose Accuracy or Energy")
+    window.choose("balanced")
+    window.status("preference balanced")
 
 
 def test_paused_means_no_work(window: Window, edit: Edit, ledger: Callable[[str], list[Any]]) -> None:

@@ -196,6 +196,15 @@ function M.attached(client, bufnr)
   require('greencode.keys').map(bufnr)
 end
 
+--- The user has turned to a buffer: the server may read it in advance.
+---@param bufnr integer
+function M.entered(bufnr)
+  local client = lsp.get(bufnr)
+  if client then
+    lsp.notify(client, 'textDocument/didFocus', { textDocument = { uri = vim.uri_from_bufnr(bufnr) } })
+  end
+end
+
 --- Send a request to the server; whatever goes wrong is reported in one sentence.
 ---@param method string
 ---@param params table
