@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from greencode_lsp.engine import quantize
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
+from greencode_lsp.engine.onnx.model import untouched
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.models.weights import BLOCK_SIZE, QuantizedBlocks
 from greencode_lsp.records import DecodeConfig, FixedControl
@@ -31,6 +34,7 @@ MODELS: dict[str, Any] = {
     "opt, norms after": lambda: reference.opt(do_layer_norm_before=False, **WIDE),
     "opt, projected embeddings": lambda: reference.opt(word_embed_proj_dim=32, **WIDE),
 }
+MEGABYTE, OPENED = 1 << 20, 64
 IDS = [random.Random(0).randrange(reference.VOCAB) for _ in range(150)]
 FULL_DEPTH = DecodeConfig(batch_invariant=True)
 
@@ -118,3 +122,18 @@ def test_two_values_of_four_bits_share_a_byte_the_first_in_its_low_half() -> Non
 
 def test_zero_points_in_the_middle_are_left_out() -> None:
     assert quantize.packed(quantize.round_to_blocks(np.eye(4, 64, dtype=np.float32), 8))[1] is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from Linux")
+def test_memory_that_is_opened_again_is_taken_only_where_it_is_written_to() -> None:
+    process, kept = psutil.Process(), []
+    for _ in range(3):  # then the C library has freed memory to hand out
+        opened = [untouched(MEGABYTE // 4) for _ in range(OPENED)]
+        kept.append(np.ones(MEGABYTE))
+        for array in opened:
+            array[:] = 1.0
+        del array, opened
+    before = process.memory_info().rss
+    opened = [untouched(MEGABYTE // 4) for _ in range(OPENED)]
+    assert process.memory_info().rss - before < OPENED * MEGABYTE / 8
+    assert not any(array.any() for array in opened)

@@ -6,6 +6,9 @@ of the embedding, B blocks of a row.
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +31,8 @@ REFUSED = (
     *(states.NotImplemented, states.RuntimeException, RuntimeError),
 )
 """What ONNX Runtime raises."""
+PRIVATE = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+"""Of a process's own memory; Windows knows no other."""
 
 
 def exit_name(index: int) -> str:
@@ -144,6 +149,16 @@ class OnnxModel:
         return logits
 
 
+def untouched(*shape: int) -> NDArray[np.float32]:
+    """Return zeros that take memory only where they are written to, and give it back at once when they are let go.
+
+    `numpy.zeros` would take heap that was freed before, which it has to clear: all of it, at every opening.
+    """
+    size = math.prod(shape)
+    memory = mmap.mmap(-1, size * np.dtype(np.float32).itemsize, **PRIVATE)
+    return np.frombuffer(memory, np.float32, size).reshape(shape)
+
+
 class OnnxRunner:
     """See `Runner`: what enters and leaves each segment, and its keys and values, bound in place."""
 
@@ -156,7 +171,7 @@ class OnnxRunner:
         self.max_positions = positions
         width = model.architecture.hidden_size
         # one position more than is served: the row that pads a lone one
-        self._states = [np.zeros((positions + 1, width), np.float32) for _ in range(len(model.exits) + 1)]
+        self._states = [untouched(positions + 1, width) for _ in range(len(model.exits) + 1)]
         self._past, self._total = np.zeros(1, np.int32), np.zeros((), np.int32)
         self._read: dict[int, tuple[int, int, Vector]] = {}
         """By segment the positions that its exit read last, and what it made of them: asked for, then spoken from."""
@@ -167,7 +182,7 @@ class OnnxRunner:
             _bind(binding.bind_input, "past", self._past, self._past.shape, np.int32)
             _bind(binding.bind_input, "total", self._total, (), np.int32)
             for name in (f"{kind}_{index}" for index in range(*layers) for kind in ("keys", "values")):
-                cache = np.zeros((1, groups, positions + 1, size), np.float32)
+                cache = untouched(1, groups, positions + 1, size)
                 self._caches.append(cache)
                 _bind(binding.bind_input, name, cache, cache.shape)
                 _bind(binding.bind_output, f"{name}_out", cache, cache.shape)
