@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests import reference
 from tests.test_prompt_fim import qwen
 from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine, Pointer
-from training.evaluation.peer_lines import LINE_TOKENS, score
+from training.evaluation.peer_lines import LINE_TOKENS, EngineLogits, score
 
 TEXT = "def f(items):\n    return append_items(items)\n\nx = 1\n"
 
@@ -58,3 +60,10 @@ def test_a_model_that_never_ends_its_line_is_stopped() -> None:
     model = Knows("    return append_items(items)" + "+ items" * 99)
     assert score(model, qwen(), [line_at(4)], "python")["exact_match"] == 0.0
     assert model.asked <= LINE_TOKENS + len("    ")  # what is healed may be spelled by so many
+
+
+def test_the_engine_says_the_same_whatever_it_was_asked_before(tmp_path: Path) -> None:
+    folder = reference.save(reference.llama(), tmp_path / "model")
+    model, ids = EngineLogits(folder, "float32"), [5, 9, 2, 7]
+    model.after([5, 9, 2, 8, 1])
+    np.testing.assert_allclose(model.after(ids), EngineLogits(folder, "float32").after(ids), rtol=0, atol=1e-4)

@@ -73,6 +73,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
         help="where the packages of the extra `eval` are: `installed`, or folders of unpacked distributions",
     )
     parser.add_argument("--gguf", type=Path, metavar="FILE", help="`bench` and `evaluate` llama.cpp on this file too")
+    parser.add_argument("--precision", help="`evaluate --gguf` in it by this engine, at full depth, not by llama.cpp")
     parser.add_argument(
         "--infilling", type=Path, metavar="FILE", help="`evaluate` on HumanEval's infilling file; `heldout` writes one"
     )
@@ -182,8 +183,9 @@ def _evaluate_peer(options: argparse.Namespace) -> None:
     there = {name: drawn[: options.limit] for name, drawn in lines.items() if drawn}
     if not there:
         raise SettingError("No held-out line is here; name folders of them with --heldout-sources.")
-    scores = evaluate(options.gguf.expanduser(), there)
-    target = options.runs.expanduser() / scores["model"] / "llamacpp.json"
+    scores = evaluate(options.gguf.expanduser(), there, options.precision)
+    name = "llamacpp.json" if options.precision is None else f"lines-{options.precision}.json"
+    target = options.runs.expanduser() / scores["model"] / name
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf8")
     print(json.dumps(scores, indent=None if options.json else 1))

@@ -1,9 +1,9 @@
 """Held-out lines through llama.cpp on a GGUF file, with this project's prompts and healing (extra `bench`).
 
     python -m training evaluate --gguf FILE --limit 100 --languages python --json
+    python -m training evaluate --gguf FILE --precision int8 --json      # this engine, every layer, by the same code
 
-What a line is scored on is what the model writes of it, filters and early stopping left out: the figure that this
-project's own engine is compared with on the same file.
+What a line is scored on is what the model writes of it, filters and early stopping left out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from greencode_lsp.engine.load import load_engine
 from greencode_lsp.prompt.context import build_prompt
 from greencode_lsp.prompt.fim import document_name
 from greencode_lsp.prompt.heal import Healed, heal
@@ -25,6 +26,7 @@ from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine
 from training.evaluation.llamacpp_peer import LlamaCpp
 from training.evaluation.metrics import edit_similarity, exact_match
+from training.exits.teacher_forcing import DEVICE
 
 PROMPT_TOKENS = Settings().max_prompt_tokens
 LINE_TOKENS = Settings().max_new_tokens
@@ -55,6 +57,20 @@ class LlamaLogits:
         self._peer.crop(kept)
         self._ids = list(ids)
         return self._peer.logits(ids[kept:], kept)
+
+
+class EngineLogits:
+    """The engine of this project, at full depth; what two prompts begin with is computed once."""
+
+    def __init__(self, file: Path, precision: str) -> None:
+        self._engine = load_engine(file, DEVICE, precision)
+
+    def after(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """See `Logits`."""
+        state = self._engine.state
+        state.reuse(ids)
+        logits: NDArray[np.float32] = state.full_depth_logits(1, lambda: False)[0]
+        return logits
 
 
 def complete_lines(
@@ -103,8 +119,10 @@ def score(
     }
 
 
-def evaluate(file: Path, held_out: Mapping[str, Sequence[HeldOutLine]]) -> dict[str, Any]:
-    """Return what `evaluate --gguf` prints: the scores by language of one file."""
-    model, tokenizer = LlamaLogits(file), CodeTokenizer.of(file)
+def evaluate(file: Path, held_out: Mapping[str, Sequence[HeldOutLine]], precision: str | None = None) -> dict[str, Any]:
+    """Return what `evaluate --gguf` prints: the scores by language of one file, in this engine where it has one."""
+    model = LlamaLogits(file) if precision is None else EngineLogits(file, precision)
+    tokenizer = CodeTokenizer.of(file)
     languages = {name: score(model, tokenizer, lines, name) for name, lines in held_out.items()}
-    return {"model": file.stem, "engine": "llama.cpp", "languages": languages}
+    engine = "llama.cpp" if precision is None else f"greencode-lsp, {precision}"
+    return {"model": file.stem, "engine": engine, "languages": languages}
