@@ -13,11 +13,11 @@ from training.data.cursors import SourcePosition
 from training.data.heldout import HeldOutLine, Pointer
 from training.data.packages import Package
 from training.evaluation import context_study
-from training.evaluation.context_study import ContextStudy, Scored, summary
+from training.evaluation.context_study import ContextStudy, Scored, kind_of, summary
 
 MAIN = "from p.near import tally_of\n\ntally = tally_of(rows)\n"
 NEAR = "def tally_of(rows):\n    tally = 0\n    return tally\n"
-SCORED = Scored(0.0, 0.5, 0, 100, 10.0, 5.0, 1.0, 0.5, "modelled")
+SCORED = Scored(0.0, "wrong", 0.5, 0, 100, 10.0, 5.0, 1.0, 0.5, "modelled")
 
 
 @pytest.fixture
@@ -68,3 +68,16 @@ def test_gains_are_counted_on_the_same_cursors() -> None:
     assert low <= 1 / 3 <= high
     assert found["file"]["exact"] == pytest.approx(1 / 3)
     assert "gained" not in found["file"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("value + 1", "exact"), ("value", "prefix"), ("value - 1", "wrong"), ("", "empty"), ("value + 1 + 2", "wrong")],
+)
+def test_a_suggestion_is_of_one_kind(text: str, kind: str) -> None:
+    assert kind_of(text, "value + 1") == kind
+
+
+def test_the_kinds_shares_are_of_all_cursors() -> None:
+    rows = [SCORED, replace(SCORED, kind="exact", exact=1.0)]
+    assert summary({"file": rows})["file"]["kinds"] == {"exact": 0.5, "prefix": 0.0, "wrong": 0.5, "empty": 0.0}

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -48,11 +48,16 @@ WAIT_S = 60.0
 """For the selection: here no user waits."""
 
 
+Kind = Literal["exact", "prefix", "wrong", "empty"]
+"""What a suggestion is beside the rest of the line; `prefix`: right as far as it goes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """One cursor in one mode."""
 
     exact: float
+    kind: Kind
     similarity: float
     chunks: int
     prompt_tokens: int
@@ -105,6 +110,7 @@ class ContextStudy:
         text = cold.text.partition("\n")[0]
         return Scored(
             exact=exact_match(text, cursor.rest_of_line),
+            kind=kind_of(text, cursor.rest_of_line),
             similarity=edit_similarity(text, cursor.rest_of_line),
             chunks=len(request.others),
             prompt_tokens=cold.work.prompt_tokens,
@@ -137,14 +143,24 @@ class ContextStudy:
             sequences.forget()
 
 
+def kind_of(text: str, reference: str) -> Kind:
+    """Return what a line is beside what stands there."""
+    if exact_match(text, reference):
+        return "exact"
+    if not text.strip():
+        return "empty"
+    return "prefix" if reference.startswith(text.rstrip()) else "wrong"
+
+
 def summary(scored: Mapping[str, Sequence[Scored]], seed: int = 0) -> dict[str, Any]:
     """Return the means of each mode, and what each gains over `file` on the same cursors, with 95 % intervals."""
     means: dict[str, Any] = {}
     base = scored["file"]
     for mode, rows in scored.items():
-        numbers = [name for name in asdict(rows[0]) if name != "tier"]
+        numbers = [name for name, value in asdict(rows[0]).items() if not isinstance(value, str)]
         means[mode] = {name: float(np.mean([getattr(row, name) for row in rows])) for name in numbers}
         means[mode] |= {"cursors": len(rows), "energy_tier": rows[0].tier}
+        means[mode]["kinds"] = {kind: sum(row.kind == kind for row in rows) / len(rows) for kind in get_args(Kind)}
         if mode != "file":
             means[mode] |= {
                 "gained": sum(new.exact > old.exact for new, old in zip(rows, base, strict=True)),
@@ -196,14 +212,16 @@ def to_markdown(results: Mapping[str, Any]) -> str:
     lines = [
         f"{results['model']}, preference {results['preference']}",
         "",
-        "| language | context | exact | edit similarity | gained/lost | prompt tokens | cold ms | warm ms | cold J |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| language | context | exact | prefix | wrong | empty | edit similarity | gained/lost "
+        "| prompt tokens | cold ms | warm ms | cold J |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for language, modes in results["languages"].items():
         for mode, row in modes.items():
             change = f"{row['gained']}/{row['lost']}" if "gained" in row else ""
+            kinds = " | ".join(f"{share:.3f}" for share in row["kinds"].values())
             lines.append(
-                f"| {language} ({row['cursors']}) | {mode} | {row['exact']:.3f} | {row['similarity']:.3f} | {change} | "
+                f"| {language} ({row['cursors']}) | {mode} | {kinds} | {row['similarity']:.3f} | {change} | "
                 f"{row['prompt_tokens']:.0f} | {row['cold_ms']:.0f} | {row['warm_ms']:.0f} | {row['cold_j']:.2f} |"
             )
     return "\n".join(lines)
