@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -55,6 +56,13 @@ def test_it_comes_back_for_the_next_request_and_goes_again() -> None:
         assert made.complete(request(), live(), ignore).text
         assert len(loads) == 2
         wait_until(lambda: made.is_resting)
+
+
+def test_what_nobody_waits_for_wakes_it_not() -> None:
+    with model(0.02) as (made, loads):
+        wait_until(lambda: made.is_resting)
+        assert made.complete(replace(request(), unasked=True), live(), ignore).steps == ()
+        assert len(loads) == 1
 
 
 def test_its_facts_are_known_while_it_rests() -> None:

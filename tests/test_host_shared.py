@@ -189,6 +189,19 @@ def test_an_audit_gives_way_to_who_waits() -> None:
     assert audits == [None]
 
 
+def test_what_is_read_in_advance_gives_way_to_who_waits() -> None:
+    fake = FakeEngine((SAMPLE, SLOW), hang_when_slow)
+    with running(load=lambda settings, notify: local_model(fake)) as engine:
+        first, second = shared(engine.meeting), shared(engine.meeting)
+        reading = replace(SLOW_REQUEST, unasked=True)
+        thread = threading.Thread(target=lambda: first.complete(reading, live(), ignore))
+        thread.start()
+        assert fake.running.wait(10)
+        assert second.complete(request(), live(), ignore).text
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def test_an_audit_finds_what_it_would_in_an_own_process(engine: Running) -> None:
     own, model = local_model(), shared(engine.meeting)
     made = own.complete(request(), live(), ignore)

@@ -153,7 +153,7 @@ def _infilling(options: argparse.Namespace) -> None:
     """Score a model, or with --gguf llama.cpp, on a file; or write one."""
     from training.data.heldout import held_out_texts
     from training.evaluation import infilling  # imports numpy and more
-    from training.evaluation.peer_lines import LlamaLogits
+    from training.evaluation.peer_lines import opened
 
     file = options.infilling.expanduser()
     if options.step == "heldout":
@@ -164,9 +164,10 @@ def _infilling(options: argparse.Namespace) -> None:
     tasks = infilling.read(file, options.limit)
     if options.gguf:
         gguf = options.gguf.expanduser()
-        scores = infilling.evaluate_peer(LlamaLogits(gguf), CodeTokenizer.of(gguf), tasks)
-        results: dict[str, Any] = {"model": gguf.stem, "engine": "llama.cpp", "tasks": len(tasks)} | scores
-        name = "infilling-llamacpp.json"
+        model, engine, short = opened(gguf, options.precision)
+        scores = infilling.evaluate_peer(model, CodeTokenizer.of(gguf), tasks)
+        results: dict[str, Any] = {"model": gguf.stem, "engine": engine, "tasks": len(tasks)} | scores
+        name = f"infilling-{short}.json"
     else:
         results, name = infilling.evaluate(resolve(options.model or "bundled"), tasks), "infilling.json"
     target = options.runs.expanduser() / results["model"]
@@ -177,15 +178,16 @@ def _infilling(options: argparse.Namespace) -> None:
 
 def _evaluate_peer(options: argparse.Namespace) -> None:
     from training.data.heldout import read_lines
-    from training.evaluation.peer_lines import evaluate
+    from training.evaluation.peer_lines import evaluate, opened
 
     lines = {name: read_lines(list(options.heldout_sources), name)[0] for name in options.languages}
     there = {name: drawn[: options.limit] for name, drawn in lines.items() if drawn}
     if not there:
         raise SettingError("No held-out line is here; name folders of them with --heldout-sources.")
-    scores = evaluate(options.gguf.expanduser(), there, options.precision)
-    name = "llamacpp.json" if options.precision is None else f"lines-{options.precision}.json"
-    target = options.runs.expanduser() / scores["model"] / name
+    file = options.gguf.expanduser()
+    model, engine, short = opened(file, options.precision)
+    scores = evaluate(file, there, model, engine)
+    target = options.runs.expanduser() / scores["model"] / f"{short}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf8")
     print(json.dumps(scores, indent=None if options.json else 1))
@@ -320,6 +322,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one step, or all that are not done; return the exit code."""
     options = build_parser().parse_args(argv)
     try:
+        if options.precision and not options.gguf:
+            raise SettingError("--precision is of `evaluate --gguf FILE`; name the file.")
         if _convert(options):
             return 0
         if options.step in MEASUREMENTS:

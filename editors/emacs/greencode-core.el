@@ -330,6 +330,10 @@ Without any, the package's own connection is used.")
 (cl-defgeneric greencode-sync (server)
   "Tell SERVER the current buffer's text; return nil while it is not ready.")
 
+(cl-defgeneric greencode-knows-p (_server)
+  "Return non-nil where SERVER has been sent the current buffer."
+  t)
+
 (cl-defgeneric greencode-document (server)
   "Return the TextDocumentIdentifier by which SERVER knows the current buffer.")
 

@@ -102,7 +102,8 @@ It may read it in advance."
   (when (eq window (selected-window))
     (with-current-buffer (window-buffer window)
       (let ((server (greencode--running-server)))
-        (when (and server (greencode-draws-ghost-p server) (greencode-sync server))
+        (when (and server (greencode-draws-ghost-p server) (greencode-knows-p server)
+                   (not (run-hook-with-args-until-success 'greencode-inhibit-functions)))
           (greencode-notify server "textDocument/didFocus" (list :textDocument (greencode-document server))))))))
 
 (defun greencode--look ()

@@ -181,6 +181,10 @@ Then no child's end is noticed, and waiting for one may never end."
   "Return what the server of CONNECTION chose to count columns in."
   (intern (or (plist-get (greencode--capabilities connection) :positionEncoding) "utf-16")))
 
+(cl-defmethod greencode-knows-p ((connection greencode-connection))
+  "Return non-nil where CONNECTION has been sent the current buffer."
+  (eq connection (car greencode--opened)))
+
 (cl-defmethod greencode-document ((_connection greencode-connection))
   "Return the identifier of the current buffer."
   (list :uri (nth 1 greencode--opened)))

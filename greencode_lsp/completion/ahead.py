@@ -19,7 +19,7 @@ from greencode_lsp.power import PowerState
 from greencode_lsp.records import NO_BRANCH
 from greencode_lsp.settings import Settings
 
-AHEAD, WARMING = "\0ahead", "\0warming"
+AHEAD, READING = "\0ahead", "\0reading"
 """The worker's names for the two, which are no document's."""
 LEAST_PREFERENCE = 0.75
 """Half of the way from `balanced`, where nothing is computed that nobody has asked for, to `accuracy`."""
@@ -28,10 +28,8 @@ LIKELY = 0.5
 
 SETTLED_S = 0.3
 """A prompt is read once the user has stayed with a document for so long: turning pages costs nothing."""
-WARMING_S = 1.0
+READING_S = 1.0
 """It is read for no longer, and what was read by then stays."""
-RECENT_S = 600.0
-"""After so long without a completion nobody is writing."""
 
 
 class Ahead:
@@ -67,13 +65,9 @@ def is_likely(suggested: Suggested, request: Request) -> bool:
     return bool(suggested.text) and suggested.probability >= LIKELY and not request.previewed
 
 
-def may_warm(settings: Settings, idle_s: float) -> bool:
-    """Return whether a prompt may be read, so long after the last completion.
-
-    The model is in memory yet; it is not a team's, which has others to serve; and the user lets it complete by itself.
-    """
-    stays_s = RECENT_S if settings.unload_after_s is None else min(RECENT_S, settings.unload_after_s)
-    return idle_s < stays_s and not settings.remote and settings.trigger == "automatic"
+def may_read(settings: Settings) -> bool:
+    """Return whether a prompt may be read: not by a team's engine, which has others to serve, nor where one asks."""
+    return not settings.remote and settings.trigger == "automatic"
 
 
 def request_again(asked: Request, text: str) -> Request | None:
@@ -86,7 +80,7 @@ def request_again(asked: Request, text: str) -> Request | None:
         offset = len(before)
     else:
         return None
-    return replace(asked, text=text, offset=offset, invoked=False, previewed=False, branch=NO_BRANCH)
+    return replace(asked, text=text, offset=offset, invoked=False, previewed=False, branch=NO_BRANCH, unasked=True)
 
 
 def request_after(request: Request, text: str, asked: Request) -> Request:

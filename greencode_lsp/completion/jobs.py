@@ -73,7 +73,7 @@ class CompletionJobs:
         stopped = "superseded" if running.is_contradicted else ticket.outcome if ticket.stop.is_set() else None
         is_wasted = "superseded" if running.is_ahead and running.joined is None else None  # until it is shown
         self._keep(running.number, request, completion, settings(), loaded, stopped or is_wasted)
-        if settings().energy.report:
+        if settings().energy.report and not request.unasked:
             self._recorder.draw(completion, request.language, settings().preference)  # but none that departs from it
         if stopped is not None:
             return None
@@ -130,7 +130,8 @@ class CompletionJobs:
         language = request.language
         self.fallback = fallback_reason(settings, loaded.facts.manifest, language)
         self._status.give_reason(self.fallback)
-        self._last = completion
+        if not request.unasked:
+            self._last = completion
         row = None
         if settings.energy.report:
             outcome = stopped or ("shown" if completion.text else "empty")

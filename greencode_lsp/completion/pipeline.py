@@ -87,6 +87,7 @@ def complete(
     try:
         settings = control.settings()
         healed, max_new_tokens = _prompt(backend, request, settings)
+        max_new_tokens = min(1, max_new_tokens) if request.unasked else max_new_tokens
         if healed.prompt_ids and max_new_tokens > 0:
             kept = request.branch.token_ids
             healed = branched(healed, request.branch, backend)

@@ -40,6 +40,8 @@ class Request:
     """The name of the folder that they are in."""
     branch: Branch = NO_BRANCH
     """Where the user has asked for another suggestion than one that was made."""
+    unasked: bool = False
+    """Whether nobody waits for it: the prompt is read, and no more than a token said, while all else may go before."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for more of other files than a request may carry: it is made from messages, too."""

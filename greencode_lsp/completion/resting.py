@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from greencode_lsp.completion.model import AnsweredBy, CompletingModel, ModelAudit, ModelFacts
+from greencode_lsp.completion.model import AnsweredBy, CompletingModel, ModelAudit, ModelFacts, nothing_made
 from greencode_lsp.completion.pipeline import CompletionControl
 from greencode_lsp.completion.request import Request
 from greencode_lsp.power import Battery, read_battery
@@ -67,7 +67,9 @@ class RestingModel:
                 self._changed.notify()
 
     def complete(self, request: Request, control: CompletionControl, said: Callable[[str], None]) -> Completion:
-        """See `CompletingModel`."""
+        """See `CompletingModel`; what nobody waits for wakes no model."""
+        if request.unasked and self.is_resting:
+            return nothing_made(self._facts)
         with self._awake() as model:
             return model.complete(request, control, said)
 

@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,13 +16,13 @@ from typing import Any
 from greencode_lsp.completion import gate
 from greencode_lsp.completion.ahead import (
     AHEAD,
+    READING,
+    READING_S,
     SETTLED_S,
-    WARMING,
-    WARMING_S,
     Ahead,
     is_allowed,
     is_likely,
-    may_warm,
+    may_read,
     request_after,
     request_again,
 )
@@ -59,8 +58,10 @@ class CompletionService(ModelService):
         self._asked: dict[str, Request] = {}
         """The latest request of each document, with what goes with it of other files."""
         self._newest: dict[str, object] = {}
-        self._ran_s = float("-inf")
-        """When a generation was begun last that somebody waited for."""
+        self._reading: object = None
+        """Another one whenever what is read in advance is to stop."""
+        self._last_document = ""
+        """Whose prompt the model has read last."""
         self._numbers = itertools.count(1)
 
     async def complete(self, document: str, request: Request) -> Suggested:
@@ -79,6 +80,7 @@ class CompletionService(ModelService):
             return NOTHING  # and no model is loaded for it
         self.start()
         turn = self._newest[document] = object()
+        self._stop_reading()
         refusal = self._refusal(request.language, settings, power, invoked=request.invoked)
         refusal = refusal or await self._ignored.reason(request.path, self.scoped.roots, settings.exclude)
         self._check(document, turn)
@@ -86,6 +88,7 @@ class CompletionService(ModelService):
             return self.refuse(document, refusal)
         request = await self._with_others(document, request, settings)
         self._check(document, turn)
+        self._asked[document] = request
         if not request.invoked and (gate.refuse_text(request, settings) or self._outcomes.is_undone(document, request)):
             return self.refuse(document, self._status.reason)
         suggested = await self._known(document, request, turn)
@@ -125,8 +128,7 @@ class CompletionService(ModelService):
         """Return the request with what goes with it of other files."""
         roots = self.scoped.roots
         others = await self.neighbours.choose(document, request, settings, roots)
-        self._asked[document] = replace(request, others=others, repository=repository(request.path, roots))
-        return self._asked[document]
+        return replace(request, others=others, repository=repository(request.path, roots))
 
     async def _known(self, document: str, request: Request, turn: object) -> Suggested | None:
         """Return what an earlier generation has to say, waiting for one that runs and may fit; None for nothing."""
@@ -159,6 +161,7 @@ class CompletionService(ModelService):
         if gate.refuse_text(after, settings) or not self._is_worth_starting(document, after, budget):
             return
         if self._suggestions.find(document, after) is None:
+            self._stop_reading()
             self._ahead.start(self._run(AHEAD, self._unasked(document, after, settings), power, 0.0))
 
     def _unasked(self, document: str, request: Request, settings: Settings) -> RunningCompletion:
@@ -169,26 +172,42 @@ class CompletionService(ModelService):
 
     async def focused(self, document: str, text: str) -> None:
         """Let the model read the place written at last in a document that the user turns to, where that is worth it."""
-        asked, power, turn = self._asked.get(document), self._power.state(), self._newest.get(document)
-        request = None if asked is None else request_again(asked, text)
-        if request is None or self._host.loaded is None:
+        reading, asked, power = self._stop_reading(), self._asked.get(document), self._power.state()
+        request = None if asked is None or document == self._last_document else request_again(asked, text)
+        if request is None or self._host.loaded is None or self._worker.is_wanted:
             return
         settings = self.scoped.resolve(request.path, request.language, power)
-        if not is_allowed(settings, power) or not may_warm(settings, time.monotonic() - self._ran_s):
+        if not is_allowed(settings, power) or not may_read(settings) or gate.refuse_text(request, settings):
             return
         refusal = self._refusal(request.language, settings, power, invoked=False)
-        if refusal or await self._ignored.reason(request.path, self.scoped.roots, settings.exclude):
+        if refusal or gate.refuse_place(request.text, request.offset, completion_budget(settings.preference)):
+            return
+        if await self._ignored.reason(request.path, self.scoped.roots, settings.exclude):
             return
         request = await self._with_others(document, request, settings)
-        is_open = self._is_worth_starting(document, request, completion_budget(settings.preference))
-        if is_open and not gate.refuse_text(request, settings) and self._newest.get(document) is turn:
-            self._ahead.start(self._warm(self._unasked(document, request, settings), power))
+        self._ahead.start(self._read(self._unasked(document, request, settings), power, reading))
 
-    async def _warm(self, running: RunningCompletion, power: PowerState) -> None:
+    async def _read(self, running: RunningCompletion, power: PowerState, reading: object) -> None:
         """Read a prompt, for so long; what is said behind it is for nobody."""
-        work = self._worker.run(WARMING, self._job(running, power, max_new_tokens=1), SETTLED_S)
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(work, SETTLED_S + WARMING_S)
+        if self._reading is not reading:
+            return
+        end = asyncio.get_running_loop().call_later(SETTLED_S + READING_S, self._worker.stop, READING)
+        try:
+            await self._worker.run(READING, self._job(running, power), SETTLED_S)
+        finally:
+            end.cancel()
+            if self._reading is reading:
+                self._last_document = running.document
+
+    def _stop_reading(self) -> object:
+        """Stop what is read in advance, for something else; return what is to be `_reading` as long as that holds."""
+        self._worker.stop(READING)
+        self._reading = object()
+        return self._reading
+
+    def _take(self, sentences: list[str]) -> None:
+        self._stop_reading()
+        super()._take(sentences)
 
     def dropped(self, suggested: Suggested) -> None:
         """Note that a suggestion came too late to be given."""
@@ -236,24 +255,19 @@ class CompletionService(ModelService):
 
     async def _run(self, job: str, running: RunningCompletion, power: PowerState, wait_s: float) -> Suggested:
         """Generate, as a job of that name."""
-        self._running[job], self._ran_s = running, time.monotonic()
+        self._running[job], self._last_document = running, running.document
         made = await self._finish(running.document, self._worker.run(job, self._job(running, power), wait_s))
         return NOTHING if made is None else made.suggested()
 
-    def _job(
-        self, running: RunningCompletion, power: PowerState, max_new_tokens: int | None = None
-    ) -> Callable[[Ticket], Suggestion | None]:
-        """Return what the worker is to do, under the settings as they change, for so many tokens where given."""
+    def _job(self, running: RunningCompletion, power: PowerState) -> Callable[[Ticket], Suggestion | None]:
+        """Return what the worker is to do, under the settings as they change."""
         request = running.request
         follow = self.scoped.follow(request.path, request.language, power)
-
-        def settings() -> Settings:
-            return follow() if max_new_tokens is None else replace(follow(), max_new_tokens=max_new_tokens)
 
         def refusal(settings: Settings) -> str | None:
             return self._refusal(request.language, settings, power, invoked=request.invoked)
 
-        return lambda ticket: self._jobs.complete(running, settings, refusal, ticket)
+        return lambda ticket: self._jobs.complete(running, follow, refusal, ticket)
 
     async def _finish(self, document: str, work: Awaitable[Any]) -> Suggestion | None:
         made: Suggestion | None = await work
@@ -297,6 +311,7 @@ class CompletionService(ModelService):
         self._settle(document, self._outcomes.forget(document))
         for kept in (self._running, self._newest, self._asked):
             kept.pop(document, None)
+        self._stop_reading()
         self._ahead.stop()
 
     def close(self) -> None:

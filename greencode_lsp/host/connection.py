@@ -56,6 +56,7 @@ class _LiveControl:
     spending: messages.Spending
     decode_config: DecodeConfig
     stop: threading.Event
+    is_to_give_way: Callable[[], bool]
     _settings: Settings | None = None
 
     def settings(self) -> Settings:
@@ -76,8 +77,8 @@ class _LiveControl:
         return self.decode_config
 
     def cancelled(self) -> bool:
-        """Tell whether the editor has said stop, or is gone."""
-        return self.stop.is_set()
+        """Tell whether the editor has said stop or is gone, or another waits for more than this one."""
+        return self.stop.is_set() or self.is_to_give_way()
 
 
 class Connection:
@@ -154,7 +155,10 @@ class Connection:
         elif isinstance(message, messages.Open):
             self._queue(message.number, lambda turn: self._open(message))
         elif isinstance(message, messages.Complete):
-            self._queue(message.number, lambda turn: self._complete(message), config=message)
+            is_background = message.request.unasked
+            self._queue(
+                message.number, lambda turn: self._complete(message), is_background=is_background, config=message
+            )
         else:
             self._queue(message.number, lambda turn: self._audit(message, turn), is_background=True)
 
@@ -180,7 +184,8 @@ class Connection:
                 raise BadMessageError("too many requests at once")
             self._pending[number] = turn
             if config is not None:
-                self._controls[number] = _LiveControl(config.spending, config.config, turn.cancelled)
+                waiting = self._is_somebody_waiting if is_background else lambda: False
+                self._controls[number] = _LiveControl(config.spending, config.config, turn.cancelled, waiting)
         self._host.turns.add(turn)
 
     def _worked(self, number: int, work: Callable[[], Message]) -> Message:
@@ -240,9 +245,11 @@ class Connection:
             prompt_ids=message.prompt_ids,
             dropped=message.dropped,
         )
-        turns = self._host.turns
-        audit = self._model().audit(completion, lambda: turn.cancelled.is_set() or turns.is_somebody_waiting)
+        audit = self._model().audit(completion, lambda: turn.cancelled.is_set() or self._is_somebody_waiting())
         return messages.Audited(message.number, audit.agreed, audit.tokens, audit.energy, audit.elapsed_ms)
+
+    def _is_somebody_waiting(self) -> bool:
+        return self._host.turns.is_somebody_waiting
 
     def _model(self) -> CompletingModel:
         if self.choice is None:

@@ -108,12 +108,33 @@
     (setq buffer-read-only t)
     (should (run-hook-with-args-until-success 'greencode-inhibit-functions))))
 
+(defun test-turned-to ()
+  "Do as Emacs does where the user turns to the current buffer; return how often the server was told so far."
+  (should (memq 'greencode--focused window-buffer-change-functions))
+  (should (memq 'greencode--focused window-selection-change-functions))
+  (run-hook-with-args 'window-buffer-change-functions (selected-window))
+  (test-count "textDocument/didFocus"))
+
 (ert-deftest the-server-hears-which-buffer-the-user-turns-to ()
+  (test-in "    for it|"
+    (test-type "e")
+    (test-ghost)
+    (should (= 1 (test-turned-to)))
+    (should (equal `(:textDocument (:uri ,(greencode-path-to-uri buffer-file-name)))
+                   (cdr (assoc "textDocument/didFocus" test-sent))))))
+
+(ert-deftest a-buffer-that-the-server-does-not-know-is-not-sent-for-being-looked-at ()
   (test-in "a|"
-    (let ((window (selected-window)) (uri (greencode-path-to-uri buffer-file-name)))
-      (should (memq 'greencode--focused window-buffer-change-functions))
-      (run-hook-with-args 'window-buffer-change-functions window)
-      (should (equal `(:textDocument (:uri ,uri)) (cdr (assoc "textDocument/didFocus" test-sent)))))))
+    (should (= 0 (test-turned-to)))
+    (should (= 0 (test-count "textDocument/didOpen")))))
+
+(ert-deftest the-server-does-not-hear-of-a-buffer-that-is-left-alone ()
+  (test-in "    for it|"
+    (test-type "e")
+    (test-ghost)
+    (setq buffer-read-only t)
+    (should (= 0 (test-turned-to)))
+    (setq buffer-read-only nil)))
 
 (ert-deftest bytes-that-are-no-text-do-not-stop-the-server ()
   (test-in "    for item in items:\n        re|\n"

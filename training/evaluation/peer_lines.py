@@ -119,10 +119,15 @@ def score(
     }
 
 
-def evaluate(file: Path, held_out: Mapping[str, Sequence[HeldOutLine]], precision: str | None = None) -> dict[str, Any]:
-    """Return what `evaluate --gguf` prints: the scores by language of one file, in this engine where it has one."""
-    model = LlamaLogits(file) if precision is None else EngineLogits(file, precision)
+def opened(file: Path, precision: str | None) -> tuple[Logits, str, str]:
+    """Return llama.cpp on a file, or this engine in a precision; what it is called, and in the name of a result."""
+    if precision is None:
+        return LlamaLogits(file), "llama.cpp", "llamacpp"
+    return EngineLogits(file, precision), f"greencode-lsp, {precision}", f"greencode-{precision}"
+
+
+def evaluate(file: Path, held_out: Mapping[str, Sequence[HeldOutLine]], model: Logits, engine: str) -> dict[str, Any]:
+    """Return what `evaluate --gguf` prints: the scores by language of one file in an engine."""
     tokenizer = CodeTokenizer.of(file)
     languages = {name: score(model, tokenizer, lines, name) for name, lines in held_out.items()}
-    engine = "llama.cpp" if precision is None else f"greencode-lsp, {precision}"
     return {"model": file.stem, "engine": engine, "languages": languages}
