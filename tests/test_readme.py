@@ -210,6 +210,11 @@ def test_a_peer_asked_for_other_lines_is_left_out(tmp_path: Path) -> None:
     assert "llama.cpp" not in readme_blocks.models(at(tmp_path, results=results(), llamacpp=fewer))
 
 
+def test_another_precision_stands_beside_the_one_that_serves(tmp_path: Path) -> None:
+    block = readme_blocks.models(at(tmp_path, results=results(), greencode_int8=PEER))
+    assert "the same file with `greencode.precision` `int8`" in block
+
+
 def test_lossless_completions_that_differ_are_counted_by_precision(tmp_path: Path) -> None:
     measured = {"int4": {"prompts": 1000, "tokens": 32000, "mismatches": 7, "largest_gap": 0.0312}}
     block = readme_speed.lossless(at(tmp_path, lossless=measured))

@@ -28,6 +28,8 @@ from training.markdown import table
 SERVED = "fill_in_the_middle"
 """The protocol whose prompt is the server's."""
 VSCODE = Path(__file__).parents[2] / "editors" / "vscode" / "package.json"
+SAME_FILE = {"with `greencode.precision` `int8`": "greencode-int8.json", "in llama.cpp": "llamacpp.json"}
+"""What else is scored on a model's file, and where that is kept."""
 COMPARED_AT = 0.98
 """The measured agreement at which policies are compared."""
 
@@ -43,15 +45,16 @@ def models(artefacts: Artefacts) -> str:
 
 def _of_same_lines(artefacts: Artefacts, scored: Sequence[tuple[str, dict[str, Any]]]) -> str:
     languages = list(scored[0][1]["languages"])
-    peers = dict(artefacts.read("llamacpp.json"))
+    others = {what: dict(artefacts.read(name)) for what, name in SAME_FILE.items()}
     rows = []
     for folder, results in scored:
         model, size = results["model"], _size(artefacts, folder, results["model"])
         shares: list[float | None] = [_served(results["languages"][language])["exact_match"] for language in languages]
         rows.append([f"`{model}`", size, *map(_percent, shares), _how(artefacts, folder)])
-        shares = _of_peer(peers.get(folder), results["languages"])
-        if any(share is not None for share in shares):
-            rows.append(["the same file in llama.cpp", size, *map(_percent, shares), ""])
+        for what, scores in others.items():
+            shares = _of_peer(scores.get(folder), results["languages"])
+            if any(share is not None for share in shares):
+                rows.append([f"the same file {what}", size, *map(_percent, shares), ""])
     head = ["model", "size", *(f"{language.capitalize()} lines right" for language in languages), "how to get it"]
     asked = scored[0][1]["languages"]
     lines = " and ".join(f"{asked[language]['lines']:,} {language.capitalize()}" for language in languages)
