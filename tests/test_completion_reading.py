@@ -38,7 +38,7 @@ class ReadingBench(Bench):
     async def focus(self, document: str = "a", text: str = TEXT) -> int:
         """Turn to a document; return how many prompts were read for that."""
         before = len(self.engine.prompts)
-        await self.service.focused(document, text)
+        await self.service.focused(document, lambda: text)
         await self.ended()
         return len(self.engine.prompts) - before
 
@@ -167,7 +167,7 @@ async def test_while_a_request_waits_nothing_is_read(bench: ReadingBench) -> Non
     asked = asyncio.create_task(bench.service.complete("b", typed("    print(item", invoked=True)))
     while not bench.service._worker.is_wanted:
         await asyncio.sleep(0)
-    await bench.service.focused("a", TEXT)
+    await bench.service.focused("a", lambda: TEXT)
     assert not bench.service._ahead._tasks
     bench.service.forget("b")
     await asyncio.wait({asked})
@@ -178,7 +178,7 @@ async def read_for_long(bench: ReadingBench, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(service_module, "READING_S", LONG_S)
     reads = len(bench.engine.prompts)
     bench.engine.before_token = lambda control, prefix: until_cancelled(control, prefix) if prefix == "for " else None
-    await bench.service.focused("a", TEXT)
+    await bench.service.focused("a", lambda: TEXT)
     while len(bench.engine.prompts) == reads:
         await asyncio.sleep(0.001)
 
@@ -186,7 +186,7 @@ async def read_for_long(bench: ReadingBench, monkeypatch: pytest.MonkeyPatch) ->
 STOPS: dict[str, Callable[[ReadingBench], Any]] = {
     "a request that is computed": lambda bench: bench.show("b", typed("    pri")),
     "a request that is answered from memory": lambda bench: bench.show("b", typed("    print(ite", path="/w/b.py")),
-    "turning to a document that is not read": lambda bench: bench.service.focused("c", ""),
+    "turning to a document that is not read": lambda bench: bench.service.focused("c", lambda: ""),
     "a setting": lambda bench: bench.service.configure({"preference": "energy"}),
     "a pause": lambda bench: bench.service.pause(paused=True),
     "its document's end": lambda bench: bench.service.forget("a"),
@@ -213,7 +213,7 @@ async def test_it_ends_by_itself(bench: ReadingBench, monkeypatch: pytest.Monkey
 
 async def test_a_page_that_is_turned_at_once_is_not_read(bench: ReadingBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "SETTLED_S", LONG_S)
-    await bench.service.focused("a", TEXT)
+    await bench.service.focused("a", lambda: TEXT)
     await asyncio.sleep(0)
     assert READING in bench.service._worker._newest  # it waits
     assert await asyncio.wait_for(bench.focus("c", ""), 5) == 0
@@ -229,10 +229,10 @@ async def test_a_page_that_is_left_while_its_rules_are_looked_at_is_not_read(
         await looked.wait()
 
     monkeypatch.setattr(bench.service._ignored, "reason", reason)
-    turning = asyncio.create_task(bench.service.focused("a", TEXT))
+    turning = asyncio.create_task(bench.service.focused("a", lambda: TEXT))
     await asyncio.sleep(0)
     if end == "turned":
-        await bench.service.focused("c", "")
+        await bench.service.focused("c", lambda: "")
     else:
         bench.service.forget("a")
     looked.set()
@@ -246,7 +246,7 @@ async def test_the_document_turned_to_last_is_the_one_that_is_read(bench: Readin
     await bench.show("c", typed("for i"))
     await bench.settle()
     before = len(bench.engine.prompts)
-    await asyncio.gather(bench.service.focused("a", TEXT), bench.service.focused("b", OTHER))
+    await asyncio.gather(bench.service.focused("a", lambda: TEXT), bench.service.focused("b", lambda: OTHER))
     await bench.ended()
     assert bench.engine.prompts[before:] == [bench.engine.prompts[1]]
 

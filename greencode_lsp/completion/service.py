@@ -170,17 +170,22 @@ class CompletionService(ModelService):
         self._outcomes.withhold(running.number)  # it is recorded so
         return running
 
-    async def focused(self, document: str, text: str) -> None:
-        """Let the model read the place written at last in a document that the user turns to, where that is worth it."""
+    async def focused(self, document: str, text: Callable[[], str]) -> None:
+        """Let the model read the place written at last in a document that the user turns to, where that is worth it.
+
+        The text is asked for only where it may be.
+        """
         reading, asked, power = self._stop_reading(), self._asked.get(document), self._power.state()
-        request = None if asked is None or document == self._last_document else request_again(asked, text)
-        if request is None or self._host.loaded is None or self._worker.is_wanted:
+        if asked is None or document == self._last_document or self._host.loaded is None or self._worker.is_wanted:
             return
-        settings = self.scoped.resolve(request.path, request.language, power)
-        if not is_allowed(settings, power) or not may_read(settings) or gate.refuse_text(request, settings):
+        settings = self.scoped.resolve(asked.path, asked.language, power)
+        if not is_allowed(settings, power) or not may_read(settings):
             return
-        refusal = self._refusal(request.language, settings, power, invoked=False)
-        if refusal or gate.refuse_place(request.text, request.offset, completion_budget(settings.preference)):
+        request = request_again(asked, text())
+        if request is None or self._refusal(request.language, settings, power, invoked=False):
+            return
+        budget = completion_budget(settings.preference)
+        if gate.refuse_text(request, settings) or gate.refuse_place(request.text, request.offset, budget):
             return
         if await self._ignored.reason(request.path, self.scoped.roots, settings.exclude):
             return

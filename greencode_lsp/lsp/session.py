@@ -188,7 +188,7 @@ class GreenCodeServer(LanguageServer):
         """Note that the user has turned to a document."""
         document = self.documents.find(uri)
         if document is not None and document.refusal is None:
-            await self.service.focused(identity(uri), self.documents.above(document) + document.source)
+            await self.service.focused(identity(uri), lambda: self.documents.above(document) + document.source)
 
     def give(self, params: Params, answer: Answer | NoAnswer) -> Answer | NoAnswer:
         """Note that an answer goes to the client, and what it takes to understand its acceptance later."""
