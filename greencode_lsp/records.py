@@ -29,9 +29,9 @@ class DecodeConfig:
     self_speculative: bool = False
     """Lossless: early tokens are drafts, checked at full depth in batches (I4). Copies as well."""
     copies: bool = False
-    """Tokens copied from the text are checked at full depth, several at once; all others are decoded as if it were
-    not set. What is kept is what the last layer says, up to how a row rounds alone and among others: by the full head,
-    or by the shortlist where that may speak."""
+    """Drafts, copied from the text or taken from the model's draft table, are checked at full depth, several at once;
+    all other tokens are decoded as if it were not set. What is kept is what the last layer says, up to how a row rounds
+    alone and among others: by the full head, or by the shortlist where that may speak."""
     batch_invariant: bool = False
     """Let a position round alike alone and among others, as `self_speculative` does: its full-depth reference (I4)."""
     shortlist: float = NEVER
@@ -46,7 +46,7 @@ class DecodeConfig:
 
     @property
     def is_copying(self) -> bool:
-        """Whether tokens copied from the text are tried first."""
+        """Whether tokens copied from the text or the draft table are tried first."""
         return self.self_speculative or self.copies
 
     @property

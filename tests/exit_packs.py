@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greencode_lsp.engine.load import open_source
+from greencode_lsp.models.draft_table import DraftTable
 from greencode_lsp.models.manifest import Manifest
 from training.exits.pack import write_pack
 
@@ -55,11 +56,12 @@ def pack_for(
     exits: tuple[int, ...] = (1, 2, 4),
     kinds: tuple[str, ...] = ("affine", "mlp"),
     shortlist: NDArray[np.int64] | None = None,
+    drafts: DraftTable | None = None,
     **changes: Any,
 ) -> Path:
     """Write a pack for a published checkpoint; returns its folder."""
     source = open_source(checkpoint)
     heads = [tensors_of(kind, source.config["hidden_size"], seed) for seed, kind in enumerate(kinds)]
     fields = {"name": "random", "family": source.config["model_type"], "exits": exits, "weights": source.digest()}
-    write_pack(folder, Manifest(**(fields | changes)), heads, shortlist)
+    write_pack(folder, Manifest(**(fields | changes)), heads, shortlist, drafts)
     return folder

@@ -12,6 +12,7 @@ import torch
 
 from greencode_lsp.energy.device_profile import stored
 from greencode_lsp.engine import timing
+from greencode_lsp.engine.drafts import Drafter
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.records import Constraint, DecodeConfig, FixedControl
@@ -154,7 +155,7 @@ REPEATED = [5, 17, 101, 3, 42] * 6
 
 
 def copied(engine: Engine, shortlist: float, constraint: Constraint | None = None) -> list[int]:
-    engine.draft_lengths = (0, 3, 3, 3, 3)
+    engine.drafter = Drafter.of(lambda positions: 1.0)
     return decoded(engine, DecodeConfig("shortlist", copies=True, shortlist=shortlist), constraint)
 
 

@@ -99,7 +99,6 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     pack = pack_for(folder, folder / "pack", exits=EXITS[-1:], kinds=(), shortlist=SHORTLIST)
     engine = load_engine(folder, "cpu", pack=pack)
     engine.use_costs({1: 1.0, 2: 1.3, 4: 1.7, 8: 2.9}, 1.5, 0.4)
-    engine.draft_lengths = (0, 2, 2, 3, 3)
     return engine
 
 

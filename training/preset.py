@@ -122,6 +122,14 @@ class HeadOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftOptions:
+    """The table of what usually follows a few tokens, which drafts are taken from (exits/draft_table.py)."""
+
+    tokens: int = 0
+    """Counted in the packages that are trained on; 0: drafts are copied from the text alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutOptions:
     """How much experience is stored for the agent."""
 
@@ -227,6 +235,7 @@ class Preset:
     agent: AgentOptions
     calibrate: CalibrateOptions
     heads: HeadOptions = HeadOptions()
+    drafts: DraftOptions = DraftOptions()
     actions: ActionOptions = ActionOptions()
     four_bits: list[str] = field(default_factory=list)
     """Modules (`gate_proj`, ...) whose matrices are exported in 4 bits; all others in 8. No run depends on it."""
@@ -261,6 +270,7 @@ def load_preset(name: str) -> Preset:
             agent=_agent(data["agent"]),
             calibrate=CalibrateOptions(**data["calibrate"]),
             heads=_heads(data.get("heads", {})),
+            drafts=DraftOptions(**data.get("drafts", {})),
             actions=ActionOptions(**data.get("actions", {})),
             four_bits=list(data.get("four_bits", [])),
         )

@@ -22,9 +22,11 @@ from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
 from training.data import cursors, heldout
+from training.data.corpus import find
 from training.evaluation import calibrate, resplits, sweep
 from training.evaluation.risk_control import PROMISE
 from training.exits import agent, baselines, cost_curve, experience, probe, rollout
+from training.exits.pack import save_drafts
 from training.exits.rollout import Rollouts, Writer
 from training.exits.served import PROMPT_TOKENS, prompt_ids
 from training.exits.teacher_forcing import DEVICE, TeacherForcing
@@ -131,6 +133,23 @@ def run_heads(job: Job) -> None:
         print("no heads: every exit speaks through the LM head alone")
         return
     heads.fit(job.preset, job.work, job.out)
+
+
+def run_drafts(job: Job) -> None:
+    """Count what usually follows a few tokens where the preset asks for it, for drafts; no threshold depends on it."""
+    from training.exits import draft_table  # imports datasketch: seconds
+
+    if not job.preset.drafts.tokens:
+        print("no draft table: drafts are copied from the text alone")
+        return
+    manifest = read_manifest(job.out)
+    assert manifest is not None, "exported before"
+    table = draft_table.count(
+        find(job.preset.corpus.sources).packages, CodeTokenizer.of(job.out), job.preset.drafts.tokens
+    )
+    save_drafts(job.out, table)
+    write_manifest(job.out, manifest)
+    print(f"{0 if table is None else len(table.keys):,} contexts")
 
 
 def run_rollout(job: Job) -> None:
@@ -273,6 +292,7 @@ STEPS: dict[str, Callable[[Job], None]] = {
     "lite": run_lite,
     "export": run_export,
     "heads": run_heads,
+    "drafts": run_drafts,
     "rollout": run_rollout,
     "agent": run_agent,
     "calibrate": run_calibrate,

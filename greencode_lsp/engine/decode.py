@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greencode_lsp.engine.cost import WorkLog
-from greencode_lsp.engine.drafts import propose
+from greencode_lsp.engine.drafts import Drafter
 from greencode_lsp.engine.policy import ExitPolicy, PolicyRule, log_odds
 from greencode_lsp.engine.state import DecoderState, ExitDecision, Vector
 from greencode_lsp.engine.stop import Picked, StopPolicy, StopTracker
@@ -51,8 +51,7 @@ class Decoder:
     exits: tuple[int, ...]
     policies: Mapping[str, ExitPolicy]
     stops: Mapping[str, StopPolicy]
-    draft_lengths: Sequence[int]
-    """Tokens to copy by matched tokens, see `drafts.draft_lengths`."""
+    drafter: Drafter
     log: WorkLog
 
     def steps(self, control: Control, limits: Limits) -> Generator[Step, None, None]:
@@ -78,8 +77,8 @@ class Decoder:
             self.state.feed(emitted[-1:])
 
     def _next(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[Picked]:
-        """Return the next tokens: those copied from the text that the last layer says as well, else decoded ones."""
-        drafts = self._copied(emitted, limits) if config.is_copying else []
+        """Return the next tokens: drafts that the last layer says as well, else decoded ones."""
+        drafts = self._drafted(emitted, limits) if config.is_copying else []
         if drafts:
             length = len(self.state)
             self.state.feed(drafts)
@@ -174,13 +173,13 @@ class Decoder:
         place, confidence = pick(logits, (), None)
         return int(self.state.runner.shortlist[place]), confidence
 
-    def _copied(self, emitted: list[int], limits: Limits) -> list[int]:
-        """Return drafts copied from the text, to be fed all; none where a constraint rules the next token."""
-        if not any(self.draft_lengths) or limits.rules(emitted):
+    def _drafted(self, emitted: list[int], limits: Limits) -> list[int]:
+        """Return drafts from the text and the table, to be fed all; none where a constraint rules the next token."""
+        if self.drafter.is_in_vain or limits.rules(emitted):
             return []
         tokens = self.state.tokens
         room = self.state.runner.max_positions - len(tokens) - 1  # the token after the drafts is fed as well
-        return propose(tokens, self.draft_lengths, room, limits.ends)
+        return self.drafter.propose(tokens, room, limits.ends)
 
     def _from_exits(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[Picked]:
         """Return drafts from early exits, all but the last fed; the first at full depth ends them."""

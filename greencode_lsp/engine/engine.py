@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from greencode_lsp.engine.architecture import Architecture
 from greencode_lsp.engine.cost import WorkLog, relative_cost
 from greencode_lsp.engine.decode import Decoder, Limits
-from greencode_lsp.engine.drafts import draft_lengths
+from greencode_lsp.engine.drafts import Drafter
 from greencode_lsp.engine.policy import ExitPolicy
 from greencode_lsp.engine.sequences import Sequences
 from greencode_lsp.engine.state import DecoderState, Runner, Vector
 from greencode_lsp.engine.stop import STOP_POLICIES, StopPolicy
 from greencode_lsp.errors import EngineError, SettingError
+from greencode_lsp.models.draft_table import DraftTable
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.records import Constraint, Control, Step, Work
 
@@ -49,7 +50,13 @@ class Engine:
     """Completes token ids; see the module."""
 
     def __init__(
-        self, model: Model, manifest: Manifest, policies: dict[str, ExitPolicy], device: str, precision: str
+        self,
+        model: Model,
+        manifest: Manifest,
+        policies: dict[str, ExitPolicy],
+        device: str,
+        precision: str,
+        drafts: DraftTable | None = None,
     ) -> None:
         self.model, self.manifest, self.policies, self.device, self.precision = (
             model,
@@ -62,7 +69,7 @@ class Engine:
         self.max_positions = model.architecture.max_positions
         self.exits, self.layers = manifest.exits, manifest.exits[-1]
         self.sequences = Sequences(lambda: DecoderState(model.open(), len(manifest.exits)))
-        self.draft_lengths = draft_lengths(partial(relative_cost, manifest.cost_curve))
+        self.drafter = Drafter.of(partial(relative_cost, manifest.cost_curve), drafts)
         self.work: Work = Work()
 
     @property
@@ -71,7 +78,7 @@ class Engine:
         return self.sequences.latest
 
     def use_costs(self, cost_curve: Mapping[int, float], head_layers: float, shortlist_layers: float = 0.0) -> None:
-        """Let what was timed on this device stand in for the checkpoint's own curve: in counts and draft lengths.
+        """Let what was timed on this device stand in for the checkpoint's own curve: in counts and drafts.
 
         A shortlist that was not timed costs its share of the head's rows.
         """
@@ -80,7 +87,7 @@ class Engine:
         self.manifest = replace(
             self.manifest, cost_curve=dict(cost_curve), head_layers=head_layers, shortlist_layers=shortlist_layers
         )
-        self.draft_lengths = draft_lengths(partial(relative_cost, self.manifest.cost_curve))
+        self.drafter = Drafter.of(partial(relative_cost, self.manifest.cost_curve), self.drafter.table)
 
     def _prefill(self, prompt_ids: Sequence[int], reusable: int) -> WorkLog:
         """Reuse at most so many ids of the cached prefix and feed the rest; segments run when a token needs them."""
@@ -115,7 +122,7 @@ class Engine:
         its ids are not the model's. `work` is complete once the generator ended, was closed or raised.
         """
         log = self._prefill(prompt_ids, len(prompt_ids))
-        decoder = Decoder(self.state, self.exits, self.policies, self.stops, self.draft_lengths, log)
+        decoder = Decoder(self.state, self.exits, self.policies, self.stops, self.drafter, log)
         try:
             yield from decoder.steps(control, Limits(max_new_tokens, stop_ids, likely_last_ids, constraint))
         finally:

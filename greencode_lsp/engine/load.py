@@ -202,7 +202,7 @@ def load_engine(
     model = load_model(source, manifest.exits, precision, device, backend, threads)
     if heads:
         _add_heads(model, source, heads, precision, is_onnx=(backend or DEFAULT_BACKENDS[device]) == "onnx")
-    engine = Engine(model, manifest, policies, device, precision)
+    engine = Engine(model, manifest, policies, device, precision, heads.drafts)
     try:  # shapes that do not fit each other show here, not in the user's first completion
         engine.full_depth_argmax([0], [0], FixedControl())
     except (IndexError, RuntimeError, EngineError) as error:

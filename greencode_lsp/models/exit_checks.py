@@ -1,8 +1,9 @@
-"""What decides on exits is believed where its shapes are the model's: the agent, exit heads and shortlist of a file."""
+"""What decides on exits is believed where its shapes are the model's: agent, exit heads, shortlist, draft table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,13 @@ MAX_AGENT_WIDTH = 4096
 MAX_AGENT_BYTES = 1 << 28
 AGENT_TENSORS = ("w1", "b1", "w2", "b2", "w3", "b3")
 MAX_EXITS_BYTES = 1 << 28
-"""Of `exits.safetensors`: exit heads and shortlist."""
+"""Of `exits.safetensors`: exit heads, shortlist, draft table."""
 MAX_EXIT_WIDTH = 1 << 13
 """Inner size of an exit head, or its rank."""
 SHORTLIST = "shortlist"
+DRAFTS = {"drafts.keys": np.uint32, "drafts.ids": np.int32, "drafts.shares": np.uint8}
+"""Tensors of a draft table."""
+MAX_DRAFTS = 1 << 22
 EXIT_HEADS = ("none", "affine", "low-rank", "mlp")
 
 
@@ -65,6 +69,11 @@ def check_exit_heads(
         if len(shape) != 1 or not 0 < shape[0] <= vocabulary:
             raise damaged(f"has a shortlist in the shape {list(shape)} for a vocabulary of {vocabulary}")
         wanted[SHORTLIST] = shape
+    if DRAFTS.keys() & shapes.keys():
+        shape = tuple(shapes.get("drafts.keys", ()))
+        if len(shape) != 1 or not 0 < shape[0] <= MAX_DRAFTS:
+            raise damaged(f"has a draft table in the shape {list(shape)}")
+        wanted |= dict.fromkeys(DRAFTS, shape)
     if wanted.keys() != shapes.keys():
         odd = min(wanted.keys() ^ shapes.keys())
         raise damaged(f"{'lacks' if odd in wanted else 'has no place for'} the tensor {odd} of its exits")
@@ -96,6 +105,16 @@ def check_shortlist(ids: NDArray[np.int64], vocabulary: int) -> None:
     """Raise ModelDamagedError unless the ids ascend, each once, within the vocabulary."""
     if ids[0] < 0 or ids[-1] >= vocabulary or not bool((np.diff(ids) > 0).all()):
         raise damaged(f"has a shortlist that is no ascending list of ids below {vocabulary}")
+
+
+def check_drafts(tensors: Mapping[str, NDArray[Any]], vocabulary: int) -> None:
+    """Raise ModelDamagedError unless a draft table's keys ascend, each once, and its ids are of the vocabulary."""
+    for name, kind in DRAFTS.items():
+        if tensors[name].dtype != kind:
+            raise damaged(f"has {name} of {tensors[name].dtype}, not {np.dtype(kind)}")
+    keys, ids = tensors["drafts.keys"], tensors["drafts.ids"]
+    if not bool((keys[1:] > keys[:-1]).all()) or ids.min() < 0 or ids.max() >= vocabulary:
+        raise damaged(f"has a draft table that is none for ids below {vocabulary}")
 
 
 def check_numbers(name: str, values: NDArray[np.float32]) -> None:

@@ -54,7 +54,7 @@ class CalibrationRow:
     shortlist: float | None = None
     """Log-odds of the shortlist's likeliest id above which the full head is left out; None: it never is."""
     copies: bool = False
-    """Measured, and so served, with tokens copied from the text checked at full depth (`DecodeConfig`)."""
+    """Measured, and so served, with tokens copied from text or draft table checked at full depth (`DecodeConfig`)."""
 
 
 @dataclass(frozen=True, slots=True)

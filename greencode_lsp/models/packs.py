@@ -12,7 +12,8 @@ own final norm and LM head read:
     low-rank  u + U (V u) + b                             `.down.weight` V [R, D], `.up.weight` U [D, R], `.up.bias`
     mlp       W u + b + U silu(V u + c)                   `.map.*`, `.down.weight`, `.down.bias` c [R], `.up.weight`
 
-N counts early exits from 0. `shortlist` [n] holds the ids, ascending, of the rows that a shortlist head reads.
+N counts early exits from 0. `shortlist` [n] holds the ids, ascending, of the rows that a shortlist head reads, and
+`drafts.*` what usually follows a few tokens (models/draft_table.py).
 No exit has keys and values of its own.
 """
 
@@ -32,9 +33,12 @@ from greencode_lsp.cache_folder import CacheFolder
 from greencode_lsp.errors import CacheError, ModelDamagedError, ModelNotFoundError
 from greencode_lsp.files import atomic_write, read_regular
 from greencode_lsp.models.contents import model_file, read_object
+from greencode_lsp.models.draft_table import DraftTable
 from greencode_lsp.models.exit_checks import (
+    DRAFTS,
     MAX_EXITS_BYTES,
     SHORTLIST,
+    check_drafts,
     check_exit_heads,
     check_numbers,
     check_shortlist,
@@ -57,14 +61,15 @@ _DIGEST_FILE = "sha256"
 
 @dataclass(frozen=True, slots=True)
 class ExitHeads:
-    """What early exits and the shortlist add to a model; empty for a model whose exits speak through its own head."""
+    """What `exits.safetensors` adds to a model; empty for one whose exits speak through its own head."""
 
     kinds: tuple[str, ...] = ()
     """By early exit; empty where all are `none`."""
     tensors: dict[str, NDArray[np.float32]] | None = None
-    """By the names of the file, the shortlist left out."""
+    """By the names of the file, shortlist and draft table left out."""
     shortlist: NDArray[np.int64] | None = None
     """Ids in ascending order."""
+    drafts: DraftTable | None = None
     digest: str = ""
     """SHA-256 of the file; names what is built from it."""
 
@@ -148,7 +153,7 @@ def digest_of(source: WeightSource) -> str:
 
 
 def read_exit_heads(folder: Path, manifest: Manifest, hidden_size: int, vocabulary: int) -> ExitHeads:
-    """Return the exit heads and shortlist of a pack or a trained folder; empty where it has none.
+    """Return the exit heads, shortlist and draft table of a pack or a trained folder; empty where it has none.
 
     Raises ModelDamagedError or UnsupportedModelError where they do not fit the model, are damaged or not finite.
     """
@@ -173,10 +178,14 @@ def read_exit_heads(folder: Path, manifest: Manifest, hidden_size: int, vocabula
             raise ModelDamagedError(f"{path} holds a shortlist of {shortlist.dtype}; fetch or export it again.")
         shortlist = shortlist.astype(np.int64)
         check_shortlist(shortlist, vocabulary)
+    table = {name: stored.pop(name) for name in DRAFTS if name in stored}
+    if table:
+        check_drafts(table, vocabulary)
     tensors = {name: tensor.astype(np.float32) for name, tensor in stored.items()}
     for name, tensor in tensors.items():
         check_numbers(name, tensor)
-    return ExitHeads(kinds, tensors, shortlist, manifest.files[EXITS_FILE])
+    drafts = DraftTable(*(table[name] for name in DRAFTS)) if table else None
+    return ExitHeads(kinds, tensors, shortlist, drafts, manifest.files[EXITS_FILE])
 
 
 class HeadSource:

@@ -52,7 +52,7 @@ def modes(engine: Engine, checkpoint: Path) -> dict[str, tuple[Engine, DecodeCon
     whole = dataclasses.replace(engine.manifest, exits=engine.exits[-1:])
     source, threads = open_source(checkpoint), engine.model.threads
     model = load_model(source, whole.exits, engine.precision, engine.device, threads=threads)
-    single = Engine(model, whole, engine.policies, engine.device, engine.precision)
+    single = Engine(model, whole, engine.policies, engine.device, engine.precision, engine.drafter.table)
     single.sequences.chunk_positions = engine.sequences.chunk_positions
 
     def at(preference: float) -> DecodeConfig:

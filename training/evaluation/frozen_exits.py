@@ -1,7 +1,7 @@
 """`python -m training exits --model qwen2.5-coder-0.5b`: an exit pack for a public model that stays as it is.
 
-    states of its layers over code, cached -> a shortlist, counted -> heads of its exits, distilled and reported -> the
-    pack with the shortlist -> its threshold table, of completions as served
+    states of its layers over code, cached -> a shortlist, counted -> heads of its exits, distilled and reported -> a
+    draft table, counted -> the pack with shortlist and draft table -> its thresholds, of completions as served
 
 The states, the counts, what the heads bring and the completions are kept in WORK and gone on from. The model's own
 weights are read, never changed or copied.
@@ -26,13 +26,14 @@ from greencode_lsp.engine.families import describe
 from greencode_lsp.engine.load import load_engine, open_source
 from greencode_lsp.engine.state import Vector
 from greencode_lsp.engine.timing import costs, time_checkpoint
+from greencode_lsp.models.draft_table import DraftTable
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.preference import SHORTLIST
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.data.corpus import find
 from training.data.packages import Package
 from training.evaluation import pack_table
-from training.exits import fit, shortlist
+from training.exits import draft_table, fit, shortlist
 from training.exits.fit import Agreement, Data, Direction, Distiller, Kind, Reader, agreement
 from training.exits.pack import write_pack
 from training.exits.states import DEVICE, Note, Part, StateCache, StateRecorder, States, corpus_digest, parts_of, record
@@ -61,6 +62,8 @@ class FrozenOptions:
     tokens: int = 150_000
     """Positions whose states are cached."""
     counted_tokens: int = 40_000_000
+    drafted_tokens: int = 30_000_000
+    """Counted for the draft table."""
     shortlist: int = 32_768
     completions: int = 400
     """A language, that the threshold table is measured on."""
@@ -181,8 +184,10 @@ def saved_share(architecture: Architecture, layer: int, shortlisted: int, out: f
     return 1 - (layer + own + short + (1 - out) * (left + short) + out * left * CAUGHT_UP) / full
 
 
-def make_pack(options: FrozenOptions, model: FrozenModel, ids: NDArray[np.int64]) -> Manifest:
-    """Write the pack with the shortlist; return its manifest, still without a table.
+def make_pack(
+    options: FrozenOptions, model: FrozenModel, ids: NDArray[np.int64], drafts: DraftTable | None
+) -> Manifest:
+    """Write the pack with shortlist and draft table; return its manifest, still without thresholds.
 
     No early exit is in it: the policy that serves a pack asks the shortlist alone, and a segment more costs its call.
     """
@@ -196,7 +201,7 @@ def make_pack(options: FrozenOptions, model: FrozenModel, ids: NDArray[np.int64]
         shortlist_layers=round(architecture.hidden_size * len(ids) / architecture.layer_weights, 3),
         weights=model.digest,
     )
-    return write_pack(options.out, manifest, [], ids)
+    return write_pack(options.out, manifest, [], ids, drafts)
 
 
 def calibrate(options: FrozenOptions, model: FrozenModel, manifest: Manifest, judged: Sequence[Package]) -> Engine:
@@ -235,7 +240,8 @@ def run(options: FrozenOptions) -> dict[str, Any]:
     coverage = {name: round(shortlist.coverage(ids, c), 4) for name, c in (judged_counts | {"model": said}).items()}
     print(f"{len(ids):,} ids cover {coverage} of packages that were not counted", flush=True)
     exits = fit_exits(options, model, counts, ids)
-    manifest = make_pack(options, model, ids)
+    drafts = draft_table.count(parts["train"], model.tokenizer, options.drafted_tokens)
+    manifest = make_pack(options, model, ids, drafts)
     manifest = calibrate(options, model, manifest, parts["judged"]).manifest
     report: dict[str, Any] = {
         "model": run_name(model.checkpoint),
@@ -245,12 +251,13 @@ def run(options: FrozenOptions) -> dict[str, Any]:
         "counted_tokens": {name: int(c.sum()) for name, c in counts.items()},
         "shortlist": len(ids),
         "coverage": coverage,
+        "draft_contexts": 0 if drafts is None else len(drafts.keys),
         "exits": [
             {"layer": e.layer, "variant": e.variant, "saved": round(e.saved, 4), **asdict(e.agreement)} for e in exits
         ],
         "in_pack": list(manifest.exits),
     }
-    write_pack(options.out, replace(manifest, training=report), [], ids)
+    write_pack(options.out, replace(manifest, training=report), [], ids, drafts)
     return report
 
 

@@ -1,4 +1,4 @@
-"""Writing an exit pack (greencode_lsp/models/packs.py): exit heads in float16, a shortlist, a manifest written last."""
+"""Writing an exit pack (greencode_lsp/models/packs.py): exit heads in float16 and tables, a manifest written last."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.files import atomic_write
-from greencode_lsp.models.exit_checks import SHORTLIST
+from greencode_lsp.models.draft_table import DraftTable
+from greencode_lsp.models.exit_checks import DRAFTS, SHORTLIST
 from greencode_lsp.models.manifest import Manifest, write_manifest
 from greencode_lsp.models.packs import EXITS_FILE, PACK_VERSION
 from training.data.archives import disk_error
@@ -33,7 +34,11 @@ def kind_of(tensors: Mapping[str, NDArray[Any]]) -> str:
 
 
 def write_pack(
-    folder: Path, manifest: Manifest, heads: Heads = (), shortlist: NDArray[np.int64] | None = None
+    folder: Path,
+    manifest: Manifest,
+    heads: Heads = (),
+    shortlist: NDArray[np.int64] | None = None,
+    drafts: DraftTable | None = None,
 ) -> Manifest:
     """Write a pack for the weights that `manifest.weights` names; return its manifest. A pack in its place goes.
 
@@ -42,6 +47,7 @@ def write_pack(
     arrays = _arrays(heads)
     if shortlist is not None:
         arrays[SHORTLIST] = np.asarray(shortlist, np.int32)
+    arrays |= _stored(drafts)
     kinds = tuple(kind_of(tensors) for tensors in heads)
     manifest = replace(manifest, exit_heads=kinds, pack_version=PACK_VERSION)
     part = folder.with_name(f".{folder.name}.part")
@@ -64,12 +70,36 @@ def save_heads(folder: Path, heads: Heads) -> tuple[str, ...]:
 
     Raises CorpusError where a tensor is not finite or the disk is full.
     """
-    arrays = _arrays(heads)
+    _write(folder, _arrays(heads))
+    return tuple(kind_of(tensors) for tensors in heads)
+
+
+def save_drafts(folder: Path, drafts: DraftTable | None) -> None:
+    """Write a draft table into a trained folder, beside the heads that are there; None takes out the one that is.
+
+    Raises CorpusError where the disk is full.
+    """
+    path = folder / EXITS_FILE
+    arrays = {name: array for name, array in (load_file(path) if path.exists() else {}).items() if name not in DRAFTS}
+    arrays |= _stored(drafts)
+    if arrays:
+        _write(folder, arrays)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     try:
-        atomic_write(folder / EXITS_FILE, save(arrays), mode=0o644)
+        atomic_write(folder / EXITS_FILE, save(dict(arrays)), mode=0o644)
     except OSError as error:
         raise disk_error(error, str(folder)) from error
-    return tuple(kind_of(tensors) for tensors in heads)
+
+
+def _stored(drafts: DraftTable | None) -> dict[str, NDArray[Any]]:
+    """Return a draft table's tensors by their names in a pack."""
+    if drafts is None:
+        return {}
+    return {name: getattr(drafts, name.removeprefix("drafts.")).astype(kind) for name, kind in DRAFTS.items()}
 
 
 def _arrays(heads: Heads) -> dict[str, NDArray[Any]]:

@@ -229,7 +229,7 @@ class Tree:
         log = WorkLog(engine.manifest, len(self._prompt), 0)
         policy = None if config.policy == ORACLE else engine.policies[config.policy]
         policies = {config.policy: _Remembered(config.policy, policy, recorded)}
-        decoder = Decoder(state, engine.exits, policies, engine.stops, engine.draft_lengths, log)
+        decoder = Decoder(state, engine.exits, policies, engine.stops, engine.drafter, log)
         steps, agrees, counts = list[Step](), list[bool](), list[bool]()
         limits = Limits(new_tokens, likely_last_ids=stop_ids)
         if served is not None:
