@@ -111,7 +111,9 @@ class Work:
     prefill_layer_positions: int = 0
     """Layers x prompt positions run, whenever a token needed them."""
     decode_runs: tuple[tuple[int, int], ...] = ()
-    """(segment, positions) of every segment run after the first token's prompt, prompt positions left out."""
+    """(segment, positions) of every segment run without prompt positions."""
+    mixed_runs: tuple[tuple[int, int, int], ...] = ()
+    """(segment, prompt positions, others) of every run with both: drafts of the first token, layers caught up with."""
     head_runs: tuple[int, ...] = ()
     """Positions of every run of the LM head."""
     shortlist_runs: tuple[int, ...] = ()
@@ -119,7 +121,9 @@ class Work:
     exit_head_positions: int = 0
     """Positions through an early exit's own head."""
     layer_equivalents: float = 0.0
-    """Decode only, in layers of one position: sum of layers(s) x c_s(m)/c_s(1), plus h per head position."""
+    """Decode only, in layers of one position: sum of layers(s) x c_s(m)/c_s(1), plus h per head position.
+
+    Of m positions beside n of the prompt, what they add to it: c_s(n + m) - c_s(n)."""
     full_depth_layer_equivalents: float = 0.0
     """The same for the emitted tokens at full depth, one at a time."""
     pending_positions: int = 0

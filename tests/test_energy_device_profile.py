@@ -59,6 +59,14 @@ def test_seconds_are_start_prompt_runs_head_checks_and_tokens() -> None:
     assert PROFILE.seconds(WORK) == pytest.approx(expected_s)
 
 
+def test_positions_beside_a_prompts_take_what_they_add_to_it() -> None:
+    """Their weights are read for the prompt already."""
+    mixed = replace(WORK, mixed_runs=((1, 32, 4),))
+    assert PROFILE.seconds(mixed) - PROFILE.seconds(WORK) == pytest.approx(4 * (32 - 8) / (64 - 8) * MS)
+    (read_bytes, operations), (before_bytes, before) = PROFILE.traffic(mixed), PROFILE.traffic(WORK)
+    assert (read_bytes - before_bytes, operations - before) == (0, 4 * PROFILE.segments[1].operations)
+
+
 def test_full_depth_takes_every_segment_a_token_after_the_first_and_the_same_prompt() -> None:
     expected_s = 4 * MS + PROMPT_S + 2 * 2 * MS + 3 * 3 * MS + 3 * 2 * MS
     assert PROFILE.full_depth_seconds(WORK) == pytest.approx(expected_s)

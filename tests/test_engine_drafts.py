@@ -87,15 +87,21 @@ def test_the_longest_context_of_a_table_speaks() -> None:
     assert table.after([3, 1]) is None
 
 
-@pytest.mark.parametrize(("share", "first"), [(0.9, 9), (0.1, 2)])
-def test_the_likelier_of_text_and_table_is_drafted(share: float, first: int) -> None:
+@pytest.mark.parametrize(("share", "first"), [(0.9, 9), (0.4, 2)])
+def test_a_sure_table_overrules_a_copy_of_which_one_token_matches(share: float, first: int) -> None:
     assert proposed([1, 2, 5, 7, 1], room=1, table=table_of(((1,), 9, share))) == [first]
 
 
-def test_a_copy_ends_where_the_table_knows_better() -> None:
-    """What follows in the text follows something else there; and the table goes on with what it said."""
-    table = table_of(((2,), 9, 1.0), ((9,), 6, 0.9))
-    assert proposed([1, 2, 5, 7, 1], table=table) == [2, 9, 6]
+def test_a_copy_of_which_more_matches_is_not_overruled() -> None:
+    assert proposed([3, 1, 2, 5, 7, 3, 1], room=1, table=table_of(((1,), 9, 1.0))) == [2]
+    assert proposed([1, 2, 5, 7, 1], room=2, table=table_of(((2,), 9, 1.0))) == [2, 5]
+
+
+def test_what_text_and_table_agree_on_is_likelier() -> None:
+    """A copy alone is not worth its verification at this cost, nor is the table."""
+    text, table = np.asarray([1, 2, 5, 7, 1]), table_of(((1,), 2, 0.3))
+    assert drafter(lambda m: 1 + 0.4 * (m - 1)).propose(text, 1) == []
+    assert drafter(lambda m: 1 + 0.4 * (m - 1), table).propose(text, 1) == [2]
 
 
 def test_what_is_unlikely_is_not_worth_its_verification() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from greencode_lsp.engine.cost import WorkLog
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.policy import ExitState
@@ -225,6 +227,14 @@ def test_work_counts_layers_of_positions(engine: Engine) -> None:
     assert work.prefill_layer_positions == 4 * 9
     assert work.decode_runs == ((0, 1), (1, 1), (2, 1)) * 4
     assert work.layer_equivalents_ratio == 1.0
+
+
+def test_drafts_of_the_first_token_cost_what_they_add_to_the_prompt(engine: Engine) -> None:
+    log = WorkLog(replace(engine.manifest, cost_curve={1: 1.0, 9: 5.0, 11: 6.0}), 9, 0)
+    log.count_run(0, 0, 11)
+    work = log.finish(0)
+    assert (work.decode_runs, work.mixed_runs) == ((), ((0, 9, 2),))
+    assert work.layer_equivalents == pytest.approx(engine.exits[0] * (6.0 - 5.0))
 
 
 def test_leaving_early_costs_fewer_layer_equivalents(engine: Engine) -> None:

@@ -109,7 +109,10 @@ class DeviceProfile:
         if not work.prompt_tokens:
             return 0.0
         runs_s = sum(_at(self.segments[s].seconds, m) for s, m in work.decode_runs)
-        checks = sum(s + 1 < len(self.segments) for s, _ in work.decode_runs)
+        runs_s += sum(
+            _at(self.segments[s].seconds, n + m) - _at(self.segments[s].seconds, n) for s, n, m in work.mixed_runs
+        )
+        checks = sum(run[0] + 1 < len(self.segments) for run in (*work.decode_runs, *work.mixed_runs))
         heads_s = sum(_at(self.head.seconds, m) for m in work.head_runs)
         heads_s += self._shortlist_share * sum(_at(self.head.seconds, m) for m in work.shortlist_runs)
         return self._ends_s(work) + runs_s + heads_s + self.check_s * checks
@@ -143,6 +146,7 @@ class DeviceProfile:
         for s, m in work.decode_runs:
             read_bytes += self.segments[s].weight_bytes
             operations += self.segments[s].operations * m
+        operations += sum(self.segments[s].operations * m for s, _, m in work.mixed_runs)  # weights read for the prompt
         shortlist = self._shortlist_share
         read_bytes += self.head.weight_bytes * (len(work.head_runs) + shortlist * len(work.shortlist_runs))
         operations += self.head.operations * (work.head_positions + shortlist * work.shortlist_positions)

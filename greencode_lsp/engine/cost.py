@@ -37,6 +37,7 @@ class WorkLog:
     """Positions of each run of the shortlist's rows of it."""
     exit_head_positions: int = 0
     decode_runs: list[tuple[int, int]] = field(default_factory=list)
+    mixed_runs: list[tuple[int, int, int]] = field(default_factory=list)
     start_s: float = field(default_factory=time.perf_counter)
 
     def count_run(self, segment: int, start: int, positions: int, padding: int = 0) -> None:
@@ -48,7 +49,9 @@ class WorkLog:
         exits = self.manifest.exits
         layers = exits[segment] - (exits[segment - 1] if segment else 0)
         self.prefill_layer_positions += layers * (positions - decode)
-        if decode:
+        if decode and decode < positions:
+            self.mixed_runs.append((segment, positions - decode, decode + padding))
+        elif decode:
             self.decode_runs.append((segment, decode + padding))
 
     def count_head(self, positions: int) -> None:
@@ -72,6 +75,10 @@ class WorkLog:
         for segment, positions in self.decode_runs:
             layers_by_positions[positions] += int(widths[segment])
         layers = sum(n * relative_cost(manifest.cost_curve, m) for m, n in layers_by_positions.items())
+        layers += sum(
+            int(widths[s]) * (relative_cost(manifest.cost_curve, n + m) - relative_cost(manifest.cost_curve, n))
+            for s, n, m in self.mixed_runs
+        )
         # the head is a matrix like the layers': several rows at once share the reading of it
         layers += manifest.head_layers * sum(relative_cost(manifest.cost_curve, m) for m in self.head_runs)
         layers += manifest.shortlist_layers * sum(relative_cost(manifest.cost_curve, m) for m in self.shortlist_runs)
@@ -83,6 +90,7 @@ class WorkLog:
             emitted_tokens=self.emitted_tokens,
             prefill_layer_positions=self.prefill_layer_positions,
             decode_runs=tuple(self.decode_runs),
+            mixed_runs=tuple(self.mixed_runs),
             head_runs=tuple(self.head_runs),
             shortlist_runs=tuple(self.shortlist_runs),
             exit_head_positions=self.exit_head_positions,
