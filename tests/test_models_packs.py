@@ -16,6 +16,7 @@ from greencode_lsp import cli
 from greencode_lsp.engine.load import load_engine, open_source
 from greencode_lsp.errors import GreenCodeError, ModelDamagedError, ModelNotFoundError, UnsupportedModelError
 from greencode_lsp.models import checks, packs
+from greencode_lsp.models.draft_table import DraftTable
 from greencode_lsp.models.manifest import MANIFEST_NAME, sha256
 from greencode_lsp.models.packs import EXITS_FILE
 from tests import gguf_files, tiny_models
@@ -23,6 +24,7 @@ from tests.exit_packs import pack_for
 
 HIDDEN, VOCABULARY = tiny_models.LLAMA["hidden_size"], tiny_models.LLAMA["vocab_size"]
 SHORTLIST = np.array([0, 3, 77])
+DRAFTS = DraftTable(np.array([4, 9], np.uint32), np.array([1, 2], np.int32), np.array([255, 51], np.uint8))
 
 
 @pytest.fixture
@@ -32,7 +34,8 @@ def checkpoint(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pack(checkpoint: Path, tmp_path: Path) -> Path:
-    return pack_for(checkpoint, tmp_path / "pack", exits=(1, 2), kinds=("affine",), shortlist=SHORTLIST)
+    exits: Any = {"exits": (1, 2), "kinds": ("affine",)}
+    return pack_for(checkpoint, tmp_path / "pack", **exits, shortlist=SHORTLIST, drafts=DRAFTS)
 
 
 def restate(pack: Path, **changes: Any) -> None:
@@ -59,6 +62,7 @@ def test_a_pack_is_read_for_the_weights_it_names(checkpoint: Path, pack: Path) -
     heads = read(checkpoint, pack)
     assert heads.kinds == ("affine",)
     assert heads.shortlist is not None and heads.shortlist.tolist() == SHORTLIST.tolist()
+    assert heads.drafts is not None and heads.drafts.ids.tolist() == DRAFTS.ids.tolist()
 
 
 def test_a_pack_for_other_weights_is_refused_by_their_hash(checkpoint: Path, pack: Path) -> None:
@@ -90,6 +94,17 @@ WRONG: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
     "a negative id": ("ascending", lambda t: t.update(shortlist=np.array([-1, 4], np.int32))),
     "an empty shortlist": ("shortlist in the shape", lambda t: t.update(shortlist=np.zeros(0, np.int32))),
     "a shortlist of fractions": ("shortlist of float", lambda t: t.update(shortlist=np.array([0.5], np.float32))),
+    "drafts without ids": (r"lacks the tensor drafts\.ids", lambda t: t.pop("drafts.ids")),
+    "drafts of two lengths": ("drafts.ids in the shape", lambda t: t.update({"drafts.ids": np.zeros(3, np.int32)})),
+    "no drafts": ("draft table in the shape", lambda t: t.update({"drafts.keys": np.zeros(0, np.uint32)})),
+    "drafts of fractions": ("drafts.shares of float", lambda t: t.update({"drafts.shares": np.zeros(2, np.float32)})),
+    "drafts out of order": ("draft table that is none", lambda t: t.update({"drafts.keys": DRAFTS.keys[::-1].copy()})),
+    "a context twice": ("draft table that is none", lambda t: t.update({"drafts.keys": np.full(2, 4, np.uint32)})),
+    "a draft beyond the vocabulary": (
+        "draft table that is none",
+        lambda t: t.update({"drafts.ids": np.array([1, VOCABULARY], np.int32)}),
+    ),
+    "a negative draft": ("draft table that is none", lambda t: t.update({"drafts.ids": np.array([-1, 1], np.int32)})),
 }
 
 

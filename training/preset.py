@@ -127,6 +127,10 @@ class DraftOptions:
 
     tokens: int = 0
     """Counted in the packages that are trained on; 0: drafts are copied from the text alone."""
+    least_times: int = 64
+    """A context that stood more seldom tells too little of others."""
+    most_contexts: int = 1 << 16
+    """Kept, of 9 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)

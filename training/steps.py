@@ -144,9 +144,8 @@ def run_drafts(job: Job) -> None:
         return
     manifest = read_manifest(job.out)
     assert manifest is not None, "exported before"
-    table = draft_table.count(
-        find(job.preset.corpus.sources).packages, CodeTokenizer.of(job.out), job.preset.drafts.tokens
-    )
+    packages = find(job.preset.corpus.sources).packages
+    table = draft_table.count(packages, CodeTokenizer.of(job.out), job.preset.drafts)
     save_drafts(job.out, table)
     write_manifest(job.out, manifest)
     print(f"{0 if table is None else len(table.keys):,} contexts")

@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from training.exits import draft_table, fit, shortlist
 from training.exits.fit import Agreement, Data, Direction, Distiller, Kind, Reader, agreement
 from training.exits.pack import write_pack
 from training.exits.states import DEVICE, Note, Part, StateCache, StateRecorder, States, corpus_digest, parts_of, record
+from training.preset import DraftOptions
 from training.whole_files import run_name, write_json
 
 SHARES = (0.5, 0.67, 0.75, 0.83, 0.92)
@@ -62,8 +63,7 @@ class FrozenOptions:
     tokens: int = 150_000
     """Positions whose states are cached."""
     counted_tokens: int = 40_000_000
-    drafted_tokens: int = 30_000_000
-    """Counted for the draft table."""
+    drafts: DraftOptions = field(default_factory=lambda: DraftOptions(tokens=30_000_000))
     shortlist: int = 32_768
     completions: int = 400
     """A language, that the threshold table is measured on."""
@@ -240,7 +240,7 @@ def run(options: FrozenOptions) -> dict[str, Any]:
     coverage = {name: round(shortlist.coverage(ids, c), 4) for name, c in (judged_counts | {"model": said}).items()}
     print(f"{len(ids):,} ids cover {coverage} of packages that were not counted", flush=True)
     exits = fit_exits(options, model, counts, ids)
-    drafts = draft_table.count(parts["train"], model.tokenizer, options.drafted_tokens)
+    drafts = draft_table.count(parts["train"], model.tokenizer, options.drafts)
     manifest = make_pack(options, model, ids, drafts)
     manifest = calibrate(options, model, manifest, parts["judged"]).manifest
     report: dict[str, Any] = {

@@ -22,11 +22,9 @@ from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.data.corpus import split_of
 from training.data.packages import Package
 from training.exits.shortlist import BATCH_FILES, texts
+from training.preset import DraftOptions
 
-LEAST_TIMES = 64
-"""A context that stood more seldom tells too little of others."""
 LEAST_SHARE = 0.2
-MOST_CONTEXTS = 1 << 16
 KEY_BITS, TOKEN_BITS = 44, 20
 """Of the numbers that are counted: a context's hash and the token behind it."""
 ACCEPTED = ((0.0, 0.0), (0.45, 0.37), (0.85, 0.73), (0.95, 0.82), (1.0, 0.96))
@@ -49,9 +47,10 @@ class Followers:
     """[n] how often the context stood."""
 
 
-def count(packages: Sequence[Package], tokenizer: CodeTokenizer, max_tokens: int) -> DraftTable | None:
+def count(packages: Sequence[Package], tokenizer: CodeTokenizer, options: DraftOptions) -> DraftTable | None:
     """Return the table of the packages that are trained on; None where no context stands often enough."""
-    return build(read([package for package in packages if split_of(package) == "train"], tokenizer, max_tokens))
+    learnt = [package for package in packages if split_of(package) == "train"]
+    return build(read(learnt, tokenizer, options.tokens), options.least_times, options.most_contexts)
 
 
 def read(packages: Sequence[Package], tokenizer: CodeTokenizer, max_tokens: int) -> NDArray[np.int64]:
@@ -110,9 +109,7 @@ def _kept(ids: NDArray[np.int64], least_times: int) -> Iterator[Followers]:
         yield Followers(counted.keys[keep], counted.ids[keep], counted.times[keep], counted.of[keep])
 
 
-def build(
-    ids: NDArray[np.int64], least_times: int = LEAST_TIMES, most_contexts: int = MOST_CONTEXTS
-) -> DraftTable | None:
+def build(ids: NDArray[np.int64], least_times: int, most_contexts: int) -> DraftTable | None:
     """Return the table of ids [N]; None where no context stands often enough."""
     parts = list(_kept(ids, least_times))
     if not any(len(part.keys) for part in parts):
