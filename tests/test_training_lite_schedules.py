@@ -75,5 +75,5 @@ def test_a_model_without_early_exits_trains_its_last_layer_under_protect() -> No
 
 
 def test_an_unknown_schedule_is_one_sentence() -> None:
-    with pytest.raises(CorpusError, match="paper, uniform, protect, protect-all, plain"):
+    with pytest.raises(CorpusError, match="paper, uniform, protect, protect-all, protect-mapped, plain"):
         build("linear", [2, 4], 0.4, 4)

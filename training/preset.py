@@ -75,7 +75,7 @@ class LiteOptions:
     eval_every_steps: int
     seed: int
     schedule: str = "protect"
-    """The loss: `protect`, `protect-all`, `paper`, `uniform` or `plain` (lm/schedules.py)."""
+    """The loss: `protect`, `protect-all`, `protect-mapped`, `paper`, `uniform` or `plain` (lm/schedules.py)."""
     exit_weight: float = 0.4
     """`protect`: weight of all early exits' losses together; the last layer keeps weight 1."""
     exit_position_stride: int = 4

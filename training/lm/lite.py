@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -29,7 +29,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from greencode_lsp.errors import CorpusError
 from training.checkpoint.base_checkpoint import load_start
-from training.lm import decay, schedules
+from training.lm import decay, exit_maps, schedules
 from training.lm.batches import SequenceBatches, Share
 from training.lm.families import body, build_model, exit_states, to_head
 from training.lm.lite_loss import LiteModel, piece_loss
@@ -38,6 +38,8 @@ from training.preset import LiteOptions, Preset
 from training.whole_files import whole_folder
 
 EVALUATED_SEQUENCES = 12
+MAPPED_SEQUENCES = 24
+"""Rows that the exits' maps are begun on."""
 SAVE_AFTER_S = 600.0
 """No more than this is lost where a slow run is cut off; a fast one saves with every evaluation."""
 BYTES_PER_PARAMETER = 12
@@ -45,14 +47,19 @@ BYTES_PER_PARAMETER = 12
 
 
 @torch.no_grad()
-def evaluate_exits(model: Any, rows: NDArray[Any], exits: list[int]) -> dict[str, dict[str, float]]:
+def evaluate_exits(
+    model: Any, rows: NDArray[Any], exits: list[int], maps: exit_maps.ExitMaps | None = None
+) -> dict[str, dict[str, float]]:
     """Return loss, top-1 accuracy and agreement with the last layer for each exit, over rows [N, T + 1]."""
     sums = np.zeros((len(exits), 3))
     count = 0
     for row in rows:
         ids = torch.from_numpy(row.astype(np.int64)).to(model.device)
         states = exit_states(model, ids[None, :-1], exits)
-        logits = [F.linear(to_head(model, s[0]), model.lm_head.weight) for s in states]  # [T, V] each
+        read = [to_head(model, s[0]) for s in states]  # [T, W] each
+        if maps is not None:
+            read[:-1] = [maps(layer, state) for layer, state in zip(exits[:-1], read[:-1], strict=True)]
+        logits = [F.linear(state, model.lm_head.weight) for state in read]  # [T, V] each
         last = logits[-1].argmax(-1)
         for i, scores in enumerate(logits):
             top = scores.argmax(-1)
@@ -100,12 +107,16 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
         if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)
             self.model.language_model.save_pretrained(folder)
+            if self.model.maps is not None:
+                save_file(self.model.maps.state_dict(), folder / exit_maps.FILE)
             torch.save(self.args, folder / "training_args.bin")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load what `_save` wrote, shards one after the other; tied weights are stored once."""
         for shard in sorted(Path(resume_from_checkpoint).glob("model*.safetensors")):
             self.model.language_model.load_state_dict(load_file(shard), strict=False)
+        if self.model.maps is not None:
+            self.model.maps.load_state_dict(load_file(Path(resume_from_checkpoint) / exit_maps.FILE))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
@@ -124,7 +135,7 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
         if self._evaluated.get("step") == self.state.global_step:
             return self._evaluated
         self.model.eval()
-        exits = evaluate_exits(self.model.language_model, self._held, self._preset.model.exits)
+        exits = evaluate_exits(self.model.language_model, self._held, self._preset.model.exits, self.model.maps)
         self.model.train()
         line = {"step": self.state.global_step, "time_s": round(time.time()), "exits": exits}
         if self.args.should_save:
@@ -256,7 +267,14 @@ def _model(preset: Preset, work: Path) -> LiteModel:
             layer.compile(dynamic=False)
         piece = torch.compile(piece_loss, dynamic=False)
     schedule = schedules.build(options.schedule, preset.model.exits, options.exit_weight, options.exit_position_stride)
-    return LiteModel(model, schedule, piece)
+    return LiteModel(model, schedule, piece, _maps(model, preset, work) if schedule.is_mapped else None)
+
+
+def _maps(model: Any, preset: Preset, work: Path) -> exit_maps.ExitMaps:
+    """Return maps of the early exits, begun on the first rows that are trained on."""
+    maps = exit_maps.ExitMaps(preset.model.exits[:-1], model.lm_head.weight.shape[1])
+    exit_maps.begin(maps, model, np.load(work / "stage0.npy", mmap_mode="r")[:MAPPED_SEQUENCES])
+    return maps
 
 
 def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:

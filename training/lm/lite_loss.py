@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from training.lm.exit_maps import ExitMaps
 from training.lm.families import exit_states, to_head
 from training.lm.schedules import Schedule
 
@@ -62,9 +63,11 @@ class Head:
 class LiteModel(nn.Module):
     """The training step: a language model in a module whose output is the loss of a schedule."""
 
-    def __init__(self, language_model: Any, schedule: Schedule, piece: PieceLoss = piece_loss) -> None:
+    def __init__(
+        self, language_model: Any, schedule: Schedule, piece: PieceLoss = piece_loss, maps: ExitMaps | None = None
+    ) -> None:
         super().__init__()
-        self.language_model, self._schedule, self._piece = language_model, schedule, piece
+        self.language_model, self._schedule, self._piece, self.maps = language_model, schedule, piece, maps
 
     def forward(self, input_ids: Tensor, step: int) -> Tensor:
         """Return the loss of token sequences [B, T + 1] at an optimiser step."""
@@ -74,9 +77,13 @@ class LiteModel(nn.Module):
         labels, teacher = input_ids[:, 1:].flatten(), flat[-1].detach()
         room = MAX_LOGITS[input_ids.device.type] // len(terms)
         head = Head(model.lm_head.weight, self._piece, room)
+        still = Head(head.weight.detach(), self._piece, room)
         loss = torch.zeros((), device=input_ids.device)
         for term, state in zip(terms, flat, strict=True):
             every = slice(None, None, term.stride)
             target = teacher[every] if term.distilled else None
-            loss = loss + term.weight * head.loss(state[every], labels[every], target, term.distilled)
+            read, reader = state[every], head
+            if self.maps is not None and term is not terms[-1]:
+                read, reader = self.maps(term.exit_layer, read), still
+            loss = loss + term.weight * reader.loss(read, labels[every], target, term.distilled)
         return loss
