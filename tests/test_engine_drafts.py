@@ -97,6 +97,10 @@ def test_a_copy_of_which_more_matches_is_not_overruled() -> None:
     assert proposed([1, 2, 5, 7, 1], room=2, table=table_of(((2,), 9, 1.0))) == [2, 5]
 
 
+def test_where_the_text_ends_the_table_goes_on() -> None:
+    assert proposed([8, 5, 5], table=table_of(((5, 5, 5), 9, 1.0))) == [5, 9]
+
+
 def test_what_text_and_table_agree_on_is_likelier() -> None:
     """A copy alone is not worth its verification at this cost, nor is the table."""
     text, table = np.asarray([1, 2, 5, 7, 1]), table_of(((1,), 2, 0.3))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.errors import CorpusError
@@ -21,7 +22,7 @@ from tests.exit_packs import tensors_of
 from training import steps
 from training.data.corpus import Selection
 from training.data.packages import Package
-from training.exits import draft_table, pack
+from training.exits import draft_table, pack, shortlist
 from training.exits.draft_table import ACCEPTED, BETWEEN, build, followers
 from training.preset import DraftOptions, load_preset
 
@@ -99,6 +100,28 @@ def test_a_language_without_text_is_named_before_anything_is_counted(tmp_path: P
         draft_table.count([empty], tokenizer, DraftOptions(1000))
 
 
+def test_nothing_to_count_is_one_sentence(packages: list[Package], tmp_path: Path) -> None:
+    tokenizer = CodeTokenizer.of(tiny_models.write_folder(tmp_path / "tiny", tiny_models.LLAMA))
+    with pytest.raises(CorpusError, match="No package is there to count drafts in"):
+        draft_table.count(packages[1:], tokenizer, DraftOptions(1000))
+
+
+def test_a_vocabulary_too_large_to_count_is_one_sentence(
+    packages: list[Package], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = CodeTokenizer.of(tiny_models.write_folder(tmp_path / "tiny", tiny_models.LLAMA))
+    monkeypatch.setattr(draft_table, "TOKEN_BITS", 4)
+    with pytest.raises(CorpusError, match="at most 16 tokens"):
+        draft_table.count(packages, tokenizer, DraftOptions(1000))
+
+
+def test_licence_notices_are_not_counted(tmp_path: Path) -> None:
+    notice = '# Licensed under the Apache License, Version 2.0 (the "License");\n# you may not use this file.\n\n'
+    (tmp_path / "a.py").write_text(notice + TEXT)
+    (text,) = shortlist.texts([Package("p", "1", "MIT", tmp_path, ("a.py",))])
+    assert "Apache" not in text and "def function" in text
+
+
 def test_the_step_writes_the_table_beside_the_heads_and_leaves_the_thresholds(
     packages: list[Package], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +143,8 @@ def test_a_table_taken_out_leaves_the_heads(tmp_path: Path) -> None:
     before = (tmp_path / EXITS_FILE).read_bytes()
     pack.save_drafts(tmp_path, table)
     assert (tmp_path / EXITS_FILE).read_bytes() != before
+    pack.save_heads(tmp_path, heads)
+    assert "drafts.keys" in load_file(tmp_path / EXITS_FILE)  # heads fitted anew leave it
     pack.save_drafts(tmp_path, None)
     assert (tmp_path / EXITS_FILE).read_bytes() == before
 

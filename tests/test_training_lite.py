@@ -74,15 +74,6 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert equal(trained(tmp_path), uninterrupted)
 
 
-def test_a_run_with_maps_of_its_exits_resumes_exactly_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = toy.preset(schedule="protect-mapped")
-    whole = trained(tmp_path / "whole", recipe)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 10)
-        assert not equal(trained(tmp_path / "parts", recipe), whole)
-    assert equal(trained(tmp_path / "parts", recipe), whole)
-
-
 def test_an_opt_with_dropout_resumes_exactly_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = toy.preset(dataclasses.replace(toy.SHAPE, family="opt"), stages=toy.STAGES[:1])
     whole = trained(tmp_path / "whole", recipe)

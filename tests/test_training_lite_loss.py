@@ -13,8 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from greencode_lsp.engine.load import load_engine
 from tests import reference
-from training.lm import exit_maps, lite_loss
-from training.lm.exit_maps import ExitMaps
+from training.lm import lite_loss
 from training.lm.families import exit_states, to_head
 from training.lm.lite_loss import Head, LiteModel
 from training.lm.schedules import build
@@ -121,42 +120,3 @@ def test_the_last_layer_learns_nothing_from_its_exits_through_the_distillation()
     last_layer = model.model.layers[3].mlp.up_proj.weight
     gradients = [torch.autograd.grad(o(IDS, 0), last_layer)[0] for o in (objective, plain)]
     assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
-
-
-def mapped(model: Any, weight: float = 0.5) -> LiteModel:
-    """Return the training step of a model whose exit after two layers speaks through a map."""
-    return LiteModel(model, build("protect-mapped", [2, 4], weight, 1), maps=ExitMaps([2], model.config.hidden_size))
-
-
-def test_a_mapped_exit_moves_its_map_and_the_layers_below_and_not_the_lm_head() -> None:
-    model = reference.llama(tie_word_embeddings=False)
-    objective, plain = mapped(model), LiteModel(model, build("plain", [2, 4], 0.5, 1))
-    assert objective.maps is not None
-    layers = model.model.layers
-    asked = [model.lm_head.weight, layers[3].mlp.up_proj.weight, layers[0].mlp.up_proj.weight]
-    ours, theirs = (torch.autograd.grad(o(IDS, 0), asked) for o in (objective, plain))
-    assert torch.allclose(ours[0], theirs[0], atol=1e-6) and torch.allclose(ours[1], theirs[1], atol=1e-6)
-    assert not torch.allclose(ours[2], theirs[2], atol=1e-6)
-    (moved,) = torch.autograd.grad(objective(IDS, 0), [next(objective.maps.parameters())])
-    assert moved.abs().max() > 0
-
-
-def test_protect_mapped_is_the_formula_of_its_description() -> None:
-    model = reference.llama()
-    objective = mapped(model)
-    assert objective.maps is not None
-    early, last = (s[0] for s in exit_states(model, IDS[:, :-1], [2, 4]))
-    said, full = (F.linear(state, model.lm_head.weight) for state in (objective.maps(2, early), last))
-    labels, target = IDS[0, 1:], torch.softmax(full, -1).detach()
-    distilled = -(target * torch.log_softmax(said, -1)).sum(-1).mean()
-    expected = F.cross_entropy(full, labels) + 0.5 * 0.5 * (F.cross_entropy(said, labels) + distilled)
-    assert torch.allclose(objective(IDS, 0), expected, atol=1e-5)
-
-
-def test_maps_begin_with_what_the_states_tell_of_the_last_layers() -> None:
-    model, maps = reference.llama(), ExitMaps([3], 64)
-    rows = torch.randint(reference.VOCAB, (16, 33)).numpy()
-    early, last = (s[0] for s in exit_states(model, IDS[:, :-1], [3, 4]))
-    before = (maps(3, early) - last).square().mean()
-    exit_maps.begin(maps, model, rows)
-    assert (maps(3, early) - last).square().mean() < 0.5 * before

@@ -136,18 +136,16 @@ def run_heads(job: Job) -> None:
 
 
 def run_drafts(job: Job) -> None:
-    """Count what usually follows a few tokens where the preset asks for it, for drafts; no threshold depends on it."""
+    """Count what usually follows a few tokens, for drafts; `calibrate` then measures the thresholds that are there."""
     from training.exits import draft_table  # imports datasketch: seconds
 
     if not job.preset.drafts.tokens:
         print("no draft table: drafts are copied from the text alone")
         return
-    manifest = read_manifest(job.out)
-    assert manifest is not None, "exported before"
-    packages = find(job.preset.corpus.sources).packages
-    table = draft_table.count(packages, CodeTokenizer.of(job.out), job.preset.drafts)
+    model, packages = _load(job), find(job.preset.corpus.sources).packages
+    table = draft_table.count(packages, model.tokenizer, job.preset.drafts)
     save_drafts(job.out, table)
-    write_manifest(job.out, manifest)
+    write_manifest(job.out, model.manifest)
     print(f"{0 if table is None else len(table.keys):,} contexts")
 
 
@@ -291,13 +289,18 @@ STEPS: dict[str, Callable[[Job], None]] = {
     "lite": run_lite,
     "export": run_export,
     "heads": run_heads,
-    "drafts": run_drafts,
     "rollout": run_rollout,
     "agent": run_agent,
+    "drafts": run_drafts,
     "calibrate": run_calibrate,
     "evaluate": run_evaluate,
 }
 """In order; `heldout` is drawn once, before all of them."""
+
+
+def steps_of(preset: Preset) -> list[str]:
+    """Return the steps of a preset, in order; a table that it does not ask for is none."""
+    return [name for name in STEPS if name != "drafts" or preset.drafts.tokens]
 
 
 def run_step(job: Job, name: str) -> None:
@@ -321,7 +324,7 @@ def _is_trained(job: Job) -> bool:
 
 def is_done(job: Job, name: str) -> bool:
     """Say whether a step and all before it are complete, in order, and their checkpoint folder is there."""
-    names = list(STEPS)
+    names = steps_of(job.preset)
     stamps = [job.work / "steps" / n for n in names[: names.index(name) + 1]]
     if not all(stamp.exists() for stamp in stamps):
         return False
@@ -334,7 +337,7 @@ def run_all(job: Job) -> None:
 
     Ends where the time for `lite` is up: later steps would be done for a model that is not.
     """
-    for name in STEPS:
+    for name in steps_of(job.preset):
         if is_done(job, name):
             continue
         if name == "evaluate" and not any(

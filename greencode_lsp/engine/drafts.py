@@ -80,7 +80,8 @@ class Drafter:
         copied = 0
         while True:
             token, probability = NOTHING
-            if matched and place < len(ids):
+            matched *= place < len(ids)  # behind the text's end the table alone goes on
+            if matched:
                 token, probability = int(ids[place]), ACCEPTANCE[matched][min(copied, 1)]
             usual, usually = (self.table.after(latest) if self.table is not None else None) or NOTHING
             if usual == token:

@@ -1,7 +1,8 @@
 """A draft table: what usually follows a few tokens of code, counted in advance; beside exit heads in a pack.
 
 `drafts.keys` [n] uint32, ascending, name contexts of 1 to LONGEST_CONTEXT tokens by 32 bits of a hash; `drafts.ids` [n]
-int32 hold the id that follows most often, `drafts.shares` [n] uint8 how often it does, in 255ths. Drafts are verified,
+int32 hold the id that follows most often, `drafts.shares` [n] uint8 how likely the model
+says it, in 255ths: estimated from how often it follows. Drafts are verified,
 so that a context taken for another costs a little time and changes nothing.
 """
 
@@ -40,7 +41,7 @@ class DraftTable:
     shares: NDArray[np.uint8]
 
     def after(self, latest: Sequence[int]) -> tuple[int, float] | None:
-        """Return the id that usually follows the longest context that is known, and its share; None without one."""
+        """Return the id that usually follows the longest known context, and how likely it is; None without one."""
         context, keys = 0, []
         for token in latest[: -LONGEST_CONTEXT - 1 : -1]:
             context = fold(context, token)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from greencode_lsp.engine.drafts import ACCEPTANCE
+from greencode_lsp.engine.drafts import ACCEPTANCE, SURE, UNLIKELY, WORTH
 from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.state import DecoderState
 from greencode_lsp.errors import CorpusError
@@ -119,7 +119,11 @@ def record(
     """
     names = sorted(f"{package.name} {package.version}" for package in packages)
     made_of: dict[str, Any] = {"pack": engine.manifest.files, "precision": engine.precision, "packages": names}
-    made_of |= {"thresholds": THRESHOLDS, "configs": [str(c) for c in CONFIGS], "acceptance": ACCEPTANCE}
+    made_of |= {
+        "thresholds": THRESHOLDS,
+        "configs": [str(c) for c in CONFIGS],
+        "acceptance": (ACCEPTANCE, SURE, UNLIKELY, WORTH),
+    }
     grower = EngineGrower(engine)
     try:
         note(

@@ -30,7 +30,7 @@ from training.exits.teacher_forcing import DEVICE
 from training.whole_files import write_text
 
 REPORT_EVERY_S = 60.0
-RECORD_FORMAT = 3
+RECORD_FORMAT = 4
 """Of the files; those of another are measured again."""
 LEAST_SHARE = 32
 """Cursors that are worth a process's start."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.draft_table import LONGEST_CONTEXT, SHARES, DraftTable, fold, key_of
+from greencode_lsp.models.exit_checks import MAX_DRAFTS
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.data.corpus import split_of
 from training.data.packages import Package
@@ -48,17 +49,24 @@ class Followers:
 
 
 def count(packages: Sequence[Package], tokenizer: CodeTokenizer, options: DraftOptions) -> DraftTable | None:
-    """Return the table of the packages that are trained on; None where no context stands often enough."""
+    """Return the table of the packages that are trained on; None where no context stands often enough.
+
+    Raises CorpusError for a vocabulary too large, and where no package or a language of them has any text.
+    """
+    if tokenizer.vocab_size > 2**TOKEN_BITS:
+        raise CorpusError(f"Drafts are counted for at most {2**TOKEN_BITS:,} tokens, not {tokenizer.vocab_size:,}.")
     learnt = [package for package in packages if split_of(package) == "train"]
-    return build(read(learnt, tokenizer, options.tokens), options.least_times, options.most_contexts)
+    return build(read(learnt, tokenizer, options.tokens), options.least_times, min(options.most_contexts, MAX_DRAFTS))
 
 
 def read(packages: Sequence[Package], tokenizer: CodeTokenizer, max_tokens: int) -> NDArray[np.int64]:
     """Return the ids [N] of the packages' files, languages alike, BETWEEN behind each file.
 
-    Raises CorpusError where a language has none.
+    Raises CorpusError where a language, or every one, has none.
     """
     languages = sorted({package.language for package in packages})
+    if not languages:
+        raise CorpusError("No package is there to count drafts in; name more sources.")
     return np.concatenate(
         [
             _ids([p for p in packages if p.language == language], tokenizer, max_tokens // len(languages))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,11 @@ def write_pack(
 def save_heads(folder: Path, heads: Heads) -> tuple[str, ...]:
     """Write the heads of a trained folder's exits into it; return their kinds, which its manifest is to state.
 
+    A draft table that is there stays.
+
     Raises CorpusError where a tensor is not finite or the disk is full.
     """
-    _write(folder, _arrays(heads))
+    _write(folder, _arrays(heads) | _read(folder, lambda name: name in DRAFTS))
     return tuple(kind_of(tensors) for tensors in heads)
 
 
@@ -79,13 +81,18 @@ def save_drafts(folder: Path, drafts: DraftTable | None) -> None:
 
     Raises CorpusError where the disk is full.
     """
-    path = folder / EXITS_FILE
-    arrays = {name: array for name, array in (load_file(path) if path.exists() else {}).items() if name not in DRAFTS}
-    arrays |= _stored(drafts)
+    arrays = _read(folder, lambda name: name not in DRAFTS) | _stored(drafts)
     if arrays:
         _write(folder, arrays)
     else:
-        path.unlink(missing_ok=True)
+        (folder / EXITS_FILE).unlink(missing_ok=True)
+
+
+def _read(folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, NDArray[Any]]:
+    """Return what the folder's file holds already, of the tensors that are wanted."""
+    path = folder / EXITS_FILE
+    stored = load_file(path) if path.exists() else {}
+    return {name: array for name, array in stored.items() if is_wanted(name)}
 
 
 def _write(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.data.corpus import texts_of
+from training.data.licences import without_notice
 from training.data.packages import Package
 
 Counts = NDArray[np.int64]
@@ -25,10 +26,10 @@ PROGRESS_TOKENS = 5_000_000
 
 
 def texts(packages: Sequence[Package]) -> Iterator[str]:
-    """Yield the texts of each package, up to MAX_PACKAGE_CHARACTERS."""
+    """Yield the texts of each package, without licence notices, up to MAX_PACKAGE_CHARACTERS."""
     for package in packages:
         left = MAX_PACKAGE_CHARACTERS
-        for text in texts_of(package):
+        for text in map(without_notice, texts_of(package)):
             left -= len(text)
             if left < 0:
                 break

@@ -3,7 +3,7 @@
 They are begun by least squares, so that an exit's loss begins near what its state can tell, and trained with the model.
 What is served is fitted anew on the exported weights (exits/heads.py); these let an exit ask for little of the layers.
 
-Letters: N positions, W width of a state as the LM head reads it.
+Letters: N or T positions, W width of a state as the LM head reads it.
 """
 
 from __future__ import annotations
@@ -41,16 +41,18 @@ class ExitMaps(nn.Module):
 def begin(maps: ExitMaps, model: Any, rows: NDArray[Any]) -> None:
     """Set the maps to those that come nearest to the last layer's states over rows [B, T + 1], in least squares."""
     exits, last = [int(layer) for layer in maps.by_exit], model.config.num_hidden_layers
-    seen: list[list[Tensor]] = [[] for _ in (*exits, last)]
+    sums: dict[int, tuple[Tensor | float, Tensor | float]] = dict.fromkeys(exits, (0.0, 0.0))
     for row in rows:
         ids = torch.from_numpy(row.astype(np.int64)).to(model.device)[None, :-1]
-        for kept, states in zip(seen, exit_states(model, ids, [*exits, last]), strict=True):
-            kept.append(to_head(model, states[0]).float())
-    *early, target = (torch.cat(kept) for kept in seen)  # [N, W] each
-    for layer, states in zip(exits, early, strict=True):
-        inputs = torch.cat([states, torch.ones_like(states[:, :1])], dim=1)  # [N, W + 1]
-        ridge = RIDGE * len(inputs) * inputs.square().mean() * torch.eye(inputs.shape[1], device=inputs.device)
-        solved = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ target)  # [W + 1, W]
+        *early, target = (to_head(model, s[0]).float() for s in exit_states(model, ids, [*exits, last]))  # [T, W] each
+        for layer, states in zip(exits, early, strict=True):
+            inputs = torch.cat([states, torch.ones_like(states[:, :1])], dim=1)  # [T, W + 1]
+            products, targets = sums[layer]
+            sums[layer] = products + inputs.T @ inputs, targets + inputs.T @ target
+    for layer, (products, targets) in sums.items():
+        assert isinstance(products, Tensor) and isinstance(targets, Tensor), "no rows"
+        ridge = RIDGE * products.diagonal().mean() * torch.eye(len(products), device=products.device)
+        solved = torch.linalg.solve(products + ridge, targets)  # [W + 1, W]
         linear = cast("nn.Linear", maps.by_exit[str(layer)])
         linear.weight.copy_(solved[:-1].T)
         linear.bias.copy_(solved[-1])

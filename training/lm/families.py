@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
@@ -60,8 +61,11 @@ def body(model: Any) -> Any:
     return model.model.decoder if model.config.model_type == "opt" else model.model
 
 
-def exit_states(model: Any, ids: Tensor, exits: Collection[int]) -> list[Tensor]:
-    """Return the normalised hidden state after each exit, by depth, [B, T, D] each: what head and agent read."""
+def exit_states(model: Any, ids: Tensor, exits: Collection[int], *, is_norm_still: bool = False) -> list[Tensor]:
+    """Return the normalised hidden state after each exit, by depth, [B, T, D] each: what head and agent read.
+
+    With `is_norm_still` no early exit moves the weight of the norm.
+    """
     decoder, is_opt = body(model), model.config.model_type == "opt"
     positions = torch.arange(ids.shape[1], device=ids.device)[None]  # [1, T]
     hidden = decoder.embed_tokens(ids)  # [B, T, D], in OPT [B, T, word_embed_proj_dim]
@@ -73,11 +77,15 @@ def exit_states(model: Any, ids: Tensor, exits: Collection[int]) -> list[Tensor]
     else:
         rotary = {"position_ids": positions, "position_embeddings": decoder.rotary_emb(hidden, positions)}
     norm = decoder.final_layer_norm if is_opt else decoder.norm
+    last, still = len(decoder.layers), {name: p.detach() for name, p in norm.named_parameters()} if norm else {}
     states = []
     for number, layer in enumerate(decoder.layers, 1):
         hidden = layer(hidden, attention_mask=None, **rotary)
         if number in exits:
-            states.append(norm(hidden) if norm is not None else hidden)
+            if norm is not None and is_norm_still and number < last:
+                states.append(functional_call(norm, still, (hidden,)))
+            else:
+                states.append(norm(hidden) if norm is not None else hidden)
     return states
 
 

@@ -261,20 +261,22 @@ def _model(preset: Preset, work: Path) -> LiteModel:
     longest = max(stage.context for stage in options.stages)
     if longest > model.config.max_position_embeddings:
         raise CorpusError(f"Rows of {longest} do not fit the model's {model.config.max_position_embeddings} positions.")
-    piece = piece_loss
-    if options.compile:
-        for layer in body(model).layers:
-            layer.compile(dynamic=False)
-        piece = torch.compile(piece_loss, dynamic=False)
     schedule = schedules.build(options.schedule, preset.model.exits, options.exit_weight, options.exit_position_stride)
-    return LiteModel(model, schedule, piece, _maps(model, preset, work) if schedule.is_mapped else None)
+    is_mapped = schedule.is_mapped
+    maps = exit_maps.ExitMaps(preset.model.exits[:-1], model.lm_head.weight.shape[1]) if is_mapped else None
+    return LiteModel(model, schedule, piece_loss, maps)
 
 
-def _maps(model: Any, preset: Preset, work: Path) -> exit_maps.ExitMaps:
-    """Return maps of the early exits, begun on the first rows that are trained on."""
-    maps = exit_maps.ExitMaps(preset.model.exits[:-1], model.lm_head.weight.shape[1])
-    exit_maps.begin(maps, model, np.load(work / "stage0.npy", mmap_mode="r")[:MAPPED_SEQUENCES])
-    return maps
+def _begin(model: LiteModel, options: LiteOptions, work: Path, resume: Path | None, device: torch.device) -> None:
+    """Begin the exits' maps on the first rows that are trained on, unless a checkpoint has them; then compile."""
+    if model.maps is not None and resume is None:
+        model.to(device).eval()
+        exit_maps.begin(model.maps, model.language_model, np.load(work / "stage0.npy")[:MAPPED_SEQUENCES])
+        model.train()
+    if options.compile:
+        for layer in body(model.language_model).layers:
+            layer.compile(dynamic=False)
+        model.piece = torch.compile(piece_loss, dynamic=False)
 
 
 def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
@@ -296,6 +298,7 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
         work, preset.lite, model.language_model.config.vocab_size, Share(args.process_index, args.world_size)
     )
     resume = last_checkpoint(preset, work)
+    _begin(model, preset.lite, work, resume, args.device)
     on_request = decay.OnRequest(work)
     optimisers = _optimiser(model, preset.lite, on_request.factor)
     kwargs = {"train_dataset": batches, "eval_dataset": batches, "optimizers": optimisers}

@@ -67,17 +67,18 @@ class LiteModel(nn.Module):
         self, language_model: Any, schedule: Schedule, piece: PieceLoss = piece_loss, maps: ExitMaps | None = None
     ) -> None:
         super().__init__()
-        self.language_model, self._schedule, self._piece, self.maps = language_model, schedule, piece, maps
+        self.language_model, self._schedule, self.piece, self.maps = language_model, schedule, piece, maps
 
     def forward(self, input_ids: Tensor, step: int) -> Tensor:
         """Return the loss of token sequences [B, T + 1] at an optimiser step."""
         model, terms = self.language_model, self._schedule.terms(step)
-        states = exit_states(model, input_ids[:, :-1], [term.exit_layer for term in terms])
+        exits, is_mapped = [term.exit_layer for term in terms], self.maps is not None
+        states = exit_states(model, input_ids[:, :-1], exits, is_norm_still=is_mapped)
         flat = [to_head(model, s).flatten(0, 1) for s in states]  # [B * T, W] each
         labels, teacher = input_ids[:, 1:].flatten(), flat[-1].detach()
         room = MAX_LOGITS[input_ids.device.type] // len(terms)
-        head = Head(model.lm_head.weight, self._piece, room)
-        still = Head(head.weight.detach(), self._piece, room)
+        head = Head(model.lm_head.weight, self.piece, room)
+        still = Head(head.weight.detach(), self.piece, room)
         loss = torch.zeros((), device=input_ids.device)
         for term, state in zip(terms, flat, strict=True):
             every = slice(None, None, term.stride)

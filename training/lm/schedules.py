@@ -8,7 +8,8 @@ layer only: what the others are measured against.
 
 A pretrained model's early states are far from what its LM head reads: losses of 15 to 22 where the last layer has 2.2,
 whose gradients move the shared head and fill the clipped step. `protect-mapped` is `protect-all` through an affine map
-of each exit's own, begun by least squares, to the LM head as it is, which early exits do not move (lm/exit_maps.py).
+of each exit's own, begun by least squares, to norm and LM head as they are: no early exit moves these (a tied head only
+as the embedding, by what enters the layers). lm/exit_maps.py
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Schedule:
     stride: int = 1
     """Early exits are trained at every n-th position only."""
     is_mapped: bool = False
-    """Early exits speak through maps of their own to an LM head that they do not move."""
+    """Early exits speak through maps of their own to a norm and an LM head that they do not move."""
 
     def terms(self, step: int) -> tuple[Term, ...]:
         """Return the loss's terms at a step, by depth, the last layer's at the end: a function of the step alone."""
