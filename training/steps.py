@@ -140,8 +140,7 @@ def run_drafts(job: Job) -> None:
     from training.exits import draft_table  # imports datasketch: seconds
 
     if not job.preset.drafts.tokens:
-        print("no draft table: drafts are copied from the text alone")
-        return
+        raise CorpusError("The preset asks for no draft table: [drafts] tokens is 0.")
     model, packages = _load(job), find(job.preset.corpus.sources).packages
     table = draft_table.count(packages, model.tokenizer, job.preset.drafts)
     save_drafts(job.out, table)
