@@ -131,7 +131,7 @@ def test_the_environment_charges_and_shows_what_the_engine_runs(setup: Setup, pr
     for _ in engine.generate(prompts[0], control, max_new_tokens=8, constraint=lambda so_far: [labels[len(so_far)]]):
         pass
     always_right = dataclasses.replace(stored, choices=np.repeat(stored.labels[:, None], 3, axis=1))
-    episodes = ParallelEpisodes(always_right, engine.manifest, 1)
+    episodes = ParallelEpisodes(always_right, engine.manifest, 1, prompt_tokens=1)  # the rest is cached
     reward, shown = 0.0, []
     for exit_at in exits_at:
         for action in [0] * exit_at + [1] * (exit_at < 2):

@@ -123,7 +123,7 @@ class HeadOptions:
 
 @dataclass(frozen=True, slots=True)
 class DraftOptions:
-    """The table of what usually follows a few tokens, which drafts are taken from (exits/draft_table.py)."""
+    """The table of what usually follows a few tokens, which drafts are taken from (exits/draft_counts.py)."""
 
     tokens: int = 0
     """Counted in the packages that are trained on; 0: drafts are copied from the text alone."""

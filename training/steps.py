@@ -137,12 +137,12 @@ def run_heads(job: Job) -> None:
 
 def run_drafts(job: Job) -> None:
     """Count what usually follows a few tokens, for drafts; `calibrate` then measures the thresholds that are there."""
-    from training.exits import draft_table  # imports datasketch: seconds
+    from training.exits import draft_counts  # imports datasketch: seconds
 
     if not job.preset.drafts.tokens:
         raise CorpusError("The preset asks for no draft table: [drafts] tokens is 0.")
     model, packages = _load(job), find(job.preset.corpus.sources).packages
-    table = draft_table.count(packages, model.tokenizer, job.preset.drafts)
+    table = draft_counts.count(packages, model.tokenizer, job.preset.drafts)
     save_drafts(job.out, table)
     write_manifest(job.out, model.manifest)
     print(f"{0 if table is None else len(table.keys):,} contexts")

@@ -33,7 +33,7 @@ from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from training.data.corpus import find
 from training.data.packages import Package
 from training.evaluation import pack_table
-from training.exits import draft_table, fit, shortlist
+from training.exits import draft_counts, fit, shortlist
 from training.exits.fit import Agreement, Data, Direction, Distiller, Kind, Reader, agreement
 from training.exits.pack import write_pack
 from training.exits.states import DEVICE, Note, Part, StateCache, StateRecorder, States, corpus_digest, parts_of, record
@@ -240,7 +240,7 @@ def run(options: FrozenOptions) -> dict[str, Any]:
     coverage = {name: round(shortlist.coverage(ids, c), 4) for name, c in (judged_counts | {"model": said}).items()}
     print(f"{len(ids):,} ids cover {coverage} of packages that were not counted", flush=True)
     exits = fit_exits(options, model, counts, ids)
-    drafts = draft_table.count(parts["train"], model.tokenizer, options.drafts)
+    drafts = draft_counts.count(parts["train"], model.tokenizer, options.drafts)
     manifest = make_pack(options, model, ids, drafts)
     manifest = calibrate(options, model, manifest, parts["judged"]).manifest
     report: dict[str, Any] = {

@@ -3,7 +3,7 @@
 Action 0 goes on to the next exit, action 1 emits the token here. Going on runs the next segment over everything it
 has not consumed, which depends on the agent's own earlier choices: `filled` is kept per segment as in the engine
 (I2), counted in completion positions, where position 0 is the prompt's last. As in the engine's
-ratio, the prompt's own layers cost nothing.
+ratio, the prompt's own layers cost nothing, and what runs beside them what it adds.
 
 Letters: n parallel episodes, S exits.
 """
@@ -25,6 +25,7 @@ from greencode_lsp.engine.state import Vector
 from greencode_lsp.models.manifest import Manifest
 from training.exits.rewards import Booleans, Floats, Integers, Reward, energy_reward, paper_reward
 from training.exits.rollout import Rollouts
+from training.exits.served import PROMPT_TOKENS
 
 COST_WEIGHT_SPREAD = 4.0
 """Episodes draw their lambda log-uniformly between a fourth of the reward's and four times it."""
@@ -47,7 +48,9 @@ class StepOutcome:
 class ParallelEpisodes:
     """n episodes side by side; each is one stored completion, drawn at random."""
 
-    def __init__(self, rollouts: Rollouts, manifest: Manifest, count: int, seed: int = 0) -> None:
+    def __init__(
+        self, rollouts: Rollouts, manifest: Manifest, count: int, seed: int = 0, prompt_tokens: int = PROMPT_TOKENS
+    ) -> None:
         self.exits, self.head_layers = manifest.exits, manifest.head_layers
         self._hidden, self._right = rollouts.hidden, rollouts.right
         self._best = self._right.argmax(axis=1)
@@ -56,6 +59,10 @@ class ParallelEpisodes:
         self._widths = np.diff((0, *manifest.exits)).astype(np.float64)
         self._cost = np.array(
             [0.0, *(relative_cost(manifest.cost_curve, m) for m in range(1, int(self._lengths.max()) + 1))]
+        )
+        prompt = relative_cost(manifest.cost_curve, prompt_tokens)
+        self._beside = np.array(
+            [relative_cost(manifest.cost_curve, prompt_tokens + m) - prompt for m in range(len(self._cost))]
         )
         self._episode, self._position, self._exit = (np.zeros(count, np.int64) for _ in range(3))
         self._filled = np.zeros((count, len(manifest.exits)), np.int64)
@@ -119,7 +126,8 @@ class ParallelEpisodes:
         filled = self._filled[self._indices, here + 1]
         decoded = np.maximum(0, self._position + 1 - np.maximum(filled, 1))
         self._filled[self._indices, here + 1] = np.where(goes_on, self._position + 1, filled)
-        return np.asarray(np.where(goes_on, self._widths[here + 1] * self._cost[decoded], 0.0))
+        cost = np.where(filled == 0, self._beside[decoded], self._cost[decoded])  # the prompt's positions run as well
+        return np.asarray(np.where(goes_on, self._widths[here + 1] * cost, 0.0))
 
 
 class ExitVecEnv(VecEnv):  # type: ignore[misc]  # stable-baselines3 is untyped here

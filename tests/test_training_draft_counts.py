@@ -22,8 +22,8 @@ from tests.exit_packs import tensors_of
 from training import steps
 from training.data.corpus import Selection
 from training.data.packages import Package
-from training.exits import draft_table, pack, shortlist
-from training.exits.draft_table import ACCEPTED, BETWEEN, build, followers
+from training.exits import draft_counts, pack, shortlist
+from training.exits.draft_counts import ACCEPTED, BETWEEN, build, followers
 from training.preset import DraftOptions, load_preset
 
 TEXT = "def function(argument):\n    return argument + 1\n\n\n" * 40
@@ -87,32 +87,32 @@ def packages(tmp_path: Path) -> list[Package]:
 def test_only_what_is_trained_on_is_counted(packages: list[Package], tmp_path: Path) -> None:
     tokenizer = CodeTokenizer.of(tiny_models.write_folder(tmp_path / "tiny", tiny_models.LLAMA))
     (times,), (plus,) = tokenizer.encode("*"), tokenizer.encode("+")
-    table = draft_table.count(packages, tokenizer, DraftOptions(100_000, least_times=5))
+    table = draft_counts.count(packages, tokenizer, DraftOptions(100_000, least_times=5))
     assert table is None or times not in table.ids
-    assert build(draft_table.read(packages, tokenizer, 100_000), 5, 1000) is not None
-    assert plus in counted(draft_table.read(packages[:1], tokenizer, 100_000).tolist(), 5).ids
+    assert build(draft_counts.read(packages, tokenizer, 100_000), 5, 1000) is not None
+    assert plus in counted(draft_counts.read(packages[:1], tokenizer, 100_000).tolist(), 5).ids
 
 
 def test_a_language_without_text_is_named_before_anything_is_counted(tmp_path: Path) -> None:
     tokenizer = CodeTokenizer.of(tiny_models.write_folder(tmp_path / "tiny", tiny_models.LLAMA))
     empty = Package("p", "1", "MIT", tmp_path, (), "java", "train")
     with pytest.raises(CorpusError, match="no text to count"):
-        draft_table.count([empty], tokenizer, DraftOptions(1000))
+        draft_counts.count([empty], tokenizer, DraftOptions(1000))
 
 
 def test_nothing_to_count_is_one_sentence(packages: list[Package], tmp_path: Path) -> None:
     tokenizer = CodeTokenizer.of(tiny_models.write_folder(tmp_path / "tiny", tiny_models.LLAMA))
     with pytest.raises(CorpusError, match="No package is there to count drafts in"):
-        draft_table.count(packages[1:], tokenizer, DraftOptions(1000))
+        draft_counts.count(packages[1:], tokenizer, DraftOptions(1000))
 
 
 def test_a_vocabulary_too_large_to_count_is_one_sentence(
     packages: list[Package], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = CodeTokenizer.of(tiny_models.write_folder(tmp_path / "tiny", tiny_models.LLAMA))
-    monkeypatch.setattr(draft_table, "TOKEN_BITS", 4)
+    monkeypatch.setattr(draft_counts, "TOKEN_BITS", 4)
     with pytest.raises(CorpusError, match="at most 16 tokens"):
-        draft_table.count(packages, tokenizer, DraftOptions(1000))
+        draft_counts.count(packages, tokenizer, DraftOptions(1000))
 
 
 def test_licence_notices_are_not_counted(tmp_path: Path) -> None:
