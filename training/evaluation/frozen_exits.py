@@ -3,8 +3,8 @@
     states of its layers over code, cached -> a shortlist, counted -> heads of its exits, distilled and reported -> a
     draft table, counted -> the pack with shortlist and draft table -> its thresholds, of completions as served
 
-The states, the counts, what the heads bring and the completions are kept in WORK and gone on from. The model's own
-weights are read, never changed or copied.
+The states, the shortlist's counts, what the heads bring and the completions are kept in WORK and gone on from; the
+draft table is counted again, in minutes. The model's own weights are read, never changed or copied.
 """
 
 from __future__ import annotations

@@ -267,11 +267,12 @@ def _model(preset: Preset, work: Path) -> LiteModel:
     return LiteModel(model, schedule, piece_loss, maps)
 
 
-def _begin(model: LiteModel, options: LiteOptions, work: Path, resume: Path | None, device: torch.device) -> None:
+def _prepare(model: LiteModel, options: LiteOptions, work: Path, resume: Path | None, device: torch.device) -> None:
     """Begin the exits' maps on the first rows that are trained on, unless a checkpoint has them; then compile."""
     if model.maps is not None and resume is None:
+        rows = np.load(work / "stage0.npy", mmap_mode="r")
         model.to(device).eval()
-        exit_maps.begin(model.maps, model.language_model, np.load(work / "stage0.npy")[:MAPPED_SEQUENCES])
+        exit_maps.begin(model.maps, model.language_model, rows[:MAPPED_SEQUENCES])
         model.train()
     if options.compile:
         for layer in body(model.language_model).layers:
@@ -298,7 +299,7 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
         work, preset.lite, model.language_model.config.vocab_size, Share(args.process_index, args.world_size)
     )
     resume = last_checkpoint(preset, work)
-    _begin(model, preset.lite, work, resume, args.device)
+    _prepare(model, preset.lite, work, resume, args.device)
     on_request = decay.OnRequest(work)
     optimisers = _optimiser(model, preset.lite, on_request.factor)
     kwargs = {"train_dataset": batches, "eval_dataset": batches, "optimizers": optimisers}
