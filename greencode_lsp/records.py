@@ -118,6 +118,8 @@ class Work:
     """Positions of every run of the LM head."""
     shortlist_runs: tuple[int, ...] = ()
     """Positions of every run of the shortlist's rows of it."""
+    exit_checks: int = 0
+    """Positions whose state was read at an early exit, to decide there or to speak."""
     exit_head_positions: int = 0
     """Positions through an early exit's own head."""
     layer_equivalents: float = 0.0

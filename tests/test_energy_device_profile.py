@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,7 @@ WORK = Work(
     prefill_layer_positions=4 * 64,
     decode_runs=((0, 1), (0, 1), (1, 2)),
     head_runs=(1, 2),
+    exit_checks=2,
 )
 PROMPT_S = 2 * 32 * MS
 
@@ -224,3 +226,8 @@ def test_detect_reads_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_model_of_the_same_name_is_not_profiled(other: Checkpoint) -> None:
     save(PROFILE)
     assert load("cpu", other) is None
+
+
+def test_where_processor_time_moves_in_long_steps_time_that_passes_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    assert busy_clock("cpu", 2) is time.perf_counter

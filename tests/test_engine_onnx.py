@@ -62,7 +62,7 @@ def logits(engine: Engine, ids: list[int], at_once: int) -> Vector:
     return np.concatenate(rows)
 
 
-@pytest.mark.parametrize("at_once", [2, 3, 8, 150])
+@pytest.mark.parametrize("at_once", [2, 3, 8, 33, 65, 150])
 def test_a_positions_bits_do_not_depend_on_the_batch_it_comes_in(engine: Engine, at_once: int) -> None:
     assert np.array_equal(logits(engine, IDS, at_once), logits(engine, IDS, 1))
 
@@ -137,3 +137,34 @@ def test_memory_that_is_opened_again_is_taken_only_where_it_is_written_to() -> N
     opened = [untouched(MEGABYTE // 4) for _ in range(OPENED)]
     assert process.memory_info().rss - before < OPENED * MEGABYTE / 8
     assert not any(array.any() for array in opened)
+
+
+def test_positions_that_ran_alone_are_run_again_before_a_lossless_completion(engine: Engine) -> None:
+    """They round otherwise (I4): what was cached at another preference shows in no bit."""
+    lossless = FixedControl(DecodeConfig("fixed", 0.5, self_speculative=True))
+
+    def emitted(prompts: range) -> tuple[list[int], Vector]:
+        engine.sequences.forget()
+        for end in prompts:
+            list(engine.generate(IDS[:end], FixedControl(), max_new_tokens=1))
+        tokens = [step.token_id for step in engine.generate(IDS[:30], lossless, max_new_tokens=8)]
+        return tokens, engine.state.last_logits(20, engine.state.filled[-1])
+
+    (tokens, alone), (expected, together) = emitted(range(2, 30)), emitted(range(0))
+    assert tokens == expected
+    assert np.array_equal(alone, together)
+
+
+def test_lossless_equals_full_depth_with_drafts_from_the_text_too(engine: Engine) -> None:
+    """Several at once cost as much as one here, so that they are drafted."""
+    kept = engine.manifest
+    engine.use_costs(dict.fromkeys(range(1, 9), 1.0), 1.0)
+    prompt, widest = IDS[:6] * 5, 0
+    for policy in ("fixed", "coin", "never"):
+        config = DecodeConfig(policy, 0.5, self_speculative=True)
+        found = [step.token_id for step in engine.generate(prompt, FixedControl(config), max_new_tokens=40)]
+        widest = max(widest, *(positions for _, positions in engine.work.decode_runs))
+        full = [step.token_id for step in engine.generate(prompt, FixedControl(FULL_DEPTH), max_new_tokens=40)]
+        assert found == full, policy
+    assert widest > 2
+    engine.use_costs(kept.cost_curve, kept.head_layers)

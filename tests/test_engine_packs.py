@@ -235,3 +235,9 @@ def test_times_from_before_a_model_had_a_shortlist_are_taken_again(
     monkeypatch.setattr(timing, "time_checkpoint", lambda *_: now)
     timing.use_this_device(engine)
     assert stored("cpu", now.checkpoint) == now
+
+
+def test_a_folder_with_a_dot_in_its_name_keeps_all_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "Llama-3.2-1B"
+    reference.llama().save_pretrained(folder)
+    assert load_engine(folder, "cpu").manifest.name == "Llama-3.2-1B"

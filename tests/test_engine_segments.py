@@ -231,10 +231,31 @@ def test_work_counts_layers_of_positions(engine: Engine) -> None:
 
 def test_drafts_of_the_first_token_cost_what_they_add_to_the_prompt(engine: Engine) -> None:
     log = WorkLog(replace(engine.manifest, cost_curve={1: 1.0, 9: 5.0, 11: 6.0}), 9, 0)
-    log.count_run(0, 0, 11)
+    log.count_run(0, 11, decoded=2)
     work = log.finish(0)
     assert (work.decode_runs, work.mixed_runs) == ((), ((0, 9, 2),))
     assert work.layer_equivalents == pytest.approx(engine.exits[0] * (6.0 - 5.0))
+
+
+def test_layers_that_an_earlier_completion_left_out_are_charged_to_the_one_that_runs_them(engine: Engine) -> None:
+    """Full depth would have run them with their tokens."""
+    early = run(engine, PROMPT, 5, DecodeConfig(policy="fixed", threshold=0.5))
+    run(engine, [*PROMPT, *early, 7], 1, DecodeConfig())
+    work = engine.work
+    assert work.mixed_runs == ((0, 1, 1), (1, 10, 5), (2, 10, 5))
+    assert work.prefill_layer_positions == 1 * 1 + 1 * 10 + 2 * 10
+
+
+def test_no_draft_goes_beyond_the_tokens_that_are_wanted(engine: Engine) -> None:
+    run(engine, PROMPT, 2, DecodeConfig(policy="fixed", threshold=0.5, self_speculative=True))
+    assert sum(positions for segment, _, positions in engine.work.mixed_runs if segment == 0) <= 1
+
+
+def test_a_check_is_counted_where_an_exit_is_asked(engine: Engine) -> None:
+    run(engine, PROMPT, 3, DecodeConfig())
+    assert engine.work.exit_checks == 0
+    run(engine, PROMPT, 3, DecodeConfig(policy="fixed", threshold=9.0))
+    assert engine.work.exit_checks == 3 * 2
 
 
 def test_leaving_early_costs_fewer_layer_equivalents(engine: Engine) -> None:

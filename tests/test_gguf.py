@@ -325,3 +325,9 @@ def test_a_published_file_is_the_one_its_publisher_states() -> None:
         blocks = weights.blocks(name)
         assert blocks is not None
         assert np.array_equal(blocks.float32(), weights.float32(name))
+
+
+def test_a_store_may_name_a_file_by_its_digest(path: Path) -> None:
+    blob = path.rename(path.with_name("sha256-" + sha256(path)))
+    tokens = [step.token_id for step in load_engine(blob, "cpu").generate([5, 6], FixedControl(), max_new_tokens=2)]
+    assert len(tokens) == 2

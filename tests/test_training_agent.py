@@ -141,6 +141,20 @@ def test_the_papers_settings_are_those_of_its_presets() -> None:
         assert (model.gamma, model.gae_lambda, ppo.start, options.reward) == (0.99, 0.95, "random", "paper")
 
 
+def test_a_rate_that_falls_falls_once_over_a_training_in_two_parts() -> None:
+    data = rollouts([[(True, False)] * 4] * 3)
+    paper = load_preset("opt-2.7b").agent
+    options = dataclasses.replace(
+        paper, ppo=dataclasses.replace(paper.ppo, steps_per_update=64, batch=32, environments=4)
+    )
+    rates: list[float] = []
+    model: Any = probe.fit(data, MANIFEST.exits)
+    for part in ((1.0, 0.5), (0.5, 0.0)):
+        model = agent.train(data, MANIFEST, options, 128, model, part)
+        rates += [model.lr_schedule(1.0), model.lr_schedule(0.0)]
+    assert rates == pytest.approx([5e-5, 2.5e-5, 2.5e-5, 0.0])
+
+
 def test_an_agent_for_other_exits_is_refused(trained: Any, tmp_path: Path) -> None:
     path = probe.save(agent.network_of(trained), tmp_path / AGENT_FILE, MANIFEST.exits)
     with pytest.raises(ModelDamagedError, match="trained for exits"):

@@ -11,6 +11,7 @@ import pytest
 
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import CalibrationRow, Manifest
+from greencode_lsp.records import DecodeConfig
 from tests.training_fakes import rollouts
 from training.evaluation.calibrate import (
     FIGURES,
@@ -34,7 +35,7 @@ def row(bound: float, ratio: float) -> CalibrationRow:
 def figures(agreement: float, ratio: float) -> list[float]:
     """A completion of 10 tokens that left after 2 layers each."""
     known = {"agreement": agreement, "tokens": 10, "exit_layers": 20, "early": 5}
-    known |= {"layer_equivalents": 40 * ratio, "full_layer_equivalents": 40}
+    known |= {"layer_equivalents": 40 * ratio, "full_layer_equivalents": 40, "shown_agreement": agreement}
     return [known.get(name, 0.25) for name in FIGURES]
 
 
@@ -72,6 +73,28 @@ def test_a_row_states_means_over_completions_and_costs_over_tokens() -> None:
     assert (found.early_share, found.codebleu, found.completions) == (0.5, 0.25, 400)
     assert 0.9 < found.agreement_lower_95 < 0.95
     assert found.verified_ratio is None
+
+
+def test_a_bound_is_the_lesser_of_whole_completions_and_of_what_is_shown_of_them() -> None:
+    shown = records((0.95, 0.8))
+    for record in shown:
+        record["figures"][0][FIGURES.index("shown_agreement")] = 0.8  # type: ignore[index]  # a list here
+    (found,) = tables_of(shown, CANDIDATES[:1])["agent"]
+    assert found.agreement == 0.95
+    assert 0.7 < found.agreement_lower_95 < 0.8
+
+
+def test_a_completion_of_which_nothing_is_shown_proves_nothing_of_what_is_shown() -> None:
+    shown = records((1.0, 0.8))
+    for record in shown[:300]:
+        record["figures"][0][FIGURES.index("shown_agreement")] = float("nan")  # type: ignore[index]  # a list here
+    (found,) = tables_of(shown, CANDIDATES[:1])["agent"]
+    assert found.agreement_lower_95 == pytest.approx((0.05 / 3) ** (1 / 100), abs=1e-3)
+
+
+def test_full_depth_asks_no_exit_as_it_does_not_where_it_is_served() -> None:
+    assert ThresholdCandidate("never", 0.0).config() == DecodeConfig()
+    assert ThresholdCandidate("agent", 0.5).config(copies=True) == DecodeConfig("agent", 0.5, copies=True)
 
 
 def test_rows_are_monotone_and_a_bolder_one_that_is_no_cheaper_is_left_out() -> None:

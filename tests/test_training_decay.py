@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from training.__main__ import main
 from training.lm import decay
 from training.lm.decay import Decay, OnRequest
 from training.lm.lite import Budget, train
+from training.lm.run_checkpoints import COMPLETE
 from training.preset import Preset
 
 Weights = dict[str, torch.Tensor]
@@ -86,6 +89,45 @@ def test_an_undone_decay_goes_on_where_it_began(work: Path, monkeypatch: pytest.
     monkeypatch.undo()
     run(work)
     assert last_step(work) == recipe().lite.steps
+
+
+def test_a_new_run_of_the_folder_is_not_ended_by_the_decay_of_the_one_before(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_at(monkeypatch, work, step=4)
+    run(work)
+    monkeypatch.undo()
+    shutil.rmtree(work / "checkpoints")
+    run(work)
+    assert last_step(work) == recipe().lite.steps
+    assert not (work / decay.KEPT).exists()
+
+
+def test_a_request_that_waits_for_its_run_is_kept(tmp_path: Path) -> None:
+    decay.request(tmp_path, 5)
+    decay.forget(tmp_path)
+    assert decay.read(tmp_path) == Decay(5)
+
+
+def test_a_run_cut_off_before_it_was_saved_saves_where_the_decay_begins(tmp_path: Path) -> None:
+    (tmp_path / decay.FILE).write_text(json.dumps({"steps": 5, "from_step": 9}))
+    request, control = OnRequest(tmp_path), SimpleNamespace(should_save=False)
+    asked: list[bool] = []
+    for step in (8, 9, 10):
+        control.should_save = False
+        request.on_step_end(SimpleNamespace(), SimpleNamespace(global_step=step), control)
+        asked.append(control.should_save)
+    assert asked == [False, True, False]
+
+
+def test_the_newest_whole_checkpoint_is_gone_back_to(tmp_path: Path) -> None:
+    for step in (900, 1000, 1100):
+        (tmp_path / decay.KEPT / f"checkpoint-{step}").mkdir(parents=True)
+        if step < 1100:
+            (tmp_path / decay.KEPT / f"checkpoint-{step}" / COMPLETE).touch()
+    (tmp_path / "checkpoints" / "checkpoint-1200").mkdir(parents=True)
+    decay.undo(tmp_path)
+    assert last_step(tmp_path) == 1000
 
 
 def test_the_rate_stays_and_then_falls_in_a_line() -> None:

@@ -182,3 +182,15 @@ def test_a_model_is_loaded_and_exported_shard_by_shard(tmp_path: Path, large: Pa
 def test_the_tokens_seen_are_those_up_to_the_weights_step() -> None:
     options = toy.preset().lite  # 10 steps of 4 x 16, 4 of 2 x 32
     assert [exporting._tokens_seen(steps, options) for steps in (0, 3, 12, 99)] == [0, 192, 768, 896]
+
+
+def test_an_export_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = exported(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporting, "_save_stored", full)
+    with pytest.raises(CorpusError, match="free some space"):
+        exported(tmp_path)
+    assert read_manifest(folder) is not None

@@ -92,3 +92,10 @@ def test_java_archives_are_found_in_a_folder_of_folders(tmp_path: Path, monkeypa
     (found,) = heldout.held_out([str(tmp_path / "java")], "java")
     assert (found.name, found.files) == ("jsoup", ("src/A.java",))
     assert list(heldout.held_out_texts([str(tmp_path / "java")], "java")) == [code(1)]
+
+
+def test_nothing_is_learnt_from_a_held_out_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    held = min(heldout.eval_packages())
+    packages = [Package(name, "1", "MIT", tmp_path, ()) for name in (held, "another")]
+    monkeypatch.setattr(heldout, "discover", lambda sources: packages)
+    assert [package.name for package in heldout.trainable(["installed"])] == ["another"]

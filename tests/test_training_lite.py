@@ -83,6 +83,16 @@ def test_an_opt_with_dropout_resumes_exactly_too(tmp_path: Path, monkeypatch: py
     assert equal(trained(tmp_path / "parts", recipe), whole)
 
 
+def test_a_changed_learning_rate_acts_on_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = toy.work_folder(tmp_path, toy.preset())
+    stop_after(monkeypatch, 4)
+    train(toy.preset(), work)
+    before = load_file(work / "lite" / "model.safetensors")
+    monkeypatch.undo()
+    after = load_file(train(toy.preset(learning_rate=0.0), work) / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_the_loss_falls(tmp_path: Path) -> None:
     trained(tmp_path, toy.preset(stages=[Stage(context=16, rows=8, tokens=128 * 60)], eval_every_steps=30))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -13,10 +13,11 @@ from greencode_lsp.engine.engine import Engine
 from greencode_lsp.engine.load import load_engine
 from greencode_lsp.engine.policy import AgentPolicy, GatedPolicy, observation_size
 from greencode_lsp.models.manifest import Manifest, write_manifest
-from greencode_lsp.records import DecodeConfig, FixedControl
+from greencode_lsp.records import DecodeConfig, FixedControl, Step
 from tests import reference
 from tests.exit_packs import pack_for
-from training.exits.replay import ORACLE, ReplayedCompletion, Replayer, Tree
+from training.evaluation.calibrate import ThresholdCandidate
+from training.exits.replay import ORACLE, ReplayedCompletion, Replayer, Tree, shown_steps
 from training.exits.rollout import emit
 
 EXITS = reference.EXITS
@@ -129,6 +130,18 @@ def test_agreement_is_with_the_full_model_after_the_same_tokens(engine: Engine, 
     completion = trees[2].complete(DecodeConfig("fixed", EXITS[0] - 0.5), NEW_TOKENS)
     full = engine.full_depth_argmax(PROMPTS[2], completion.token_ids, FixedControl())
     assert completion.agrees == tuple(a == b for a, b in zip(completion.token_ids, full, strict=True))
+
+
+def test_full_depth_reads_no_exit(trees: list[Tree]) -> None:
+    work = trees[2].complete(ThresholdCandidate("never", 0.0).config(copies=True), NEW_TOKENS).work
+    assert work.exit_checks == 0
+    assert trees[2].complete(DecodeConfig("agent", 0.0), NEW_TOKENS).work.exit_checks
+
+
+def test_what_is_shown_ends_where_the_default_preference_ends_it() -> None:
+    sure, doubtful = Step(1, 4, confidence=0.9), Step(1, 4, confidence=0.02)
+    assert shown_steps([sure, sure, sure], ()) == 3
+    assert shown_steps([sure, doubtful, sure], ()) == 1
 
 
 def test_the_oracle_says_what_the_full_model_says_and_costs_less(trees: list[Tree]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import site
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from greencode_lsp import imports
+from greencode_lsp.isolated import isolated_module
 from greencode_lsp.lsp import pulling
 from greencode_lsp.models import registry
 from tests.soak.wire import launch
@@ -143,6 +146,22 @@ def test_nothing_is_written_into_the_repository(repository: Path, script: Path) 
     before = set(repository.rglob("*"))
     run(repository, script, "--stdio")
     assert set(repository.rglob("*")) == before
+
+
+def test_a_package_among_the_users_own_is_run_from_there_and_nothing_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, workspace = tmp_path / "users", plant(tmp_path / "folder", "json", "sitecustomize")
+    (users / "mine").mkdir(parents=True)
+    (users / "mine" / "__init__.py").touch()
+    (users / "mine" / "__main__.py").write_text("import json, sys; print(json.dumps(sys.argv[1:]))")
+    monkeypatch.setattr(site, "getusersitepackages", lambda: str(users))
+    monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
+    monkeypatch.syspath_prepend(str(users))
+    command = [*isolated_module("mine"), "a", "b"]
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == ["a", "b"]
+    assert not (workspace / "ran").exists()
 
 
 def test_what_the_server_starts_itself_is_isolated(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
 from training.data import cursors, heldout
-from training.data.corpus import find
 from training.evaluation import calibrate, resplits, sweep
 from training.evaluation.risk_control import PROMISE
 from training.exits import agent, baselines, cost_curve, experience, probe, rollout
@@ -141,7 +140,7 @@ def run_drafts(job: Job) -> None:
 
     if not job.preset.drafts.tokens:
         raise CorpusError("The preset asks for no draft table: [drafts] tokens is 0.")
-    model, packages = _load(job), find(job.preset.corpus.sources).packages
+    model, packages = _load(job), heldout.trainable(job.preset.corpus.sources)
     table = draft_counts.count(packages, model.tokenizer, job.preset.drafts)
     save_drafts(job.out, table)
     write_manifest(job.out, model.manifest)
@@ -172,10 +171,10 @@ def run_agent(job: Job) -> None:
     supervised = probe.fit(stored, exits, options.seed)
     probe.save(supervised, job.work / probe.PROBE_FILE, exits)
     start = probe.fit(stored, exits, options.seed, weighs_cost=True)
-    trained = agent.train(stored, model.manifest, options, options.steps // 2, start)
+    trained = agent.train(stored, model.manifest, options, options.steps // 2, start, (1.0, 0.5))
     model.engine.policies["agent"] = AgentPolicy(agent.network_of(trained).tensors(), exits)
     joined = _with_own_choices(job, model, stored)
-    trained = agent.train(joined, model.manifest, options, options.steps - options.steps // 2, trained)
+    trained = agent.train(joined, model.manifest, options, -(-options.steps // 2), trained, (0.5, 0.0))
     trained.save(job.work / "agent.zip")
     networks = {"ppo": agent.network_of(trained), "start": start, "probe": supervised}
     table = baselines.compare(check, model.manifest, networks)

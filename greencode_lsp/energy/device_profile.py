@@ -5,7 +5,7 @@ Seconds of a completion, from its counts (`Work`):
     t = start + P p + sum over runs (s, m) of c_s(m) + sum over runs m of the head of h(m) + check K + token T
 
 busy seconds (see `busy_clock`): P layer-positions of the prompt at p each, c_s(m) segment s over m positions and h(m)
-the head over m (interpolated between the timed ones), K exit checks, T tokens.
+the head over m (interpolated between the timed ones), K exit checks (`Work.exit_checks`), T tokens.
 
 Joules, where a counter was there to fit them by:
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -46,7 +47,7 @@ def busy_clock(device: str, threads: int = 1) -> Callable[[], float]:
     On the CPU that is its processor time, by thread: another program's turns do not count, and alone it is the time
     that passes. Elsewhere it is the time that passes.
     """
-    if device != "cpu":
+    if device != "cpu" or sys.platform == "win32":  # where processor time moves in steps of 16 ms
         return time.perf_counter
     return lambda: time.process_time() / threads
 
@@ -112,10 +113,9 @@ class DeviceProfile:
         runs_s += sum(
             _at(self.segments[s].seconds, n + m) - _at(self.segments[s].seconds, n) for s, n, m in work.mixed_runs
         )
-        checks = sum(run[0] + 1 < len(self.segments) for run in (*work.decode_runs, *work.mixed_runs))
         heads_s = sum(_at(self.head.seconds, m) for m in work.head_runs)
         heads_s += self._shortlist_share * sum(_at(self.head.seconds, m) for m in work.shortlist_runs)
-        return self._ends_s(work) + runs_s + heads_s + self.check_s * checks
+        return self._ends_s(work) + runs_s + heads_s + self.check_s * work.exit_checks
 
     def full_depth_seconds(self, work: Work) -> float:
         """Return the modelled seconds of the same tokens at full depth, one at a time, after the same prompt."""

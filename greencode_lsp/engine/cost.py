@@ -35,24 +35,25 @@ class WorkLog:
     """Positions of each run of the LM head."""
     shortlist_runs: list[int] = field(default_factory=list)
     """Positions of each run of the shortlist's rows of it."""
+    exit_checks: int = 0
     exit_head_positions: int = 0
     decode_runs: list[tuple[int, int]] = field(default_factory=list)
     mixed_runs: list[tuple[int, int, int]] = field(default_factory=list)
     start_s: float = field(default_factory=time.perf_counter)
 
-    def count_run(self, segment: int, start: int, positions: int, padding: int = 0) -> None:
-        """Record a segment run over positions from `start`: those of the prompt as prefill, the others as decoding.
+    def count_run(self, segment: int, positions: int, decoded: int, padding: int = 0) -> None:
+        """Record a segment run over positions: those `decoded` as decoding, the others as prefill.
 
-        Padding costs what the same number of positions would.
+        Layers that a token decoded for an earlier completion missed are among them: full depth would have run them
+        then. Padding costs what the same number of positions would.
         """
-        decode = min(positions, max(0, start + positions - self.prompt_tokens))
         exits = self.manifest.exits
         layers = exits[segment] - (exits[segment - 1] if segment else 0)
-        self.prefill_layer_positions += layers * (positions - decode)
-        if decode and decode < positions:
-            self.mixed_runs.append((segment, positions - decode, decode + padding))
-        elif decode:
-            self.decode_runs.append((segment, decode + padding))
+        self.prefill_layer_positions += layers * (positions - decoded)
+        if decoded and decoded < positions:
+            self.mixed_runs.append((segment, positions - decoded, decoded + padding))
+        elif decoded:
+            self.decode_runs.append((segment, decoded + padding))
 
     def count_head(self, positions: int) -> None:
         """Record one run of positions through the LM head."""
@@ -62,9 +63,10 @@ class WorkLog:
         """Record one run of positions through the shortlist."""
         self.shortlist_runs.append(positions)
 
-    def count_exit_head(self, segment: int) -> None:
-        """Record a position through an early exit's head; most exits have none."""
+    def count_exit_check(self, segment: int) -> None:
+        """Record a position read at an early exit, through the exit's head where it has one."""
         kinds = self.manifest.exit_heads
+        self.exit_checks += 1
         self.exit_head_positions += bool(kinds) and kinds[segment] != "none"
 
     def finish(self, pending_positions: int) -> Work:
@@ -93,6 +95,7 @@ class WorkLog:
             mixed_runs=tuple(self.mixed_runs),
             head_runs=tuple(self.head_runs),
             shortlist_runs=tuple(self.shortlist_runs),
+            exit_checks=self.exit_checks,
             exit_head_positions=self.exit_head_positions,
             layer_equivalents=layers,
             full_depth_layer_equivalents=full_layers + manifest.head_layers * self.emitted_tokens,

@@ -64,6 +64,8 @@ class Decoder:
         self.state.recorder = self.log
         while len(emitted) < limits.max_new_tokens and len(self.state) < self.state.runner.max_positions:
             config = control.config()
+            if config.is_batch_invariant:
+                self.state.rerun_lone()
             tokens = self._next(config, control, emitted, limits)
             for token in tokens[: limits.max_new_tokens - len(emitted)]:
                 emitted.append(token.token_id)
@@ -74,14 +76,14 @@ class Decoder:
                 yield Step(token.token_id, self.exits[token.exit_index], token.confidence, is_stop)
                 if is_stop:
                     return
-            self.state.feed(emitted[-1:])
+            self.state.feed(emitted[-1:], decoded=True)
 
     def _next(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[Picked]:
         """Return the next tokens: drafts that the last layer says as well, else decoded ones."""
         drafts = self._drafted(emitted, limits) if config.is_copying else []
         if drafts:
             length = len(self.state)
-            self.state.feed(drafts)
+            self.state.feed(drafts, decoded=True)
             return self._verified(drafts, length, config, control, emitted, limits)
         decode = self._decode_self_speculative if config.self_speculative else self._decode
         return decode(config, control, emitted, limits)
@@ -178,15 +180,17 @@ class Decoder:
         if self.drafter.is_in_vain or limits.rules(emitted):
             return []
         tokens = self.state.tokens
-        room = self.state.runner.max_positions - len(tokens) - 1  # the token after the drafts is fed as well
+        room = min(self.state.runner.max_positions - len(tokens), limits.max_new_tokens - len(emitted))
+        room -= 1  # the token after the drafts is fed as well, and is the last that is wanted
         return self.drafter.propose(tokens, room, limits.ends)
 
     def _from_exits(self, config: DecodeConfig, control: Control, emitted: list[int], limits: Limits) -> list[Picked]:
         """Return drafts from early exits, all but the last fed; the first at full depth ends them."""
         drafts: list[Picked] = []
-        for _ in range(min(DRAFT_TOKENS, self.state.runner.max_positions - len(self.state))):
+        room = min(self.state.runner.max_positions - len(self.state), limits.max_new_tokens - len(emitted))
+        for _ in range(min(DRAFT_TOKENS, room)):
             if drafts:
-                self.state.feed([drafts[-1].token_id])
+                self.state.feed([drafts[-1].token_id], decoded=True)
             drafts += self._decode(config, control, emitted + [d.token_id for d in drafts], limits)
             if drafts[-1].exit_index == self.state.last or drafts[-1].token_id in limits.ends:
                 break

@@ -108,8 +108,8 @@ def pick_precision(precision: str, device: str, weights: int = 0) -> str:
 
 
 def is_gguf(checkpoint: Path) -> bool:
-    """Return whether a checkpoint is a GGUF file, by its name."""
-    return checkpoint.suffix.lower() == GGUF_SUFFIX and not checkpoint.is_dir()
+    """Return whether a checkpoint is a GGUF file: any file, as stores name theirs by digest, or by its name."""
+    return checkpoint.is_file() or (checkpoint.suffix.lower() == GGUF_SUFFIX and not checkpoint.is_dir())
 
 
 def open_source(checkpoint: Path) -> WeightSource:
@@ -190,10 +190,11 @@ def load_engine(
     precision = pick_precision(precision, device, weights)
     extras = checkpoint
     if manifest is None:
+        name = checkpoint.stem if is_gguf(checkpoint) else checkpoint.name
         own = packs.find(source) if pack is None else packs.Pack(pack, packs.read_pack(pack, source.digest()))
-        manifest = Manifest(name=checkpoint.stem, family=architecture.family, exits=(architecture.layers,))
+        manifest = Manifest(name=name, family=architecture.family, exits=(architecture.layers,))
         if own is not None:
-            manifest, extras = replace(own.manifest, name=checkpoint.stem), own.folder
+            manifest, extras = replace(own.manifest, name=name), own.folder
         else:
             logger.info("%s has no exit pack: every token runs at full depth", checkpoint.name)
     _check(extras, manifest, architecture, source)

@@ -73,8 +73,8 @@ class Runner(Protocol):
 class Recorder(Protocol):
     """Counts what runs."""
 
-    def count_run(self, segment: int, start: int, positions: int, padding: int = 0) -> None:
-        """Record a segment run, and rows that were run beside to no end."""
+    def count_run(self, segment: int, positions: int, decoded: int, padding: int = 0) -> None:
+        """Record a segment run, how many of its positions were decoded, and rows that were run beside to no end."""
         ...
 
     def count_head(self, positions: int) -> None:
@@ -85,8 +85,8 @@ class Recorder(Protocol):
         """Record one run of positions through the shortlist's rows of it."""
         ...
 
-    def count_exit_head(self, segment: int) -> None:
-        """Record one position through an early exit's own head, if it has one."""
+    def count_exit_check(self, segment: int) -> None:
+        """Record one position read at an early exit, through its own head if it has one."""
         ...
 
 
@@ -124,12 +124,16 @@ class DecoderState:
         self.reached = 0
         """The most positions that were ever filled: their memory is taken."""
         self._tokens = np.zeros(runner.max_positions, np.int64)
+        self._decoded = np.zeros(runner.max_positions, bool)
+        """Positions of tokens that were generated here, also when a later prompt holds them."""
+        self._first_lone = runner.max_positions
+        """The first position that a segment has run alone, where that rounds otherwise."""
         self.chunk_positions = CHUNK_POSITIONS
         self.recorder: Recorder | None = None
         self._exit_logits: dict[tuple[int, bool], Vector] = {}
         """By exit, of the full head and of the shortlist."""
-        self._mapped: set[int] = set()
-        """Exits whose head the last position has been through."""
+        self._read: set[int] = set()
+        """Exits at which the last position was read."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -148,11 +152,12 @@ class DecoderState:
         """Return how many positions the segment could have consumed: filled[index - 1]."""
         return self.filled[index - 1] if index else len(self.ids)
 
-    def feed(self, ids: Sequence[int]) -> None:
-        """Append ids: they become pending in the first segment."""
+    def feed(self, ids: Sequence[int], decoded: bool | NDArray[np.bool_] = False) -> None:
+        """Append ids, `decoded` or a prompt's: they become pending in the first segment."""
         start = len(self.ids)
         self.runner.embed(ids, start)
         self._tokens[start : start + len(ids)] = ids
+        self._decoded[start : start + len(ids)] = decoded
         self.ids.extend(ids)
         self.reached = max(self.reached, len(self.ids))
         self._forget_last()
@@ -161,8 +166,18 @@ class DecoderState:
         """Forget everything after the first `length` ids; all of them below 0."""
         length = max(0, length)
         self.filled = [min(filled, length) for filled in self.filled]
+        if length <= self._first_lone:
+            self._first_lone = self.runner.max_positions
         del self.ids[length:]
         self._forget_last()
+
+    def rerun_lone(self) -> None:
+        """Let what follows the first lone position, and it, be run again: with others it rounds as they do (I4)."""
+        first = self._first_lone
+        if first < len(self.ids):
+            ids, decoded = self.ids[first:], self._decoded[first : len(self.ids)].copy()
+            self.crop(first)
+            self.feed(ids, decoded)
 
     def common_prefix(self, ids: Sequence[int]) -> int:
         """Return how many of the cached ids `ids` begins with; at most all but one of them, or there are no logits."""
@@ -189,9 +204,11 @@ class DecoderState:
             end = min(start + self.chunk_positions, stop)
             self.runner.run(index, start, end, batch_invariant=batch_invariant)
             self.filled[index] = end
+            padding = (self.runner.lone_rows - 1) * (end - start == 1)
+            if padding and not batch_invariant:
+                padding, self._first_lone = 0, min(self._first_lone, start)
             if self.recorder:
-                is_padded = batch_invariant and end - start == 1
-                self.recorder.count_run(index, start, end - start, (self.runner.lone_rows - 1) * is_padded)
+                self.recorder.count_run(index, end - start, int(self._decoded[start:end].sum()), padding)
 
     def advance_until(
         self, rule: ExitRule | None, cancelled: Callable[[], bool], *, batch_invariant: bool = False
@@ -207,7 +224,7 @@ class DecoderState:
 
     def normalised(self, index: int) -> Vector:
         """Return what a segment that has run to the end made of the last position, as the LM head reads it, [D]."""
-        self._count_exit_head(index)
+        self._count_exit_check(index)
         normalised: Vector = self.runner.normalised(index, len(self.ids) - 1, len(self.ids))[0]
         return normalised
 
@@ -216,7 +233,7 @@ class DecoderState:
         if (index, False) not in self._exit_logits:
             if self.recorder:
                 self.recorder.count_head(1)
-            self._count_exit_head(index)
+            self._count_exit_check(index)
             self._exit_logits[index, False] = self.runner.logits(index, len(self.ids) - 1, len(self.ids))[0]
         return self._exit_logits[index, False]
 
@@ -225,18 +242,18 @@ class DecoderState:
         if (index, True) not in self._exit_logits:
             if self.recorder:
                 self.recorder.count_shortlist(1)
-            self._count_exit_head(index)
+            self._count_exit_check(index)
             self._exit_logits[index, True] = self.runner.shortlist_logits(index, len(self.ids) - 1, len(self.ids))[0]
         return self._exit_logits[index, True]
 
-    def _count_exit_head(self, index: int) -> None:
-        if self.recorder and index < self.last and index not in self._mapped:
-            self._mapped.add(index)
-            self.recorder.count_exit_head(index)
+    def _count_exit_check(self, index: int) -> None:
+        if self.recorder and index < self.last and index not in self._read:
+            self._read.add(index)
+            self.recorder.count_exit_check(index)
 
     def _forget_last(self) -> None:
         self._exit_logits.clear()
-        self._mapped.clear()
+        self._read.clear()
 
     def full_depth_logits(self, count: int, cancelled: Callable[[], bool], *, batch_invariant: bool = False) -> Vector:
         """Advance all segments to the end; return logits [count, V] of the last positions."""

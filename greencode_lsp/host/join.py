@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from greencode_lsp.host import messages
 from greencode_lsp.host.meeting import Meeting
 from greencode_lsp.host.messages import BadMessageError, from_engine
 from greencode_lsp.host.wire import Wire, WireLostError
+from greencode_lsp.isolated import isolated_module
 from greencode_lsp.limits import HELLO_S, START_ENGINE_S
 from greencode_lsp.models.store import data_home
 
@@ -35,7 +35,7 @@ def launch(meeting: Meeting) -> subprocess.Popen[bytes]:
     Raises OSError.
     """
     run = make_private(data_home() / "run")
-    command = [sys.executable, "-I", "-m", "greencode_lsp.host", str(meeting.folder), meeting.name, meeting.transport]
+    command = [*isolated_module("greencode_lsp.host"), str(meeting.folder), meeting.name, meeting.transport]
     return start_detached(command, str(run))
 
 

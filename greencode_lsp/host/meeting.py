@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import importlib.util
 import os
 import secrets
 import socket
@@ -62,6 +63,7 @@ class Meeting:
     def of_user(cls, transport: Transport = TRANSPORT) -> Meeting:
         """Return where this user's engine listens. Raises HostError where no private folder can be had."""
         decisive = [str(data_home()), str(cache_home()), *(os.environ.get(name, "") for name in DECISIVE)]
+        decisive.append(str(importlib.util.find_spec("torch") is not None))  # an engine without it has no GPU
         name = hashlib.sha256("\n".join(decisive).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         return cls(_private_folder(transport, name), name, transport)
 
@@ -172,6 +174,7 @@ class Listener:
         with suppress(OSError):
             if self.path.stat().st_ino == self._inode:
                 self.path.unlink()
+        self._inode = -1  # once: the number may be the next engine's
         with suppress(OSError):
             self.listening.shutdown(socket.SHUT_RDWR)
         self.listening.close()

@@ -15,7 +15,7 @@ from greencode_lsp.completion.request import Request
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.records import Branch, DecodeConfig, EnergyReading, Step, Work
 
-PROTOCOL = 5
+PROTOCOL = 6
 """One more whenever a message changes."""
 
 Name = Annotated[str, Meta(max_length=4096)]

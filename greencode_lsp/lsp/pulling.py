@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,9 +13,11 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
+from greencode_lsp.isolated import isolated_module
+
 PULL_COMMAND = "greencode.pullModel"
 MODELS_COMMAND = "greencode.models"
-PROGRAM = (sys.executable, "-I", "-m", "greencode_lsp", "models", "pull", "--json", "--")
+PROGRAM = (*isolated_module("greencode_lsp"), "models", "pull", "--json", "--")
 LONGEST_LINE = 1 << 16
 
 

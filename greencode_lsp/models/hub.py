@@ -7,7 +7,6 @@ to its place when it is whole, so that half a model is never seen; a file that i
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,8 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from greencode_lsp.errors import GreenCodeError, HubError, ModelDamagedError, UnsupportedModelError
+from greencode_lsp.errors import GreenCodeError, HubError, ModelDamagedError, ModelNotFoundError, UnsupportedModelError
+from greencode_lsp.models.contents import read_object
 from greencode_lsp.models.manifest import FAMILIES, MANIFEST_NAME, read_manifest, sha256
 from greencode_lsp.models.pulled import PullRecord, delete, read_record, write_record
 from greencode_lsp.models.store import is_hub_name, partial_folder, pulled_folder
@@ -192,16 +192,11 @@ def _listed(partial: Path) -> Collection[str]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf8"))
-    except FileNotFoundError as error:
+        return read_object(path.parent, path.name)
+    except ModelNotFoundError as error:
         raise UnsupportedModelError(
             f"The model has no {path.name}; it is no checkpoint in the hub's layout."
         ) from error
-    except ValueError as error:
-        raise ModelDamagedError(f"The model's {path.name} is not JSON ({error}); it cannot be used.") from error
-    if not isinstance(data, dict):
-        raise ModelDamagedError(f"The model's {path.name} holds no object; it cannot be used.")
-    return data
 
 
 def check_config(name: str, config: dict[str, Any]) -> None:

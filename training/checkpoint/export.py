@@ -33,7 +33,9 @@ from greencode_lsp.models.weights import BLOCK_SIZE
 from training.checkpoint import bpe
 from training.checkpoint.bpe import fim_marks
 from training.checkpoint.tensor_files import save_shards
+from training.lm.run_checkpoints import writing
 from training.preset import LiteOptions, Preset
+from training.whole_files import whole_folder
 
 MAX_SHARD_BYTES = 15_000_000
 """Of the folders that are bundled."""
@@ -152,11 +154,6 @@ def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
             "they belong to different runs."
         )
     corpus = json.loads((work / "corpus.json").read_text(encoding="utf8"))
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    _save_stored(trained, out, preset.four_bits)
-    for name, source in (("config.json", trained), ("tokenizer.json", work)):
-        shutil.copyfile(source / name, out / name)
     manifest = Manifest(
         name=preset.name,
         family=config["model_type"],
@@ -166,7 +163,11 @@ def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
         fim=fim_marks(vocabulary.get),
         training=_recipe(preset, work, trained, corpus),
     )
-    write_manifest(out, manifest)
+    with writing(out, work), whole_folder(out) as part:
+        _save_stored(trained, part, preset.four_bits)
+        for name, source in (("config.json", trained), ("tokenizer.json", work)):
+            shutil.copyfile(source / name, part / name)
+        write_manifest(part, manifest)
     return out
 
 

@@ -95,6 +95,12 @@ def eval_packages() -> frozenset[str]:
     return frozenset().union(*map(_names, LANGUAGES))
 
 
+def trainable(sources: list[str]) -> list[Package]:
+    """Return the packages of `sources` that may be learnt from in any way: those that are not held out."""
+    held = eval_packages()
+    return [package for package in discover(sources) if package.name not in held]
+
+
 def held_out(sources: list[str], language: str = "python") -> list[Package]:
     """Return those held-out packages that are there.
 

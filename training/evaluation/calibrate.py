@@ -27,7 +27,7 @@ from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import CalibrationRow
 from greencode_lsp.preference import DEFAULT, required_agreement
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
-from greencode_lsp.records import DecodeConfig
+from greencode_lsp.records import NEVER, DecodeConfig
 from training.data.cursors import SourcePosition
 from training.evaluation.metrics import line_scores
 from training.evaluation.risk_control import DELTA, fixed_sequence
@@ -55,17 +55,18 @@ REPORTED_ONLY = ("probe", ORACLE)
 CONSERVATIVE = 0.945
 SPARSE_EVERY = 5
 """Aggressive thresholds and fixed exits depart from the full model's path for good and cost most to replay; a looser
-bound serves them: those that keep less than CONSERVATIVE on the rollouts, and what is only reported, are measured on
-each fifth completion."""
+bound serves them: those that keep less than CONSERVATIVE on the rollouts are measured on each fifth completion."""
 DRAFTERS = ("agent", "confidence", "never")
 """Policies that may draft in self-speculative decoding, beside those copied from the text; `never` has no others."""
 CHECKED_PROMPTS, CHECKED_ROWS = 0.05, 0.2
 """Shares whose product is that of the pairs run again; a checked prompt's cache serves its rows."""
 FIGURES = (
     *("agreement", "tokens", "exit_layers", "early", "layer_equivalents", "full_layer_equivalents"),
-    *("exact_match", "edit_similarity", "rouge_l", "codebleu"),
+    *("exact_match", "edit_similarity", "rouge_l", "codebleu", "shown_agreement"),
 )
 """What is kept of a completion under a row: shares and scores of it, sums over its tokens."""
+PROMISED = ("agreement", "shown_agreement")
+"""A row's bound is the lesser of theirs: of whole completions, and of what is shown where a doubtful rest is not."""
 Tables = Mapping[str, tuple[CalibrationRow, ...]]
 Floats = NDArray[np.float64]
 
@@ -78,6 +79,11 @@ class ThresholdCandidate:
     threshold: float
     every: int = 1
     """Measured on each n-th completion."""
+
+    def config(self, *, copies: bool = False, self_speculative: bool = False) -> DecodeConfig:
+        """Return what is decoded by; full depth asks no exit, as it does not where it is served."""
+        threshold = NEVER if self.policy == "never" else self.threshold
+        return DecodeConfig(self.policy, threshold, copies=copies, self_speculative=self_speculative)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,7 @@ def grid(engine: Engine, rollouts: Rollouts, language: str) -> list[ThresholdCan
         if isinstance(policy, AgentPolicy | GatedPolicy):
             logits[name] = agent_logits(policy, rollouts, engine.exits)
     out = [
-        ThresholdCandidate(name, threshold, 1 if kept >= CONSERVATIVE and name not in REPORTED_ONLY else SPARSE_EVERY)
+        ThresholdCandidate(name, threshold, 1 if kept >= CONSERVATIVE else SPARSE_EVERY)
         for name, policy_logits in logits.items()
         for threshold, kept in thresholds(policy_logits, rollouts)
     ]
@@ -191,10 +197,10 @@ def measure(
         if index % candidate.every:
             figures.append(None)
             continue
-        config = DecodeConfig(candidate.policy, candidate.threshold, copies=True)
+        config = candidate.config(copies=True)
         completion = tree.serve(served, config)
         scores = line_scores(served.first_line(completion.token_ids), reference, position.language)
-        figures.append([*_figures(completion, loaded.engine.layers), *scores])
+        figures.append([*_figures(completion, loaded.engine.layers), *scores, completion.shown_agreement])
         if is_checked and candidate.policy != ORACLE and rng.random() < CHECKED_ROWS:
             checks["pairs"] += 1
             steps = emit_served(loaded.engine, served, replace(config, batch_invariant=True))
@@ -206,14 +212,10 @@ def measure(
 
 
 def _verified(served: Served, tree: Tree, candidate: ThresholdCandidate) -> tuple[float, float]:
-    """Return the layer-equivalents of the lossless completion that drafts by this row, and those at full depth.
-
-    A draft beyond its end is wasted.
-    """
+    """Return the layer-equivalents of the lossless completion that drafts by this row, and those at full depth."""
     if candidate.policy not in DRAFTERS:
         return 0.0, 0.0
-    config = DecodeConfig(candidate.policy, candidate.threshold, self_speculative=True)
-    work = tree.serve(served, config).work
+    work = tree.serve(served, candidate.config(self_speculative=True)).work
     return work.layer_equivalents, work.full_depth_layer_equivalents
 
 
@@ -236,7 +238,8 @@ def tables_of(records: Sequence[dict[str, Any]], candidates: Sequence[ThresholdC
         ]
         if not all(len(rows) for rows in measured):
             continue
-        bounds = fixed_sequence([1 - rows[:, 0] for rows in measured], DELTA / len(SERVED))
+        delta = DELTA / len(SERVED)
+        bounds = np.min([fixed_sequence([_losses(rows, n) for rows in measured], delta) for n in PROMISED], axis=0)
         rows = [_row(t, figures, bound) for (_, t), figures, bound in zip(tried, measured, bounds, strict=True)]
         rows = [
             replace(row, verified_ratio=_verified_ratio(records, i)) for row, (i, _) in zip(rows, tried, strict=True)
@@ -249,6 +252,12 @@ def tables_of(records: Sequence[dict[str, Any]], candidates: Sequence[ThresholdC
     return tables
 
 
+def _losses(figures: Floats, name: str) -> Floats:
+    """Return the losses [n] of completions of which anything is shown; without one nothing is proven."""
+    shares = figures[:, FIGURES.index(name)]
+    return 1 - shares[np.isfinite(shares)] if np.isfinite(shares).any() else np.ones(1)
+
+
 def _row(threshold: float, figures: Floats, bound: float) -> CalibrationRow:
     """Return the row of completions [n, len(FIGURES)]: means over completions, and over tokens of what each costs."""
     total = dict(zip(FIGURES, figures.sum(axis=0).tolist(), strict=True))
@@ -256,7 +265,7 @@ def _row(threshold: float, figures: Floats, bound: float) -> CalibrationRow:
     return CalibrationRow(
         threshold=threshold,
         agreement=round(mean["agreement"], 4),
-        agreement_lower_95=int(bound * 10_000) / 10_000,  # rounded down: it is a promise
+        agreement_lower_95=int(float(bound) * 10_000) / 10_000,  # rounded down: it is a promise
         mean_exit_layer=round(total["exit_layers"] / total["tokens"], 2),
         layer_equivalents_ratio=round(total["layer_equivalents"] / total["full_layer_equivalents"], 4),
         early_share=round(total["early"] / total["tokens"], 4),

@@ -25,8 +25,8 @@ DELTA = 0.05
 PROMISE = (
     "On code of the calibration packages: with 95 % confidence over the draw of the cursors, the mean share of a "
     "completion's tokens that equal the full model's is at least `agreement_lower_95`, for greedy completions of at "
-    "most `new_tokens` after prompts of at most `prompt_tokens`. It says nothing about one file, such as yours, nor "
-    "about another precision or language."
+    "most `new_tokens` after prompts of at most `prompt_tokens`, whole or ended by the stop rule of the default "
+    "preference. It says nothing about one file, such as yours, nor about another precision or language."
 )
 
 

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from training.exits.teacher_forcing import DEVICE
 from training.whole_files import write_text
 
 REPORT_EVERY_S = 60.0
-RECORD_FORMAT = 4
+RECORD_FORMAT = 5
 """Of the files; those of another are measured again."""
 LEAST_SHARE = 32
 """Cursors that are worth a process's start."""
@@ -56,7 +56,11 @@ class Sweep:
     def key(self) -> str:
         """A digest of all that the records depend on."""
         manifest = read_manifest(self.checkpoint, verify=False)
-        known = [manifest.files, manifest.cost_curve, manifest.head_layers] if manifest else []
+        known = (
+            asdict(replace(manifest, calibration={}, exit_policy="never", exit_policies={}, training={}))
+            if manifest
+            else {}
+        )
         digest = hashlib.sha256(
             json.dumps(
                 [

@@ -38,6 +38,7 @@ from training.exits.probe import ExitNetwork
 from training.exits.rollout import Rollouts
 from training.preset import AgentOptions, PpoOptions
 
+WHOLE = (1.0, 0.0)
 CRITIC_SHARE = 0.2
 """Of the steps: what the critic is fitted to before PPO."""
 CRITIC_EPOCHS = 20
@@ -111,9 +112,10 @@ class TwoRatePpo(PPO):  # type: ignore[misc]  # stable-baselines3 is untyped her
         critic["lr"] = self.critic_ratio * actor["lr"]
 
 
-def _rate(options: PpoOptions) -> Callable[[float], float]:
-    """Return the actor's learning rate by the share of the steps that is left."""
-    return lambda left: options.learning_rate * (left if options.falls else 1.0)
+def _rate(options: PpoOptions, part: tuple[float, float] = WHOLE) -> Callable[[float], float]:
+    """Return the actor's learning rate by the share that is left of a part of the training."""
+    begin, end = part
+    return lambda left: options.learning_rate * (end + (begin - end) * left if options.falls else 1.0)
 
 
 def new_model(rollouts: Rollouts, manifest: Manifest, options: AgentOptions, start: ExitNetwork) -> Any:
@@ -197,8 +199,18 @@ def fit_critic(model: Any, steps: int, learning_rate: float) -> float:
     return explained_variance(model, other)
 
 
-def train(rollouts: Rollouts, manifest: Manifest, options: AgentOptions, steps: int, start: Any) -> Any:
-    """Train PPO for `steps` environment steps from a fitted probe or an earlier model; return the model."""
+def train(
+    rollouts: Rollouts,
+    manifest: Manifest,
+    options: AgentOptions,
+    steps: int,
+    start: Any,
+    part: tuple[float, float] = WHOLE,
+) -> Any:
+    """Train PPO for `steps` environment steps from a fitted probe or an earlier model; return the model.
+
+    `part` of a training in several: what share of it is left at the begin and the end, for a rate that falls.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a network this small is slower on more
     try:
@@ -212,6 +224,7 @@ def train(rollouts: Rollouts, manifest: Manifest, options: AgentOptions, steps: 
         else:
             model = start
             model.set_env(ExitVecEnv(rollouts, manifest, model.n_envs, options.paid, options.seed))
+        model.lr_schedule = _rate(options.ppo, part)
         return model.learn(steps)
     finally:
         torch.set_num_threads(threads)

@@ -9,7 +9,7 @@ Letters: S exits, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import compress
@@ -23,6 +23,8 @@ from greencode_lsp.engine.decode import Decoder, Limits, pick
 from greencode_lsp.engine.engine import Engine, Model
 from greencode_lsp.engine.policy import ExitPolicy, ExitState, GatedPolicy
 from greencode_lsp.engine.state import DecoderState, Vector
+from greencode_lsp.engine.stop import STOP_POLICIES, Picked, StopTracker
+from greencode_lsp.preference import DEFAULT, stopping
 from greencode_lsp.records import Constraint, DecodeConfig, FixedControl, Step, Work
 from training.exits.served import Served
 
@@ -66,6 +68,8 @@ class ReplayedCompletion:
     token that ends a completion, unless there is no other.
     """
     work: Work
+    shown: tuple[bool, ...] = ()
+    """The same of what is shown where the stop rule of the default preference ends the completion."""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -76,6 +80,24 @@ class ReplayedCompletion:
     def agreement(self) -> float:
         """Share of its tokens that agree: one less the loss that calibration bounds."""
         return sum(self.agrees) / len(self.agrees)
+
+    @property
+    def shown_agreement(self) -> float:
+        """The same share of what is shown; NaN where nothing is."""
+        return sum(self.shown) / len(self.shown) if self.shown else float("nan")
+
+
+def shown_steps(steps: Sequence[Step], line_ends: Collection[int]) -> int:
+    """Return how many steps come before the one that the stop rule of the default preference ends a completion at."""
+    config, tracker = stopping(DecodeConfig(), DEFAULT), StopTracker(STOP_POLICIES, line_ends)
+    for index, step in enumerate(steps):
+        if tracker.ends_before(config, Picked(step.token_id, 0, step.confidence, _unasked)):
+            return index
+    return len(steps)
+
+
+def _unasked() -> Vector:
+    raise AssertionError("the rule goes by confidence alone")
 
 
 class Grower(Protocol):
@@ -246,7 +268,10 @@ class Tree:
                 if step.token_id in stop_ids or (served and served.is_over([*emitted, step.token_id])):
                     break
         counted = list(compress(agrees, counts)) or agrees[-1:]
-        return ReplayedCompletion(tuple(steps), tuple(counted), log.finish(len(state) - state.filled[-1]))
+        until = shown_steps(steps, limits.likely_last_ids)
+        shown = compress(agrees[:until], counts)
+        work = log.finish(len(state) - state.filled[-1])
+        return ReplayedCompletion(tuple(steps), tuple(counted), work, tuple(shown))
 
     def serve(self, served: Served, config: DecodeConfig) -> ReplayedCompletion:
         """Return what the server generates under `config`; the tree is of the served prompt."""

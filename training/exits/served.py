@@ -1,7 +1,8 @@
 """A cursor as the server completes it: prompt, healing, lengths and the rule that ends a completion are the server's.
 
 What is calibrated and scored goes through here, so that it is what is shown. One rule is left out: the server also ends
-a completion that has become doubtful, which depends on the user's preference and only shows less.
+a completion that has become doubtful, which depends on the user's preference. A table's bound holds for what that
+leaves as well (`shown` in exits/replay.py).
 """
 
 from __future__ import annotations

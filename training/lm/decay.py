@@ -19,6 +19,7 @@ import torch
 from transformers import TrainerCallback
 
 from greencode_lsp.errors import CorpusError
+from training.lm.run_checkpoints import whole_checkpoints
 from training.whole_files import write_json
 
 FILE = "decay.json"
@@ -65,14 +66,24 @@ def request(work: Path, steps: int) -> None:
 
 def undo(work: Path) -> None:
     """Put the checkpoint from before the decay in the place of all later ones. Raises CorpusError without one."""
-    kept = sorted((work / KEPT).glob("checkpoint-*"))
+    kept = whole_checkpoints(work, KEPT)
     if not kept:
         raise CorpusError(f"There is no checkpoint in {work / KEPT}; the run has not begun to decay.")
-    for later in (work / "checkpoints").glob("checkpoint-*"):
+    begun = work / "checkpoints" / kept[-1].name
+    shutil.rmtree(begun, ignore_errors=True)  # the same files
+    kept[-1].rename(begun)
+    for later in set((work / "checkpoints").glob("checkpoint-*")) - {begun}:
         shutil.rmtree(later)
-    kept[-1].rename(work / "checkpoints" / kept[-1].name)
     (work / FILE).unlink(missing_ok=True)
     (work / "steps" / "lite").unlink(missing_ok=True)
+
+
+def forget(work: Path) -> None:
+    """Drop the decay of a run that is gone, so that it does not end the next one; a request that waits stays."""
+    known = read(work)
+    if known is not None and known.from_step is not None:
+        (work / FILE).unlink()
+    shutil.rmtree(work / KEPT, ignore_errors=True)
 
 
 def keep(checkpoint: Path, work: Path, step: int) -> None:
@@ -113,8 +124,9 @@ class OnRequest(TrainerCallback):  # type: ignore[misc]  # transformers has no t
         if self._decay is None and (asked := self._asked(args)):
             steps = min(asked, max(1, state.max_steps - state.global_step))  # zero at the run's end
             self._decay = Decay(steps, state.global_step)
-            control.should_save = True
             if args.process_index == 0:
                 _write(self._work, self._decay)
+        if self._decay is not None and state.global_step == self._decay.from_step:
+            control.should_save = True  # also where the run was cut off before it was saved
         if self._decay is not None and self._decay.is_over(state.global_step):
             control.should_save = control.should_training_stop = True

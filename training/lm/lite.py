@@ -148,6 +148,15 @@ class LiteTrainer(Trainer):  # type: ignore[misc]  # transformers has no types m
         self.log({"eval_loss": loss})
         return self._evaluated
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load both, and take the preset's learning rate: it may have changed since."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            rate, schedule = self._preset.lite.learning_rate, self.lr_scheduler
+            schedule.base_lrs = [rate] * len(schedule.base_lrs)
+            for group, factor in zip(self.optimizer.param_groups, schedule.lr_lambdas, strict=True):
+                group["initial_lr"], group["lr"] = rate, rate * factor(schedule.last_epoch)
+
 
 class Budget(TrainerCallback):  # type: ignore[misc]  # transformers has no types mypy can follow
     """Saves at times, and stops when the time is up; stops without saving where the loss is no number."""
@@ -238,8 +247,8 @@ def _arguments(options: LiteOptions, work: Path) -> TrainingArguments:
 
 
 def _check_room(model: nn.Module, work: Path) -> None:
-    """Raise CorpusError where the disk cannot hold three checkpoints: two are kept while the next is written."""
-    needed = 3 * BYTES_PER_PARAMETER * sum(p.numel() for p in model.parameters())
+    """Raise CorpusError where the disk cannot hold four checkpoints: two, the next, and that from before a decay."""
+    needed = 4 * BYTES_PER_PARAMETER * sum(p.numel() for p in model.parameters())
     free = shutil.disk_usage(work).free
     if free < needed:
         raise CorpusError(
@@ -299,6 +308,8 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
         work, preset.lite, model.language_model.config.vocab_size, Share(args.process_index, args.world_size)
     )
     resume = last_checkpoint(preset, work)
+    if resume is None and args.should_save:
+        decay.forget(work)
     _prepare(model, preset.lite, work, resume, args.device)
     on_request = decay.OnRequest(work)
     optimisers = _optimiser(model, preset.lite, on_request.factor)

@@ -36,9 +36,9 @@ def identity(preset: Preset, work: Path) -> dict[str, Any]:
     return {**files, "model": model, "stages": stages, **options}
 
 
-def whole_checkpoints(work: Path) -> list[Path]:
-    """Return the whole checkpoints, oldest first."""
-    folders = [path.parent for path in (work / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
+def whole_checkpoints(work: Path, name: str = "checkpoints") -> list[Path]:
+    """Return the whole checkpoints in a folder of the work folder, oldest first."""
+    folders = [path.parent for path in (work / name).glob(f"checkpoint-*/{COMPLETE}")]
     return sorted(folders, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
