@@ -17,7 +17,6 @@ from greencode_lsp.preference import SHORTLIST, decode_config
 from greencode_lsp.records import NEVER, DecodeConfig
 from greencode_lsp.settings import Settings
 from tests import tiny_models
-from training.data.corpus import Selection
 from training.data.packages import Package
 from training.evaluation import frozen_exits, pack_table
 from training.evaluation.frozen_exits import FrozenOptions, candidates, saved_share
@@ -37,7 +36,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FrozenOptions:
         (root / "a.py").write_text(f"# {index}\n" + TEXT)
         split = "validation" if index else "train"
         packages.append(Package(root.name, "1", "MIT", root, ("a.py",), "python", split))  # type: ignore[arg-type]
-    monkeypatch.setattr(frozen_exits, "find", lambda sources: Selection(packages, []))
+    monkeypatch.setattr(frozen_exits, "trainable", lambda sources: packages)
     monkeypatch.setattr(frozen_exits, "VARIANTS", (("affine", "least squares"), ("affine", "reverse")))
     monkeypatch.setattr(frozen_exits, "FITTED", 1)
     monkeypatch.setattr(frozen_exits, "time_checkpoint", lambda engine: None)

@@ -15,7 +15,6 @@ from greencode_lsp.models.manifest import Manifest, read_manifest, write_manifes
 from greencode_lsp.records import DecodeConfig, FixedControl
 from tests import tiny_models
 from training.checkpoint.export import dequantise
-from training.data.corpus import Selection
 from training.data.packages import Package
 from training.exits import heads, states
 from training.preset import HeadOptions, Preset, load_preset
@@ -39,7 +38,7 @@ def packages(tmp_path: Path) -> list[Package]:
 
 @pytest.fixture
 def work(tmp_path: Path, packages: list[Package], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(heads, "find", lambda sources: Selection(packages, []))
+    monkeypatch.setattr(heads, "trainable", lambda sources: packages)
     monkeypatch.setattr(states, "PROMPT_TOKENS", 40)
     monkeypatch.setattr(states, "CONTINUED_TOKENS", 16)
     monkeypatch.setattr(states, "SHARD_WINDOWS", 2)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from greencode_lsp.engine.checkpoint import SCALE_SUFFIX, ZERO_SUFFIX, Weights, read_config
@@ -33,7 +34,6 @@ from greencode_lsp.models.weights import BLOCK_SIZE
 from training.checkpoint import bpe
 from training.checkpoint.bpe import fim_marks
 from training.checkpoint.tensor_files import save_shards
-from training.lm.run_checkpoints import writing
 from training.preset import LiteOptions, Preset
 from training.whole_files import whole_folder
 
@@ -144,7 +144,8 @@ def _languages(corpus: dict[str, Any]) -> tuple[str, ...]:
 def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
     """Write the checkpoint folder without agent and calibration, which later steps add; returns `out`.
 
-    Raises CorpusError where the trained model and the work folder's tokenizer do not belong together.
+    Raises CorpusError where the trained model and the work folder's tokenizer do not belong together, and for a full
+    disk: what was in `out` stays then.
     """
     config = read_config(trained)
     vocabulary = bpe.load(work).get_vocab()
@@ -163,11 +164,14 @@ def export(preset: Preset, work: Path, trained: Path, out: Path) -> Path:
         fim=fim_marks(vocabulary.get),
         training=_recipe(preset, work, trained, corpus),
     )
-    with writing(out, work), whole_folder(out) as part:
-        _save_stored(trained, part, preset.four_bits)
-        for name, source in (("config.json", trained), ("tokenizer.json", work)):
-            shutil.copyfile(source / name, part / name)
-        write_manifest(part, manifest)
+    try:
+        with whole_folder(out) as part:
+            _save_stored(trained, part, preset.four_bits)
+            for name, source in (("config.json", trained), ("tokenizer.json", work)):
+                shutil.copyfile(source / name, part / name)
+            write_manifest(part, manifest)
+    except (OSError, SafetensorError) as error:
+        raise CorpusError(f"{out} could not be written ({error}); free some space and run again.") from error
     return out
 
 
