@@ -17,6 +17,6 @@ def isolated_module(package: str) -> list[str]:
     be written.
     """
     spec, users = importlib.util.find_spec(package), site.getusersitepackages()
-    if site.ENABLE_USER_SITE and spec and spec.origin and Path(spec.origin).is_relative_to(users):
+    if spec and spec.origin and Path(spec.origin).is_relative_to(users):
         return [sys.executable, "-I", "-c", _FROM_USERS.format(users, package)]
     return [sys.executable, "-I", "-m", package]

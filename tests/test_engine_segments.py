@@ -238,17 +238,23 @@ def test_drafts_of_the_first_token_cost_what_they_add_to_the_prompt(engine: Engi
 
 
 def test_layers_that_an_earlier_completion_left_out_are_charged_to_the_one_that_runs_them(engine: Engine) -> None:
-    """Full depth would have run them with their tokens."""
+    """Full depth would have run them with their tokens; the last token it had not run either."""
     early = run(engine, PROMPT, 5, DecodeConfig(policy="fixed", threshold=0.5))
     run(engine, [*PROMPT, *early, 7], 1, DecodeConfig())
     work = engine.work
-    assert work.mixed_runs == ((0, 1, 1), (1, 10, 5), (2, 10, 5))
-    assert work.prefill_layer_positions == 1 * 1 + 1 * 10 + 2 * 10
+    assert work.mixed_runs == ((1, 11, 4), (2, 11, 4))
+    assert work.prefill_layer_positions == 1 * 2 + 1 * 11 + 2 * 11
+
+
+def test_two_completions_at_full_depth_save_nothing_and_lose_nothing(engine: Engine) -> None:
+    first = run(engine, PROMPT, 5, DecodeConfig())
+    run(engine, [*PROMPT, *first, 7], 3, DecodeConfig())
+    assert engine.work.layer_equivalents_ratio == 1.0
 
 
 def test_no_draft_goes_beyond_the_tokens_that_are_wanted(engine: Engine) -> None:
     run(engine, PROMPT, 2, DecodeConfig(policy="fixed", threshold=0.5, self_speculative=True))
-    assert sum(positions for segment, _, positions in engine.work.mixed_runs if segment == 0) <= 1
+    assert [positions for segment, _, positions in engine.work.mixed_runs if segment == 1] == [1]
 
 
 def test_a_check_is_counted_where_an_exit_is_asked(engine: Engine) -> None:

@@ -156,7 +156,6 @@ def test_a_package_among_the_users_own_is_run_from_there_and_nothing_else_is(
     (users / "mine" / "__init__.py").touch()
     (users / "mine" / "__main__.py").write_text("import json, sys; print(json.dumps(sys.argv[1:]))")
     monkeypatch.setattr(site, "getusersitepackages", lambda: str(users))
-    monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
     monkeypatch.syspath_prepend(str(users))
     command = [*isolated_module("mine"), "a", "b"]
     done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True)

@@ -66,6 +66,7 @@ class Decoder:
             config = control.config()
             if config.is_batch_invariant:
                 self.state.rerun_lone()
+                self.log.reused_tokens = min(self.log.reused_tokens, self.state.filled[0])
             tokens = self._next(config, control, emitted, limits)
             for token in tokens[: limits.max_new_tokens - len(emitted)]:
                 emitted.append(token.token_id)

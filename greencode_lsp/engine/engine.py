@@ -126,6 +126,7 @@ class Engine:
         try:
             yield from decoder.steps(control, Limits(max_new_tokens, stop_ids, likely_last_ids, constraint))
         finally:
+            self.state.let_go(log.prompt_tokens + max(0, log.emitted_tokens - 1))
             self.work = log.finish(len(self.state) - self.state.filled[-1])
 
     def full_depth_argmax(self, prompt_ids: Sequence[int], emitted_ids: Sequence[int], control: Control) -> list[int]:
@@ -136,6 +137,7 @@ class Engine:
         # the rows asked for must be run, not found in the cache
         log = self._prefill([*prompt_ids, *emitted_ids[:-1]], len(prompt_ids) - 1)
         self.state.recorder = log
+        self.state.rerun_lone()
         try:
             logits = self.state.full_depth_logits(len(emitted_ids), control.cancelled, batch_invariant=True)
             return [int(i) for i in logits.argmax(-1)]

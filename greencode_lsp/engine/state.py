@@ -171,6 +171,10 @@ class DecoderState:
         del self.ids[length:]
         self._forget_last()
 
+    def let_go(self, start: int) -> None:
+        """Count positions from `start` on as a prompt's, if one holds them: no completion's full depth ran them."""
+        self._decoded[start:] = False
+
     def rerun_lone(self) -> None:
         """Let what follows the first lone position, and it, be run again: with others it rounds as they do (I4)."""
         first = self._first_lone

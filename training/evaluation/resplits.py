@@ -5,7 +5,8 @@
 A table is made of half of the packages, drawn at random; for each agreement asked for, the row it would serve is judged
 by the other half. The promise is broken where the mean loss there is larger than was promised. Packages stay whole:
 completions of one package are alike, which the bound's independence does not know, and a user's files are of a package
-that was in neither half.
+that was in neither half. It is judged by whole completions, not by what a stop rule leaves of them, which a row's bound
+holds for as well (calibrate.py).
 
 Letters: C completions, R rows of a table.
 """

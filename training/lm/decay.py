@@ -69,13 +69,11 @@ def undo(work: Path) -> None:
     kept = whole_checkpoints(work, KEPT)
     if not kept:
         raise CorpusError(f"There is no checkpoint in {work / KEPT}; the run has not begun to decay.")
-    begun = work / "checkpoints" / kept[-1].name
-    shutil.rmtree(begun, ignore_errors=True)  # the same files
-    kept[-1].rename(begun)
-    for later in set((work / "checkpoints").glob("checkpoint-*")) - {begun}:
+    for later in (work / "checkpoints").glob("checkpoint-*"):
         shutil.rmtree(later)
     (work / FILE).unlink(missing_ok=True)
     (work / "steps" / "lite").unlink(missing_ok=True)
+    kept[-1].rename(work / "checkpoints" / kept[-1].name)  # last: cut off before, it can be undone again
 
 
 def forget(work: Path) -> None:
@@ -90,7 +88,11 @@ def keep(checkpoint: Path, work: Path, step: int) -> None:
     """Keep a checkpoint that has just been written, where the decay begins at its step."""
     known, kept = read(work), work / KEPT / checkpoint.name
     if known is not None and known.from_step == step and not kept.exists():
-        shutil.copytree(checkpoint, kept, copy_function=os.link)
+        part = work / f"{KEPT}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(checkpoint, part, copy_function=os.link)
+        kept.parent.mkdir(exist_ok=True)
+        part.rename(kept)
 
 
 def _write(work: Path, decay: Decay) -> None:

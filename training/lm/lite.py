@@ -307,9 +307,10 @@ def train(preset: Preset, work: Path, budget_minutes: float = math.inf) -> Path:
     batches = SequenceBatches(
         work, preset.lite, model.language_model.config.vocab_size, Share(args.process_index, args.world_size)
     )
-    resume = last_checkpoint(preset, work)
-    if resume is None and args.should_save:
-        decay.forget(work)
+    with args.main_process_first(local=False):  # a decay of a former run is gone before anyone looks for one
+        resume = last_checkpoint(preset, work)
+        if resume is None and args.should_save:
+            decay.forget(work)
     _prepare(model, preset.lite, work, resume, args.device)
     on_request = decay.OnRequest(work)
     optimisers = _optimiser(model, preset.lite, on_request.factor)
