@@ -75,7 +75,7 @@ class CatalogueModel:
         return self.licence in OPEN_LICENCES
 
 
-BUNDLED_SCORE = Score(0.365, 0.629, 200, "prefix, healed")
+BUNDLED_SCORE = Score(0.415, 0.658, 200, "prefix, healed")
 _QWEN, _GGML = "Qwen/Qwen2.5-Coder-{}-Instruct-GGUF", "ggml-org/Qwen2.5-Coder-{}-Q8_0-GGUF"
 
 
