@@ -20,7 +20,6 @@ from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from tests import tiny_models
 from tests.exit_packs import tensors_of
 from training import steps
-from training.data import heldout
 from training.data.packages import Package
 from training.exits import draft_counts, pack, shortlist
 from training.exits.draft_counts import ACCEPTED, BETWEEN, build, followers
@@ -128,7 +127,7 @@ def test_the_step_writes_the_table_beside_the_heads(
     out = tiny_models.write_folder(tmp_path / "out", tiny_models.LLAMA)
     kinds = pack.save_heads(out, [tensors_of("affine", tiny_models.LLAMA["hidden_size"])])
     write_manifest(out, Manifest("tiny", "llama", (1, 2), exit_heads=kinds))
-    monkeypatch.setattr(heldout, "trainable", lambda sources: packages)
+    monkeypatch.setattr(steps, "discover", lambda sources: packages)
     preset = dataclasses.replace(load_preset("small-1"), drafts=DraftOptions(1000, least_times=5))
     steps.run_drafts(steps.Job(preset=preset, work=tmp_path, out=out))
     engine = load_engine(out, "cpu", "float32")

@@ -36,7 +36,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FrozenOptions:
         (root / "a.py").write_text(f"# {index}\n" + TEXT)
         split = "validation" if index else "train"
         packages.append(Package(root.name, "1", "MIT", root, ("a.py",), "python", split))  # type: ignore[arg-type]
-    monkeypatch.setattr(frozen_exits, "trainable", lambda sources: packages)
+    monkeypatch.setattr(frozen_exits, "discover", lambda sources: packages)
     monkeypatch.setattr(frozen_exits, "VARIANTS", (("affine", "least squares"), ("affine", "reverse")))
     monkeypatch.setattr(frozen_exits, "FITTED", 1)
     monkeypatch.setattr(frozen_exits, "time_checkpoint", lambda engine: None)

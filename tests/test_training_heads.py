@@ -38,7 +38,7 @@ def packages(tmp_path: Path) -> list[Package]:
 
 @pytest.fixture
 def work(tmp_path: Path, packages: list[Package], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(heads, "trainable", lambda sources: packages)
+    monkeypatch.setattr(heads, "discover", lambda sources: packages)
     monkeypatch.setattr(states, "PROMPT_TOKENS", 40)
     monkeypatch.setattr(states, "CONTINUED_TOKENS", 16)
     monkeypatch.setattr(states, "SHARD_WINDOWS", 2)

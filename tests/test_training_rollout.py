@@ -96,11 +96,8 @@ def test_the_environment_charges_and_shows_what_the_engine_runs(setup: Setup, se
     control = FixedControl(DecodeConfig("scripted", 0.0))
     for _ in engine.generate(TEXT, control, max_new_tokens=8, constraint=lambda so_far: [labels[len(so_far)]]):
         pass
-    episodes, charged, shown = (
-        ParallelEpisodes(stored, engine.manifest, 1, prompt_tokens=1),
-        0.0,
-        [],
-    )  # the rest is cached
+    episodes = ParallelEpisodes(stored, engine.manifest, 1, prompt_tokens=1)  # the rest is cached
+    charged, shown = 0.0, []
     for exit_at in exits_at:
         for action in [False] * exit_at + [True] * (exit_at < len(EXITS) - 1):
             shown.append(episodes.observe()[0])

@@ -22,6 +22,7 @@ from greencode_lsp.models.manifest import MANIFEST_NAME, Manifest, read_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
 from greencode_lsp.records import DecodeConfig
 from training.data import cursors, heldout
+from training.data.corpus import discover
 from training.evaluation import calibrate, resplits, sweep
 from training.evaluation.risk_control import PROMISE
 from training.exits import agent, baselines, cost_curve, experience, probe, rollout
@@ -140,7 +141,7 @@ def run_drafts(job: Job) -> None:
 
     if not job.preset.drafts.tokens:
         raise CorpusError("The preset asks for no draft table: [drafts] tokens is 0.")
-    model, packages = _load(job), heldout.trainable(job.preset.corpus.sources)
+    model, packages = _load(job), heldout.trainable(discover(job.preset.corpus.sources))
     table = draft_counts.count(packages, model.tokenizer, job.preset.drafts)
     save_drafts(job.out, table)
     write_manifest(job.out, model.manifest)

@@ -64,8 +64,7 @@ class Decoder:
         self.state.recorder = self.log
         while len(emitted) < limits.max_new_tokens and len(self.state) < self.state.runner.max_positions:
             config = control.config()
-            if config.is_batch_invariant:
-                self.state.rerun_lone()
+            if config.is_batch_invariant and self.state.rerun_lone():
                 self.log.reused_tokens = min(self.log.reused_tokens, self.state.filled[0])
             tokens = self._next(config, control, emitted, limits)
             for token in tokens[: limits.max_new_tokens - len(emitted)]:

@@ -175,13 +175,18 @@ class DecoderState:
         """Count positions from `start` on as a prompt's, if one holds them: no completion's full depth ran them."""
         self._decoded[start:] = False
 
-    def rerun_lone(self) -> None:
-        """Let what follows the first lone position, and it, be run again: with others it rounds as they do (I4)."""
+    def rerun_lone(self) -> bool:
+        """Let the first lone position and what follows be run again, as with others it rounds as they do (I4).
+
+        Say whether there was any.
+        """
         first = self._first_lone
-        if first < len(self.ids):
-            ids, decoded = self.ids[first:], self._decoded[first : len(self.ids)].copy()
-            self.crop(first)
-            self.feed(ids, decoded)
+        if first >= len(self.ids):
+            return False
+        ids, decoded = self.ids[first:], self._decoded[first : len(self.ids)].copy()
+        self.crop(first)
+        self.feed(ids, decoded)
+        return True
 
     def common_prefix(self, ids: Sequence[int]) -> int:
         """Return how many of the cached ids `ids` begins with; at most all but one of them, or there are no logits."""

